@@ -1,0 +1,61 @@
+"""lava-conv: quantised PyTorch networks as integer spiking networks that equal them exactly.
+
+    model  = train a network with quantisation            lava_conv.qat, lava_conv.train
+    graph  = convert(model, example_input)                integers only; bounds proven, thresholds searched
+    save(graph, "m.net"); graph = load("m.net")           netx HDF5
+    record = run(graph, images, backend="torch" | "lava")  every spike of every step
+    compare(graph, images)                                names the first difference, if there is one
+    graph.reference(images)                               the quantised ANN that all of them settle on
+
+Names are imported on first use: nothing here needs torch or Lava until it is asked for.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from lava_conv.backends import run as run
+    from lava_conv.compare import compare as compare
+    from lava_conv.convert import convert as convert
+    from lava_conv.graph import Graph as Graph
+    from lava_conv.netx import load as load
+    from lava_conv.netx import save as save
+    from lava_conv.record import Record as Record
+
+_HOME = {
+    "run": "lava_conv.backends",
+    "compare": "lava_conv.compare",
+    "convert": "lava_conv.convert",
+    "Graph": "lava_conv.graph",
+    "load": "lava_conv.netx",
+    "save": "lava_conv.netx",
+    "Record": "lava_conv.record",
+}
+_ERRORS = ("LavaConvError", "ConversionError", "NetFormatError", "RangeError", "FitError", "BackendError", "DataError")
+_HOME.update(dict.fromkeys(_ERRORS, "lava_conv.errors"))
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+
+class _Package(ModuleType):
+    """`lava_conv.convert` is the function, also after something imported the module of that name."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'lava_conv' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        setattr(self, name, value)
+        return value
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, ModuleType) and name in _HOME:  # the import system binds a submodule to its package
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -1,0 +1,49 @@
+"""`run`: one graph, any backend. A backend is a function in the table; the next toolkit costs one new file here."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import BackendError, DataError
+from lava_conv.graph import Graph
+from lava_conv.record import Record
+
+# name -> (module, function); imported on first use, because torch and Lava are heavy and Lava may be absent
+BACKENDS = {"torch": ("lava_conv.simulate", "simulate"), "lava": ("lava_conv.backends.lava", "simulate")}
+RECORDABLE = ("spikes",)
+
+
+def run(
+    graph: Graph,
+    images: NDArray[np.uint8],
+    steps: int | None = None,
+    backend: str = "torch",
+    record: tuple[str, ...] = ("spikes",),
+    **options: Any,
+) -> Record:
+    """Run a graph on images.
+
+    Args:
+        images: uint8 (N, C, H, W).
+        steps: time steps a sample; default graph.steps.
+        backend: "torch" (batched, CPU or GPU) or "lava" (Lava's CPU simulation, a stream of samples).
+        record: ("spikes",) keeps every spike of every layer; () keeps counts and readout only and saves memory.
+        options: for the backend, e.g. device="cuda" for torch, timeout=60 for lava.
+
+    Returns:
+        Record; the same integers whatever the backend.
+
+    Raises:
+        DataError, RangeError, BackendError: one sentence each.
+    """
+    if backend not in BACKENDS:
+        raise BackendError(f"backend is {backend!r}, allowed are {', '.join(BACKENDS)}")
+    if steps is not None and (not isinstance(steps, int | np.integer) or steps < 1):
+        raise DataError(f"steps is {steps!r}, allowed is an integer of 1 or more")
+    if odd := [name for name in record if name not in RECORDABLE]:
+        raise DataError(f"record names {odd[0]!r}, allowed is {', '.join(RECORDABLE)}")
+    module, function = BACKENDS[backend]
+    steps = None if steps is None else int(steps)
+    return getattr(importlib.import_module(module), function)(graph, images, steps, tuple(record), **options)

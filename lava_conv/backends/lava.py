@@ -1,0 +1,186 @@
+"""A Graph as a network of Lava processes on Lava's CPU simulation: a stream of samples through one compiled graph.
+
+With `lava_runtime` beside it, the only place in the package that imports Lava. Inside Lava the order of axes is H,W,C.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import BackendError
+from lava_conv.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
+from lava_conv.graph import Graph, Layer, check_images
+from lava_conv.record import Record
+from lava_conv.synapses import Conv, Dense, Identity, Shape
+
+try:
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.conv.process import Conv as LavaConv
+    from lava.proc.dense.process import Dense as LavaDense
+    from lava.utils.weightutils import SignMode
+
+    from lava_conv.backends.lava_runtime import WatchedRuntime, watched
+    from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
+except ImportError as error:
+    raise BackendError(
+        f"backend 'lava' needs Lava, which is not installed ({error}); use Python 3.10 with lava-nc==0.10.0, "
+        f"or backend='torch', which computes the same integers"
+    ) from None
+
+PROCESSES = {"DTB": DynamicThreshold, "CALIF": CaLIF, "ACC": Accumulator}
+SLICES = 50  # a run is handed to Lava in about so many pieces: for progress, and for a watchdog that sees movement
+
+
+def simulate(
+    graph: Graph,
+    images: NDArray[np.uint8],
+    steps: int | None = None,
+    record: tuple[str, ...] = (),
+    timeout: float = 60.0,
+    checked: bool = True,
+    progress: Callable[[int], Any] | None = None,
+) -> Record:
+    """Stream uint8 images (N, C, H, W) through Lava's CPU simulation, `steps` time steps each.
+
+    Args:
+        record: ("spikes",) to keep every spike.
+        timeout: seconds without movement after which the run is given up.
+        checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
+        progress: called with the number of images just finished.
+
+    Raises:
+        DataError, RangeError, BackendError: one sentence each.
+    """
+    images = check_images(graph, images)
+    steps = graph.steps if steps is None else steps
+    graph.check(steps)
+    with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
+        network = _Network(graph, images, steps, folder, checked)
+        with watched(network.source, Loihi2SimCfg(select_tag="fixed_pt"), timeout) as runtime:
+            _stream(runtime, len(images), steps, graph.depths()[-1], progress)
+        return network.record("spikes" in record)
+
+
+def _stream(
+    runtime: WatchedRuntime, samples: int, steps: int, depth: int, progress: Callable[[int], Any] | None
+) -> None:
+    piece = max(1, -(-samples // SLICES))
+    for start in range(0, samples, piece):
+        count = min(piece, samples - start)
+        last = start + count == samples
+        runtime.run(count * steps + (depth if last else 0))
+        if progress:
+            progress(count)
+
+
+class _Network:
+    """The Lava processes of a graph, and the files that its probes write into."""
+
+    def __init__(self, graph: Graph, images: NDArray[np.uint8], steps: int, folder: str, checked: bool) -> None:
+        self.graph, self.steps, self.samples = graph, steps, len(images)
+        self.source = SampleInput(
+            images=np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
+            interval=steps,
+            constant=graph.input_code == "constant",
+            name="layer 0 (input)",
+        )
+        self._depths = graph.depths()
+        self._ports: list[Any] = [self.source.s_out]
+        self._recordings: dict[int, NDArray[np.generic]] = {}
+        for index, layer in enumerate(graph.layers[1:], 1):
+            if layer.kind == "flatten":
+                self._ports.append(self._ports[-1].reshape((layer.shape[0],)))
+                continue
+            neuron = self._neuron(index, layer, checked)
+            for number, source in enumerate(graph.inputs(index)):
+                self._connect(source.source, source.synapse, index, neuron, number)
+            self._ports.append(neuron.s_out)
+            path = os.path.join(folder, f"{index}.npy")
+            kind = np.int8 if graph.neuron(index).spiking else np.int32
+            shape = _channels_last(layer.shape)
+            self._recordings[index] = SpikeProbe.allocate(path, self.samples * steps, shape, kind)
+            probe = SpikeProbe(shape=shape, path=path, start=self._depths[index], name=f"layer {index} (probe)")
+            neuron.s_out.connect(probe.s_in)
+
+    def _neuron(self, index: int, layer: Layer, checked: bool) -> Any:
+        return PROCESSES[layer.neuron](
+            shape=_channels_last(layer.shape),
+            reset_interval=self.steps,
+            reset_offset=self._depths[index],
+            checked=checked,
+            name=f"layer {index} ({layer.neuron})",
+            **layer.params._asdict(),
+        )
+
+    def _connect(self, source: int, synapse: Conv | Dense | Identity, index: int, neuron: Any, number: int) -> None:
+        """One synapse; a skip first waits until its spikes belong to the same window as the main path's."""
+        layers = self.graph.layers
+        name = f"layer {index} ({layers[index].kind}{f', skip {number - 1}' if number else ''})"
+        port, shape = self._ports[source], layers[source].shape
+        late = self._depths[index] - self._depths[source] - (not isinstance(synapse, Identity))
+        if late:
+            scale = synapse.scale if isinstance(synapse, Identity) else 1
+            delay = Delay(shape=_channels_last(shape), steps=late, scale=scale, name=f"{name}, delay")
+            port.connect(delay.s_in)
+            port = delay.s_out
+        if isinstance(synapse, Identity):
+            port.connect(neuron.a_in)
+            return
+        while layers[source].kind == "flatten":
+            source -= 1
+        bits = INPUT_MESSAGE_BITS if source == 0 else SPIKE_MESSAGE_BITS
+        if isinstance(synapse, Conv):
+            block = LavaConv(
+                weight=np.ascontiguousarray(synapse.weight[:, :, ::-1, ::-1].transpose(0, 2, 3, 1), np.int32),
+                input_shape=_channels_last(shape),
+                stride=synapse.stride,
+                padding=synapse.padding,
+                dilation=synapse.dilation,
+                groups=synapse.groups,
+                num_message_bits=bits,
+                name=name,
+            )
+        else:
+            # Lava truncates odd weights of mixed sign to even ones: double them, and halve the sum.
+            block = LavaDense(
+                weights=2 * self._dense_weight(synapse, index).astype(np.int32),
+                weight_exp=-1,
+                sign_mode=SignMode.MIXED,
+                num_message_bits=bits,
+                name=name,
+            )
+        port.connect(block.s_in)
+        block.a_out.connect(neuron.a_in)
+
+    def _dense_weight(self, synapse: Dense, index: int) -> NDArray[np.int8]:
+        """Columns in the order in which Lava flattens the layer before: H,W,C instead of C,H,W."""
+        layers = self.graph.layers
+        if layers[index - 1].kind != "flatten":
+            return synapse.weight
+        shape = layers[index - 2].shape
+        if len(shape) != 3:
+            return synapse.weight
+        return synapse.weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(synapse.weight.shape)
+
+    def record(self, keep_spikes: bool) -> Record:
+        """What the probes wrote, in the order and the shapes of the simulator's Record."""
+        counts, spikes, logits = {}, {}, np.zeros(0)
+        for index, rows in self._recordings.items():
+            rows = np.array(rows).reshape(self.samples, self.steps, *rows.shape[1:]).swapaxes(0, 1)
+            if rows.ndim == 5:
+                rows = rows.transpose(0, 1, 4, 2, 3)
+            if not self.graph.neuron(index).spiking:
+                logits = rows.astype(np.int64)
+                continue
+            counts[index] = rows.sum(0, dtype=np.int64)
+            if keep_spikes:
+                spikes[index] = np.ascontiguousarray(rows, np.int8)
+        return Record(logits, counts, spikes, backend="Lava CPU simulation (fixed_pt)")
+
+
+def _channels_last(shape: Shape) -> Shape:
+    return (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)

@@ -1,0 +1,269 @@
+"""A Lava runtime that cannot hang: stock `Runtime`, with every wait replaced by a watched one.
+
+Stock Lava waits without end for children that raised, died or never answered. Here each wait polls the children: one
+that failed ends the run with its own traceback, one that died or stopped moving ends it with its name, and whatever
+happens the children and their shared memory are gone afterwards.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import logging
+import multiprocessing.util  # noqa: F401  its exit hook must be registered before ours: the last one in runs first
+import os
+import queue
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from lava.magma.core.process.message_interface_enum import ActorType
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
+from lava.magma.runtime.runtime import Runtime
+
+from lava_conv.errors import BackendError, LavaConvError
+
+POLL = 0.0005  # seconds between looks at the children while nothing arrives
+POLL_MAX = 0.01
+STOP_TIMEOUT = 5.0  # seconds an orderly stop may take before the children are killed
+PR_SET_PDEATHSIG = 1
+
+_forking = False  # true while a watched runtime starts its children
+_live: "weakref.WeakSet[WatchedRuntime]" = weakref.WeakSet()
+
+
+class ChildTraceback(Exception):
+    """The traceback of a child process, as text; the cause of the BackendError that reports it."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0])
+
+
+def _in_child() -> None:
+    """Children of a watched runtime end with their parent, and leave Ctrl-C to it."""
+    if _forking:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+@atexit.register
+def _stop_all() -> None:
+    for runtime in list(_live):
+        runtime.kill()
+
+
+class WatchedRuntime(Runtime):
+    """Drop-in Runtime: `run`, `wait`, `pause`, `stop` and Var access end within a bounded time, come what may.
+
+    Args:
+        executable: as compiled by Lava.
+        timeout: seconds without an answer after which a run is given up.
+    """
+
+    def __init__(self, executable: Any, timeout: float = 60.0) -> None:
+        super().__init__(executable, ActorType.MultiProcessing, loglevel=logging.CRITICAL)
+        self._timeout = timeout
+        self._names = [proc.name for proc in executable.proc_builders]
+        self._parent = os.getpid()
+        self._ended = False
+
+    # -- life cycle ------------------------------------------------------------------------------------------------
+
+    def initialize(self, node_cfg_idx: int = 0) -> None:
+        global _forking
+        if threading.current_thread() is not threading.main_thread():
+            raise BackendError("Lava must be started from the main thread; its children end with the thread that made them")
+        _live.add(self)
+        _forking = True
+        try:
+            self._build_watchdog_manager()
+            self._build_message_infrastructure()
+            self._build_channels()
+            self._build_sync_channels()
+            self._build_processes()
+            self._build_runtime_services()
+            self._start_ports()
+            _forking = False
+            for number, answers in enumerate(self.exception_q):
+                error = self._wait(lambda q=answers: _take(q), f"building {self._name(number)}")
+                if error[0] is not None:
+                    self._fail(self._name(number), error[0], getattr(error[0], "trace", ""))
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            _forking = False
+        for answers in self.exception_q:
+            answers.close()
+            answers.join_thread()
+        self.exception_q = []
+        self._is_initialized = True
+
+    def start(self, run_condition: Any) -> None:
+        if self._ended:
+            raise BackendError("this Lava network was stopped; build it again to run it once more")
+        if self._is_running:
+            raise BackendError("this Lava network is still running; wait for it, pause it or stop it first")
+        try:
+            super().start(run_condition)
+        except BaseException:
+            self.kill()
+            raise
+
+    def run(self, steps: int) -> None:
+        """Run for `steps` time steps and wait, watched."""
+        self.start(RunSteps(num_steps=steps, blocking=True))
+
+    def _get_resp_for_run(self) -> None:
+        if not self._is_running:
+            return
+        for port in self.service_to_runtime:
+            answer = self._wait(lambda p=port: (p.recv(),) if p.probe() else None, "running")[0]
+            if enum_equal(answer, MGMT_RESPONSE.REQ_PAUSE):
+                return self.pause()
+            if enum_equal(answer, MGMT_RESPONSE.REQ_STOP):
+                return self.stop()
+            if not enum_equal(answer, MGMT_RESPONSE.DONE):
+                # An ERROR travels faster than the traceback of the child that caused it.
+                self._wait(lambda: None, "collecting the failure of", limit=STOP_TIMEOUT)
+        self._is_running = False
+
+    def stop(self) -> None:
+        if self._ended or os.getpid() != self._parent:
+            return
+        if self._is_running or not self._is_started:
+            self.kill()
+            return
+        worker = threading.Thread(target=self._orderly_stop, daemon=True)
+        worker.start()
+        worker.join(STOP_TIMEOUT)
+        self.kill()
+
+    def _orderly_stop(self) -> None:
+        with contextlib.suppress(Exception):
+            super().stop()
+
+    def kill(self) -> None:
+        """End the children and free the shared memory, now; harmless when that has happened already."""
+        if self._ended or os.getpid() != self._parent:
+            return
+        self._ended = True
+        self._is_running = self._is_started = False
+        _live.discard(self)
+        structure = self._messaging_infrastructure
+        if structure is None:
+            return
+        for actor in structure.actors:
+            with contextlib.suppress(ValueError, OSError):
+                actor.kill()
+        for actor in structure.actors:
+            with contextlib.suppress(ValueError, OSError, EOFError, AssertionError):
+                actor.join()
+        for port in self._open_ports:
+            with contextlib.suppress(Exception):
+                port.join()
+        self._open_ports.clear()
+        if structure.smm is not None:
+            with contextlib.suppress(Exception):
+                structure.smm.shutdown()
+        for answers in self.exception_q or []:
+            answers.close()
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    def _name(self, number: int) -> str:
+        return self._names[number] if number < len(self._names) else "the runtime service"
+
+    def _wait(self, ready: Callable[[], Any], phase: str, limit: float | None = None) -> Any:
+        """Poll `ready` until it gives something; meanwhile look after the children."""
+        pause, end = POLL, time.monotonic() + (self._timeout if limit is None else limit)
+        while True:
+            value = ready()
+            if value is not None:
+                return value
+            self._look_after_children(phase)
+            if time.monotonic() > end:
+                self.kill()
+                seconds = self._timeout if limit is None else limit
+                raise BackendError(
+                    f"Lava did not answer for {seconds:g} s while {phase} {self._stalled()}; the run was ended, try a "
+                    f"larger timeout or fewer samples"
+                )
+            time.sleep(pause)
+            pause = min(pause * 1.5, POLL_MAX)
+
+    def _stalled(self) -> str:
+        return f"a network of {len(self._names)} processes"
+
+    def _look_after_children(self, phase: str) -> None:
+        for number, actor in enumerate(self._messaging_infrastructure.actors):
+            if actor._is_done:
+                continue
+            if actor._pconn.poll():
+                try:
+                    failure = actor._pconn.recv()
+                except EOFError:
+                    failure = None
+                if failure is not None:
+                    self._fail(self._name(number), failure[0], failure[1])
+                elif self._is_running:
+                    self.kill()
+                    raise BackendError(f"process {self._name(number)} ended by itself while {phase}")
+            elif not actor.is_alive():
+                code = actor.exitcode
+                self.kill()
+                how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+                raise BackendError(
+                    f"process {self._name(number)} died ({how}) while {phase}; look for memory pressure or a kill"
+                )
+
+    def _fail(self, name: str, error: BaseException, trace: str) -> None:
+        self.kill()
+        if isinstance(error, LavaConvError):
+            raise error
+        sentence = f"process {name} failed: {type(error).__name__}: {error}"
+        raise BackendError(sentence) from ChildTraceback(trace)
+
+
+def _take(answers: Any) -> Any:
+    """(item,) if the queue holds one, else None."""
+    with contextlib.suppress(queue.Empty):
+        return (answers.get_nowait(),)
+    return None
+
+
+@contextlib.contextmanager
+def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> Iterator[WatchedRuntime]:
+    """Compile `process` and all that is connected to it, and run it safely:
+
+        with watched(neuron, Loihi2SimCfg(select_tag="fixed_pt")) as runtime:
+            runtime.run(10);  neuron.v.get();  runtime.run(10)
+
+    On leaving the block, however it is left, no process and no shared memory remains.
+    """
+    handlers = list(logging.getLogger().handlers)
+    runtime: WatchedRuntime | None = None
+    try:
+        try:
+            executable = process.compile(run_cfg)
+        except Exception as error:
+            raise BackendError(f"Lava cannot compile the network: {' '.join(str(error).split())}") from error
+        runtime = WatchedRuntime(executable, timeout)
+        process._runtime = runtime
+        executable.assign_runtime_to_all_processes(runtime)
+        runtime.initialize()
+        yield runtime
+    finally:
+        if runtime is not None:
+            runtime.stop()
+        logging.getLogger().handlers[:] = handlers  # every Lava process adds one more to the root logger
+

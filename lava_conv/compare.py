@@ -1,0 +1,62 @@
+"""Run one graph on two backends and name the first difference."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.backends import run
+from lava_conv.graph import Graph
+from lava_conv.record import Record
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The outcome: how many values were compared, and the first one that differs (None: all are equal)."""
+
+    first: str
+    second: str
+    values: int
+    difference: str | None
+    records: tuple[Record, Record]
+
+    @property
+    def equal(self) -> bool:
+        return self.difference is None
+
+    def __str__(self) -> str:
+        if self.equal:
+            return f"equal: {self.values:,} values of {self.first} and {self.second}"
+        return f"different: {self.difference}"
+
+
+def compare(
+    graph: Graph,
+    images: NDArray[np.uint8],
+    steps: int | None = None,
+    first: str = "torch",
+    second: str = "lava",
+) -> Comparison:
+    """Run `graph` on two backends and compare every spike, count and logit, layer by layer and step by step."""
+    a = run(graph, images, steps, backend=first, record=("spikes",))
+    b = run(graph, images, steps, backend=second, record=("spikes",))
+    return compare_records(a, b, first, second)
+
+
+def compare_records(a: Record, b: Record, first: str = "first", second: str = "second") -> Comparison:
+    """Compare two records of the same graph, images and steps."""
+    pairs = [(f"layer {i}", a.spikes[i], b.spikes[i], "sends") for i in sorted(a.spikes.keys() & b.spikes.keys())]
+    pairs.append(("the readout", a.logits, b.logits, "holds"))
+    values, difference = 0, None
+    for place, x, y, verb in pairs:
+        values += x.size
+        if x.shape != y.shape:
+            difference = difference or f"{place} has shape {x.shape} in {first} and {y.shape} in {second}"
+        elif difference is None and not np.array_equal(x, y):
+            step, sample, *neuron = (int(i) for i in np.argwhere(x != y)[0])
+            at = (step, sample, *neuron)
+            difference = (
+                f"{place}, sample {sample}, step {step}, neuron {tuple(neuron)} {verb} {int(x[at])} in {first} "
+                f"and {int(y[at])} in {second} ({int((x != y).sum())} of {x.size} values of this layer differ)"
+            )
+    return Comparison(first, second, values, difference, (a, b))

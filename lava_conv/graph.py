@@ -1,0 +1,317 @@
+"""The integer network: layers, shapes, proven bounds, and the quantised-ANN oracle `reference()`."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import ConversionError, DataError, RangeError
+from lava_conv.fixedpoint import INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN
+from lava_conv.neurons import NEURONS, Neuron, map_channels
+from lava_conv.record import Record
+from lava_conv.synapses import Conv, Dense, Shape, Synapse, same_synapse
+
+INPUT_CODES = ("flash", "constant")
+REFERENCE_CHUNK = 64  # images a time in the oracle: bounds its memory, changes nothing
+
+
+@dataclass(frozen=True, eq=False)
+class Skip:
+    """A second synapse into a neuron, from the output of an earlier layer, arriving in the same window."""
+
+    source: int
+    synapse: Synapse
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer. kind: input, conv, flatten or dense. shape: of its output, C,H,W or (n,).
+
+    neuron: its type in the table NEURONS ("" for input and flatten); params: that neuron's Params, per-channel
+    values as int64 (channels,) arrays.
+    """
+
+    kind: str
+    shape: Shape
+    synapse: Conv | Dense | None = None
+    neuron: str = ""
+    params: Any = None
+    skips: tuple[Skip, ...] = ()
+    name: str = ""
+
+
+class LayerBounds(NamedTuple):
+    """Proven for any image: range of the running synaptic sum and of v per channel, the largest count, and the
+    largest |a_in| within one step."""
+
+    drive_min: NDArray[np.int64]
+    drive_max: NDArray[np.int64]
+    v_min: NDArray[np.int64]
+    v_max: NDArray[np.int64]
+    count_max: NDArray[np.int64]
+    step_max: int
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network of signed-spike neurons in integers, ready for any backend.
+
+    Fields:
+        layers: layer 0 is the input; the last one has the neuron ACC.
+        steps: time steps a sample takes unless `run` is told otherwise.
+        input_code: "flash" (the image as one graded frame at the first step) or "constant" (at every step).
+        labels: names of the classes, may be empty.
+        generator: what wrote the network.
+
+    Raises:
+        ConversionError: names the layer, what is there and what is allowed.
+    """
+
+    layers: tuple[Layer, ...]
+    steps: int
+    input_code: str = "flash"
+    labels: tuple[str, ...] = ()
+    generator: str = "lava-conv"
+    input_bits: int = INPUT_BITS
+
+    def __post_init__(self) -> None:
+        if len(self.layers) < 2 or self.layers[0].kind != "input":
+            raise ConversionError(f"the network has {len(self.layers)} layers; layer 0 must be the input, others follow")
+        if self.steps < 1:
+            raise ConversionError(f"steps is {self.steps}, allowed is 1 or more")
+        if self.input_code not in INPUT_CODES:
+            raise ConversionError(f"input_code is {self.input_code!r}, allowed are {' and '.join(INPUT_CODES)}")
+        if self.input_bits != INPUT_BITS:
+            raise ConversionError(f"input_bits is {self.input_bits}, allowed is {INPUT_BITS}")
+        if len(self.layers[0].shape) != 3 or min(self.layers[0].shape) < 1:
+            raise ConversionError(f"layer 0: shape is {self.layers[0].shape}, an input needs (C, H, W)")
+        for index in range(1, len(self.layers)):
+            try:
+                self._check_layer(index)
+            except ConversionError as error:
+                raise ConversionError(f"layer {index}: {error}") from None
+        if self.labels and len(self.labels) != self.classes:
+            raise ConversionError(f"labels names {len(self.labels)} classes, but the readout has {self.classes}")
+
+    def _check_layer(self, index: int) -> None:
+        layer, before = self.layers[index], self.layers[index - 1].shape
+        if layer.kind == "flatten":
+            expected: Shape = (int(np.prod(before)),)
+        elif layer.kind in ("conv", "dense") and isinstance(layer.synapse, Conv if layer.kind == "conv" else Dense):
+            expected = layer.synapse.output_shape(before)
+        else:
+            raise ConversionError(f"type is {layer.kind!r}, allowed are conv, dense and flatten")
+        if tuple(layer.shape) != expected:
+            raise ConversionError(f"shape is {tuple(layer.shape)}, but input and weight make it {expected}")
+        last = index == len(self.layers) - 1
+        if layer.kind == "flatten":
+            if last or layer.neuron or layer.skips:
+                raise ConversionError("a flatten layer has no neuron and no skips, and another layer follows it")
+            return
+        if layer.neuron not in NEURONS:
+            raise ConversionError(f"neuron type is {layer.neuron!r}, allowed are {', '.join(NEURONS)}")
+        if NEURONS[layer.neuron].spiking == last:
+            raise ConversionError("the last layer, and only it, has the readout neuron ACC")
+        if last and len(expected) != 1:
+            raise ConversionError(f"the readout has shape {expected}; it must be flat, one number a class")
+        neuron = NEURONS[layer.neuron]
+        for name in neuron.channel_fields:
+            value = np.asarray(getattr(layer.params, name))
+            if value.shape not in ((), (expected[0],)):
+                raise ConversionError(f"neuron {name} has shape {value.shape}, allowed is ({expected[0]},)")
+        if problem := neuron.check(layer.params):
+            raise ConversionError(f"neuron {problem}")
+        whole = map_channels(
+            neuron, layer.params, lambda x: np.ascontiguousarray(np.broadcast_to(x, expected[:1]), np.int64)
+        )
+        object.__setattr__(layer, "params", whole)
+        for number, skip in enumerate(layer.skips):
+            if not 0 <= skip.source < index:
+                raise ConversionError(f"skip {number}: from is {skip.source}, allowed is an earlier layer")
+            shape = skip.synapse.output_shape(self.layers[skip.source].shape)
+            if shape != expected:
+                raise ConversionError(f"skip {number}: gives shape {shape}, but the layer has {expected}")
+
+    # -- structure -------------------------------------------------------------------------------------------------
+
+    @property
+    def input_shape(self) -> Shape:
+        return tuple(self.layers[0].shape)
+
+    @property
+    def classes(self) -> int:
+        return self.layers[-1].shape[0]
+
+    def neuron(self, index: int) -> Neuron:
+        return NEURONS[self.layers[index].neuron]
+
+    def neuron_layers(self) -> Iterator[tuple[int, Layer, Neuron]]:
+        """(index, layer, neuron) of every layer that has neurons, the readout included."""
+        for index, layer in enumerate(self.layers):
+            if layer.neuron:
+                yield index, layer, NEURONS[layer.neuron]
+
+    def depths(self) -> tuple[int, ...]:
+        """Per layer, how many synapses lie between it and the image; in Lava its window starts that much later."""
+        depths = [0]
+        for layer in self.layers[1:]:
+            depths.append(depths[-1] + (layer.kind != "flatten"))
+        return tuple(depths)
+
+    def inputs(self, index: int) -> tuple[Skip, ...]:
+        """Everything that feeds layer `index`: the layer before it first, then its skips."""
+        layer = self.layers[index]
+        assert layer.synapse is not None
+        return (Skip(index - 1, layer.synapse), *layer.skips)
+
+    # -- bounds ----------------------------------------------------------------------------------------------------
+
+    def bounds(self, steps: int | None = None) -> dict[int, LayerBounds]:
+        """Interval analysis: what every layer can reach within `steps` steps, for any image at all.
+
+        A neuron sends at most one spike a step, so its net count stays in 0..min(n_max, steps), transients included;
+        the running sum of a layer therefore stays within the interval of its weights over these counts.
+        """
+        steps = self.steps if steps is None else steps
+        pixel = INPUT_MAX * (steps if self.input_code == "constant" else 1)
+        count: list[NDArray[np.int64]] = [np.full(self.input_shape[0], pixel, np.int64)]
+        found: dict[int, LayerBounds] = {}
+        for index, layer in enumerate(self.layers[1:], 1):
+            if layer.kind == "flatten":
+                before = self.layers[index - 1].shape
+                count.append(np.repeat(count[-1], int(np.prod(before[1:]))))
+                continue
+            low = high = step = np.zeros(layer.shape[0], np.int64)
+            for source in self.inputs(index):
+                least, most = source.synapse.interval(0 * count[source.source], count[source.source])
+                low, high = low + least, high + most
+                one = np.full_like(count[source.source], self._payload(source.source))
+                step = step + np.maximum(*map(np.abs, source.synapse.interval(-one, one)))
+            b = NEURONS[layer.neuron].bounds(layer.params, low, high, steps)
+            found[index] = LayerBounds(low, high, b.v_min, b.v_max, b.count_max, int(step.max()))
+            count.append(b.count_max)
+        return found
+
+    def _payload(self, index: int) -> int:
+        """Largest value that layer `index` sends in one step."""
+        while self.layers[index].kind == "flatten":
+            index -= 1
+        return INPUT_MAX if index == 0 else 1
+
+    def check(self, steps: int | None = None) -> None:
+        """Raise RangeError unless every state provably fits 24 bits for any image and `steps` steps."""
+        steps = self.steps if steps is None else steps
+        for index, b in self.bounds(steps).items():
+            channel, worst = 0, 0
+            for values in (b.v_min, b.v_max):
+                at = int(np.abs(values).argmax())
+                if abs(int(values[at])) > abs(worst):
+                    channel, worst = at, int(values[at])
+            if not STATE_MIN <= worst <= STATE_MAX or b.step_max > STATE_MAX:
+                what = worst if not STATE_MIN <= worst <= STATE_MAX else b.step_max
+                raise RangeError(
+                    f"layer {index} ({self.layers[index].kind}), channel {channel}: the membrane potential can reach "
+                    f"{what} within {steps} steps, the limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use fewer "
+                    f"steps, smaller weights, fewer inputs or a smaller shift"
+                )
+
+    # -- the oracle ------------------------------------------------------------------------------------------------
+
+    def reference(self, images: NDArray[np.uint8]) -> Record:
+        """The quantised ANN in integers: the counts and logits on which every backend settles.
+
+        Args:
+            images: uint8 (N, C, H, W).
+
+        Returns:
+            Record with a steps axis of length 1. With input_code "constant" the image counts `steps` times.
+
+        Raises:
+            DataError: wrong shape or dtype.
+        """
+        images = check_images(self, images)
+        parts = [
+            self._settle(images[start : start + REFERENCE_CHUNK]) for start in range(0, len(images), REFERENCE_CHUNK)
+        ]
+        counts = {
+            index: np.concatenate([values[index] for values in parts])
+            for index, _, neuron in self.neuron_layers()
+            if neuron.spiking
+        }
+        logits = np.concatenate([values[len(self.layers) - 1] for values in parts])
+        return Record(logits[None], counts, backend="reference")
+
+    def _settle(self, images: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+        repeats = self.steps if self.input_code == "constant" else 1
+        values = [images.astype(np.int64) * repeats]
+        for index, layer in enumerate(self.layers[1:], 1):
+            if layer.kind == "flatten":
+                values.append(values[-1].reshape(len(images), -1))
+                continue
+            drive = sum(s.synapse.apply(values[s.source]) for s in self.inputs(index))
+            neuron = NEURONS[layer.neuron]
+            column = (-1,) + (1,) * (len(layer.shape) - 1)
+            params = map_channels(neuron, layer.params, lambda x, c=column: x.reshape(c))
+            values.append(neuron.settle(np.asarray(drive), params))
+        return values
+
+    # -- for people ------------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """A table of the layers: shape, neurons, synapses, and the proven bounds for the default steps."""
+        bounds = self.bounds()
+        rows = [("layer", "type", "shape", "neuron", "weights", "fan-in", "skips", "max |v|", "max count")]
+        for index, layer in enumerate(self.layers):
+            row = [str(index), layer.kind, "x".join(map(str, layer.shape)), layer.neuron or "-"]
+            if layer.synapse is None:
+                row += ["-"] * 5
+            else:
+                b = bounds[index]
+                size = int(max(np.abs(b.v_min).max(), np.abs(b.v_max).max()))
+                sources = ",".join(str(s.source) for s in layer.skips) or "-"
+                row += [f"{layer.synapse.weight.size:,}", str(layer.synapse.fan_in), sources, f"{size:,}"]
+                row += [str(int(b.count_max.max())) if NEURONS[layer.neuron].spiking else "-"]
+            rows.append(tuple(row))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        head = f"{len(self.layers)} layers, {self.steps} steps, input {self.input_code}, {STATE_BITS}-bit state"
+        return "\n".join([head, *lines])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Graph):
+            return NotImplemented
+        mine = (self.steps, self.input_code, self.labels, len(self.layers))
+        return mine == (other.steps, other.input_code, other.labels, len(other.layers)) and all(
+            _same_layer(a, b) for a, b in zip(self.layers, other.layers, strict=True)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _same_layer(a: Layer, b: Layer) -> bool:
+    return (
+        (a.kind, tuple(a.shape), a.neuron, len(a.skips)) == (b.kind, tuple(b.shape), b.neuron, len(b.skips))
+        and same_synapse(a.synapse, b.synapse)
+        and all(np.array_equal(x, y) for x, y in zip(a.params or (), b.params or (), strict=True))
+        and all(
+            s.source == t.source and same_synapse(s.synapse, t.synapse)
+            for s, t in zip(a.skips, b.skips, strict=True)
+        )
+    )
+
+
+def check_images(graph: Graph, images: Any) -> NDArray[np.uint8]:
+    """The images as a contiguous uint8 (N, C, H, W) array; DataError says what is wrong with them."""
+    images = np.asarray(images)
+    if images.dtype != np.uint8:
+        raise DataError(f"images have dtype {images.dtype}, allowed is uint8 (0..255); do not scale or normalise them")
+    if images.ndim != 4 or images.shape[1:] != graph.input_shape:
+        raise DataError(
+            f"images have shape {images.shape}, the network takes (N, {', '.join(map(str, graph.input_shape))}), "
+            f"that is N, C, H, W"
+        )
+    if len(images) == 0:
+        raise DataError("images is empty; at least one image is needed")
+    return np.ascontiguousarray(images)

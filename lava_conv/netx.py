@@ -1,0 +1,374 @@
+"""Graph <-> `.net` (netx HDF5): the only file that knows the schema.
+
+Reading checks type, rank, dtype, size, range and the shape chain before anything is built, and names the path inside
+the file where it stops. Writing is atomic and gives the same bytes for the same graph.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import ConversionError, NetFormatError
+from lava_conv.fixedpoint import INPUT_BITS
+from lava_conv.graph import Graph, Layer, Skip
+from lava_conv.neurons import NEURONS
+from lava_conv.synapses import Conv, Dense, Identity, Synapse
+
+FORMAT, VERSION = "lava-conv", 1
+MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read
+MAX_LAYERS = 10_000
+CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
+# Written by other netx exporters beside the shape; they repeat what the weight already says.
+REDUNDANT_KEYS = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
+ROOT_KEYS = {"layer", "simulation"}
+COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+
+
+# -- reading -------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | os.PathLike[str]) -> Graph:
+    """Read a `.net` file.
+
+    Returns:
+        The validated Graph.
+
+    Raises:
+        NetFormatError: the file is missing, damaged, or breaks the schema; names the path inside the file.
+    """
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise NetFormatError(f"{name}: there is no such file")
+    try:
+        with h5py.File(name, "r") as file:
+            return _read_graph(file)
+    except NetFormatError as error:
+        raise NetFormatError(f"{name}: {error}") from None
+    except ConversionError as error:
+        raise NetFormatError(f"{name}: /{_as_path(str(error))}") from None
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise NetFormatError(f"{name}: not a readable HDF5 file ({reason}); write it again with lava_conv.save") from None
+
+
+def _as_path(sentence: str) -> str:
+    """'layer 3: neuron theta ...' -> 'layer/3: neuron theta ...', the place as the file spells it."""
+    head, _, tail = sentence.partition(": ")
+    return f"{head.replace(' ', '/')}: {tail}" if head.startswith("layer ") else sentence
+
+
+def _read_graph(file: h5py.File) -> Graph:
+    _only_keys(file, "/", ROOT_KEYS)
+    written = _attribute(file, "format", str, None)
+    if written != FORMAT:
+        raise NetFormatError(
+            f"/@format is {written!r}, allowed is {FORMAT!r}; a stock netx file has none, convert its source model instead"
+        )
+    version = _attribute(file, "version", int, None)
+    if version != VERSION:
+        raise NetFormatError(f"/@version is {version}, this release reads version {VERSION}; update lava-conv")
+    if "layer" not in file:
+        raise NetFormatError("/layer is missing")
+    root = _group(file, "layer", "/layer")
+    count = len(root)
+    if not 2 <= count <= MAX_LAYERS:
+        raise NetFormatError(f"/layer holds {count} layers, allowed is 2..{MAX_LAYERS}")
+    expected = {str(i) for i in range(count)}
+    if odd := sorted(set(root) - expected):
+        raise NetFormatError(f"/layer/{odd[0]} is not one of the layers 0..{count - 1}, which must be numbered in order")
+    layers = tuple(_read_layer(_group(root, str(i), f"/layer/{i}"), f"/layer/{i}") for i in range(count))
+    return Graph(
+        layers,
+        steps=_attribute(file, "steps", int, None),
+        input_code=_attribute(file, "input_code", str, None),
+        input_bits=_attribute(file, "input_bits", int, INPUT_BITS),
+        labels=_labels(file),
+        generator=_attribute(file, "generator", str, ""),
+    )
+
+
+def _read_layer(group: h5py.Group, path: str) -> Layer:
+    kind = _text(group, "type", path)
+    if kind == "input":
+        _only_keys(group, path, {"type", "shape"})
+        return Layer("input", _shape(group, path))
+    if kind == "flatten":
+        _only_keys(group, path, {"type", "shape"})
+        return Layer("flatten", _shape(group, path))
+    if kind not in ("conv", "dense"):
+        raise NetFormatError(
+            f"{path}/type is {kind!r}, allowed are input, conv, flatten and dense; "
+            f"write average pooling as a depthwise conv and replace max pooling before training"
+        )
+    keys = {"type", "shape", "neuron", "skip"} | REDUNDANT_KEYS | (CONV_KEYS if kind == "conv" else {"weight"})
+    _only_keys(group, path, keys)
+    synapse = _read_synapse(group, path, kind)
+    assert isinstance(synapse, Conv | Dense)
+    neuron, params = _read_neuron(group, path)
+    return Layer(kind, _shape(group, path), synapse, neuron, params, _read_skips(group, path))
+
+
+def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
+    try:
+        if kind == "identity":
+            return Identity(_scalar(group, "scale", path, 1))
+        weight = _numbers(group, "weight", path, ranks=(4,) if kind == "conv" else (2,), integer=False)
+        if kind == "dense":
+            return Dense(weight)
+        pairs = [_pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))]
+        return Conv(weight, *pairs, groups=_scalar(group, "groups", path, 1))
+    except ConversionError as error:
+        raise NetFormatError(f"{path}: {error}") from None
+
+
+def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
+    if "neuron" not in group:
+        raise NetFormatError(f"{path}/neuron is missing; every conv and dense layer needs one")
+    group, path = _group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
+    kind = _text(group, "type", path)
+    if kind not in NEURONS:
+        raise NetFormatError(f"{path}/type is {kind!r}, allowed are {', '.join(NEURONS)}")
+    neuron = NEURONS[kind]
+    stored = _stored_fields(kind)
+    _only_keys(group, path, {"type", *stored})
+    values = {
+        name: _numbers(group, name, path, ranks=(0, 1)) if name in neuron.channel_fields else _scalar(group, name, path, 0)
+        for name in stored
+        if name in group
+    }
+    for name in ("theta", "delta"):
+        if name in stored and name not in values:
+            raise NetFormatError(f"{path}/{name} is missing; a {kind} neuron needs it")
+    if "v_neg_is_theta" in values:
+        flag = values.pop("v_neg_is_theta")
+        if flag not in (0, 1):
+            raise NetFormatError(f"{path}/v_neg_is_theta is {flag}, allowed is 0 or 1")
+        values["v_neg"] = -flag * np.asarray(values["theta"])
+    params = neuron.Params(**values) if "theta" in stored else neuron.Params(**{"bias": np.int64(0), **values})
+    if problem := neuron.check(params):
+        raise NetFormatError(f"{path}/{problem}")
+    return kind, params
+
+
+def _stored_fields(kind: str) -> tuple[str, ...]:
+    """Names of a neuron's datasets: its parameters, with v_neg (0 or -theta) written as a flag."""
+    fields = NEURONS[kind].channel_fields + NEURONS[kind].scalar_fields
+    return tuple("v_neg_is_theta" if name == "v_neg" else name for name in fields)
+
+
+def _read_skips(group: h5py.Group, path: str) -> tuple[Skip, ...]:
+    if "skip" not in group:
+        return ()
+    root, path = _group(group, "skip", f"{path}/skip"), f"{path}/skip"
+    if odd := sorted(set(root) - {str(i) for i in range(len(root))}):
+        raise NetFormatError(f"{path}/{odd[0]} is not one of the skips 0..{len(root) - 1}")
+    skips = []
+    for number in range(len(root)):
+        place = f"{path}/{number}"
+        item = _group(root, str(number), place)
+        kind = _text(item, "type", place)
+        if kind not in ("conv", "identity"):
+            raise NetFormatError(f"{place}/type is {kind!r}, allowed are conv and identity")
+        _only_keys(item, place, {"type", "from"} | (CONV_KEYS if kind == "conv" else {"scale"}))
+        if "from" not in item:
+            raise NetFormatError(f"{place}/from is missing; it names the layer that the skip starts at")
+        skips.append(Skip(_scalar(item, "from", place, 0), _read_synapse(item, place, kind)))
+    return tuple(skips)
+
+
+# -- pieces of a file: each checks what it reads ---------------------------------------------------------------------
+
+
+def _only_keys(group: h5py.Group, path: str, allowed: set[str]) -> None:
+    if odd := sorted(set(group) - allowed):
+        place = path.rstrip("/")
+        raise NetFormatError(f"{place}/{odd[0]} is not part of the format; allowed here are {', '.join(sorted(allowed))}")
+
+
+def _member(group: h5py.Group, name: str, path: str) -> Any:
+    """An object stored in the file itself: links out of it are never followed."""
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise NetFormatError(f"{path} is {'missing' if link is None else 'a link'}, allowed are only objects stored in place")
+    return group[name]
+
+
+def _group(parent: h5py.Group, name: str, path: str) -> h5py.Group:
+    member = _member(parent, name, path)
+    if not isinstance(member, h5py.Group):
+        raise NetFormatError(f"{path} is a dataset, expected a group")
+    return member
+
+
+def _dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
+    place = f"{path}/{name}"
+    if name not in group:
+        raise NetFormatError(f"{place} is missing")
+    member = _member(group, name, place)
+    if not isinstance(member, h5py.Dataset):
+        raise NetFormatError(f"{place} is a group, expected a dataset")
+    if member.shape is None or member.size > MAX_ELEMENTS:
+        size = "no" if member.shape is None else f"{member.size:,}"
+        raise NetFormatError(f"{place} declares {size} elements, allowed is 1..{MAX_ELEMENTS:,}")
+    if member.external or member.is_virtual:
+        raise NetFormatError(f"{place} keeps its data outside the file, which is not allowed")
+    return member
+
+
+def _numbers(
+    group: h5py.Group, name: str, path: str, ranks: tuple[int, ...], integer: bool = True
+) -> NDArray[np.int64]:
+    """A numeric dataset of one of the given ranks with integer values, as int64 (float if `integer` is False)."""
+    data, place = _dataset(group, name, path), f"{path}/{name}"
+    if data.ndim not in ranks:
+        raise NetFormatError(f"{place} has rank {data.ndim}, allowed is {' or '.join(map(str, ranks))}")
+    if data.dtype.kind not in "iuf":
+        raise NetFormatError(f"{place} has dtype {data.dtype}, expected numbers")
+    if data.size == 0:
+        raise NetFormatError(f"{place} is empty (shape {data.shape})")
+    value = np.asarray(data[()])
+    if value.dtype.kind == "f":
+        if not np.isfinite(value).all():
+            raise NetFormatError(f"{place} holds NaN or infinity; the training diverged or the file is damaged")
+        if not (np.rint(value) == value).all():
+            raise NetFormatError(f"{place} holds values that are not integers; export quantised values without their scale")
+    if np.abs(value.astype(np.float64)).max() >= 2.0**62:
+        raise NetFormatError(f"{place} holds values beyond 62 bits")
+    return value.astype(np.int64)
+
+
+def _scalar(group: h5py.Group, name: str, path: str, default: int) -> int:
+    return int(_numbers(group, name, path, ranks=(0,))) if name in group else default
+
+
+def _pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[int, int]:
+    if name not in group:
+        return (default, default)
+    value = np.atleast_1d(_numbers(group, name, path, ranks=(0, 1)))
+    if value.size not in (1, 2):
+        raise NetFormatError(f"{path}/{name} has {value.size} values, allowed are 2 (H, W) or a scalar")
+    return (int(value[0]), int(value[-1]))
+
+
+def _shape(group: h5py.Group, path: str) -> tuple[int, ...]:
+    value = np.atleast_1d(_numbers(group, "shape", path, ranks=(0, 1)))
+    if value.min() < 1 or value.size > 3:
+        raise NetFormatError(f"{path}/shape is {tuple(value.tolist())}, allowed is (C, H, W) or (n,) with sizes above 0")
+    return tuple(int(v) for v in value)
+
+
+def _text(group: h5py.Group, name: str, path: str) -> str:
+    data = _dataset(group, name, path)
+    if data.size != 1 or data.ndim > 1 or data.dtype.kind not in "SO":
+        raise NetFormatError(f"{path}/{name} has shape {data.shape} and dtype {data.dtype}, expected one string")
+    value = data[()] if data.ndim == 0 else data[0]
+    if not isinstance(value, bytes):
+        raise NetFormatError(f"{path}/{name} is not a string")
+    return value.decode("utf-8", "replace")
+
+
+def _attribute(file: h5py.File, name: str, kind: type, default: Any) -> Any:
+    if name not in file.attrs:
+        if default is None:
+            raise NetFormatError(f"/@{name} is missing; the file was not written by lava-conv or lost its attributes")
+        return default
+    value = file.attrs[name]
+    if kind is str and isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if kind is int and isinstance(value, np.integer | int) and not isinstance(value, bool):
+        return int(value)
+    if kind is str and isinstance(value, str):
+        return str(value)
+    raise NetFormatError(f"/@{name} is {value!r}, expected {'an integer' if kind is int else 'a string'}")
+
+
+def _labels(file: h5py.File) -> tuple[str, ...]:
+    if "labels" not in file.attrs:
+        return ()
+    value = np.asarray(file.attrs["labels"])
+    if value.ndim != 1 or value.dtype.kind not in "OSU":
+        raise NetFormatError(f"/@labels has shape {value.shape} and dtype {value.dtype}, expected a list of strings")
+    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in value.tolist())
+
+
+# -- writing -------------------------------------------------------------------------------------------------------
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write a graph as `.net`: complete or not at all, and the same bytes every time.
+
+    Raises:
+        NetFormatError: the folder is missing or the file cannot be written; an existing file stays as it was.
+    """
+    target = Path(path)
+    partial: str | None = None
+    try:
+        handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+        with h5py.File(partial, "w", libver=("earliest", "v110")) as file:
+            _write_graph(file, graph)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(partial, 0o666 & ~umask)
+        with open(partial, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, target)
+        partial = None
+    except (OSError, RuntimeError) as error:
+        raise NetFormatError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
+    finally:
+        if partial is not None and os.path.exists(partial):
+            os.unlink(partial)
+
+
+def _write_graph(file: h5py.File, graph: Graph) -> None:
+    file.attrs.update({"format": FORMAT, "version": VERSION, "steps": graph.steps, "input_code": graph.input_code})
+    file.attrs.update({"input_bits": graph.input_bits, "generator": graph.generator})
+    if graph.labels:
+        file.attrs["labels"] = np.array(graph.labels, dtype=h5py.string_dtype())
+    root = file.create_group("layer")
+    for index, layer in enumerate(graph.layers):
+        group = root.create_group(str(index))
+        group["type"] = np.array([layer.kind.encode()], dtype="S10")
+        group["shape"] = np.array(layer.shape, np.int64)
+        if layer.synapse is not None:
+            _write_synapse(group, layer.synapse)
+        if layer.neuron:
+            _write_neuron(group.create_group("neuron"), layer)
+        for number, skip in enumerate(layer.skips):
+            item = group.create_group(f"skip/{number}")
+            item["type"] = np.array([b"conv" if isinstance(skip.synapse, Conv) else b"identity"], dtype="S10")
+            item["from"] = np.int64(skip.source)
+            _write_synapse(item, skip.synapse)
+
+
+def _write_synapse(group: h5py.Group, synapse: Synapse) -> None:
+    if isinstance(synapse, Identity):
+        group["scale"] = np.int64(synapse.scale)
+        return
+    group.create_dataset("weight", data=synapse.weight.astype(np.float32), **COMPRESSION)
+    if isinstance(synapse, Conv):
+        for name in ("stride", "padding", "dilation"):
+            group[name] = np.array(getattr(synapse, name), np.int64)
+        group["groups"] = np.int64(synapse.groups)
+
+
+def _write_neuron(group: h5py.Group, layer: Layer) -> None:
+    neuron = NEURONS[layer.neuron]
+    group["type"] = layer.neuron
+    for name in neuron.channel_fields:
+        value = np.asarray(getattr(layer.params, name))
+        if name == "v_neg":
+            flags = np.unique(value != 0)
+            if len(flags) != 1:
+                raise NetFormatError("v_neg is 0 in some channels and -theta in others; the format holds one form a layer")
+            group["v_neg_is_theta"] = np.int64(flags[0])
+        else:
+            group[name] = value.astype(np.int64)
+    for name in neuron.scalar_fields:
+        group[name] = np.int64(getattr(layer.params, name))

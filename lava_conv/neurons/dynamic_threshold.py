@@ -1,0 +1,93 @@
+"""Dynamic-threshold bipolar neuron (Zou et al. 2024, Front. Neurosci. 18:1449020)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.fixedpoint import MAX_SHIFT, STATE_MAX, STATE_MIN, saturate
+from lava_conv.neurons.base import Array, Bounds, Neuron, out_of_range
+
+
+class Params(NamedTuple):
+    """theta, delta: int per channel (delta > 0), in units of the shifted sum. shift: left shift of the input.
+
+    n_max: largest count, 0 = unlimited. unipolar: 1 = never sends a negative spike (encoder).
+    """
+
+    theta: Array
+    delta: Array
+    shift: int = 0
+    n_max: int = 0
+    unipolar: int = 0
+
+
+class State(NamedTuple):
+    """v: membrane potential, never reset within a sample. n: net number of spikes sent so far."""
+
+    v: Array
+    n: Array
+
+
+def initial_state(params: Params, zeros: Array) -> State:
+    return State(zeros, zeros)
+
+
+def integrate(state: State, a_in: Array, params: Params) -> Array:
+    return state.v + (a_in << params.shift)
+
+
+def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
+    """One time step.
+
+        v <- sat24(v + (a_in << shift));  m = max(v, theta);  lo = theta + n*delta;  hi = lo + delta
+        s = +1 if m >= hi and (n_max == 0 or n < n_max);  s = -1 if m < lo and not unipolar;  n <- n + s
+
+    The two moving thresholds of the paper are lo and hi. At rest lo <= m < hi, so the count settles on
+    n = clip(floor((v - theta) / delta), 0, n_max).
+    """
+    theta, delta, n = params.theta, params.delta, state.n
+    v = saturate(integrate(state, a_in, params))
+    m = v + (v < theta) * (theta - v)
+    lo = theta + n * delta
+    up = (m >= lo + delta) & ((params.n_max == 0) | (n < params.n_max))
+    down = (m < lo) & (params.unipolar == 0)
+    s = (n + up) - (n + down)  # up - down in the integer type of n: neither numpy nor torch subtracts booleans
+    return s, State(v, n + s)
+
+
+def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
+    count = np.maximum(((drive << params.shift) - params.theta) // params.delta, 0)
+    return np.minimum(count, params.n_max) if params.n_max else count
+
+
+def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.int64], steps: int) -> Bounds:
+    """v is the shifted running sum itself; a count of n needs v >= theta + n*delta once and n steps."""
+    count = np.minimum(settle(drive_max, params), steps)
+    return Bounds(drive_min << params.shift, drive_max << params.shift, count)
+
+
+def check(params: Params) -> str | None:
+    return (
+        out_of_range("theta", params.theta, STATE_MIN, STATE_MAX)
+        or out_of_range("delta", params.delta, 1, STATE_MAX)
+        or out_of_range("shift", params.shift, 0, MAX_SHIFT)
+        or out_of_range("n_max", params.n_max, 0, STATE_MAX)
+        or out_of_range("unipolar", params.unipolar, 0, 1)
+    )
+
+
+NEURON: Neuron = Neuron(
+    type="DTB",
+    Params=Params,
+    State=State,
+    channel_fields=("theta", "delta"),
+    scalar_fields=("shift", "n_max", "unipolar"),
+    initial_state=initial_state,
+    integrate=integrate,
+    step=step,
+    settle=settle,
+    bounds=bounds,
+    check=check,
+)
+

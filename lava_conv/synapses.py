@@ -1,0 +1,177 @@
+"""The synapses: what turns the spikes of one layer into the summed input `a_in` of the next. Integers only.
+
+Shapes are C,H,W throughout. `apply` is the plain numpy form that the oracle uses; it shares no code with the simulator.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import ConversionError
+from lava_conv.fixedpoint import FLOAT32_EXACT, WEIGHT_MAX, WEIGHT_MIN
+
+Shape = tuple[int, ...]
+Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def _as_int8(weight: NDArray[np.generic]) -> NDArray[np.int8]:
+    weight = np.asarray(weight)
+    whole = np.rint(weight)
+    if not np.isfinite(weight).all() or not (whole == weight).all():
+        raise ConversionError("weight holds values that are not integers; export quantised weights without their scale")
+    if weight.size and (whole.min() < WEIGHT_MIN or whole.max() > WEIGHT_MAX):
+        worst = whole.min() if whole.min() < WEIGHT_MIN else whole.max()
+        raise ConversionError(f"weight is {int(worst)}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX}")
+    return np.ascontiguousarray(whole, np.int8)
+
+
+def _matmul(x: NDArray[np.int64], matrix: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Exact integer product through BLAS: float32 while every partial sum stays below 2**24, else float64."""
+    largest = int(np.abs(x).max(initial=0)) * int(np.abs(matrix.astype(np.int64)).sum(axis=0).max(initial=0))
+    kind = np.float32 if largest < FLOAT32_EXACT else np.float64
+    return np.rint(x.astype(kind) @ matrix.astype(kind)).astype(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Conv:
+    """Cross-correlation as in PyTorch: weight int8 (O, I/groups, kH, kW); stride, padding, dilation (H, W)."""
+
+    weight: NDArray[np.int8]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", _as_int8(self.weight))
+        for name, least in (("stride", 1), ("padding", 0), ("dilation", 1)):
+            value = tuple(int(v) for v in getattr(self, name))
+            if len(value) != 2 or min(value) < least:
+                raise ConversionError(f"{name} is {value}, allowed are two integers of at least {least}")
+            object.__setattr__(self, name, value)
+        if self.weight.ndim != 4 or 0 in self.weight.shape:
+            raise ConversionError(f"weight has shape {self.weight.shape}, a convolution needs (O, I/groups, kH, kW)")
+        if self.groups < 1 or self.weight.shape[0] % self.groups:
+            raise ConversionError(f"groups is {self.groups}, which does not divide {self.weight.shape[0]} channels")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        """C,H,W of the output for an input of C,H,W; raises ConversionError if they do not go together."""
+        if len(shape) != 3:
+            raise ConversionError(f"a convolution needs an input of shape C,H,W, but gets {shape}")
+        if shape[0] != self.weight.shape[1] * self.groups:
+            raise ConversionError(
+                f"weight {self.weight.shape} with groups {self.groups} takes {self.weight.shape[1] * self.groups} "
+                f"channels, but the input {shape} has {shape[0]}"
+            )
+        size = []
+        for axis in (0, 1):
+            extent = self.dilation[axis] * (self.weight.shape[2 + axis] - 1) + 1
+            out = (shape[1 + axis] + 2 * self.padding[axis] - extent) // self.stride[axis] + 1
+            if shape[1 + axis] + 2 * self.padding[axis] < extent:
+                raise ConversionError(f"the kernel spans {extent} pixels, more than the padded input {shape} has")
+            size.append(out)
+        return (self.weight.shape[0], *size)
+
+    def apply(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N, C, H, W) integers -> (N, O, H', W') integers."""
+        (kh, kw), (ph, pw) = self.weight.shape[2:], self.padding
+        x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+        extent = (self.dilation[0] * (kh - 1) + 1, self.dilation[1] * (kw - 1) + 1)
+        windows = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(2, 3))
+        windows = windows[:, :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
+        n, _, height, width = windows.shape[:4]
+        out = []
+        for cols, weight in zip(np.split(windows, self.groups, 1), np.split(self.weight, self.groups), strict=True):
+            flat = cols.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, -1)
+            out.append(_matmul(flat, weight.reshape(len(weight), -1).T).reshape(n, height, width, -1))
+        return np.concatenate(out, axis=-1).transpose(0, 3, 1, 2)
+
+    def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
+        """Range of the sum per output channel, for inputs within [low, high] per channel; padding brings zeros."""
+        low, high = np.minimum(low, 0), np.maximum(high, 0)
+        weight = self.weight.astype(np.int64)
+        positive, negative = np.maximum(weight, 0).sum((2, 3)), np.minimum(weight, 0).sum((2, 3))
+        shape = (self.groups, -1, self.weight.shape[1])
+        lows, highs = low.reshape(self.groups, 1, -1), high.reshape(self.groups, 1, -1)
+        positive, negative = positive.reshape(shape), negative.reshape(shape)
+        least = (positive * lows + negative * highs).sum(-1).ravel()
+        return least, (positive * highs + negative * lows).sum(-1).ravel()
+
+    @property
+    def fan_in(self) -> int:
+        return int(np.prod(self.weight.shape[1:]))
+
+    @property
+    def channels(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """a_out = weight @ s_in: weight int8 (out, in), in = C-order flatten of C,H,W."""
+
+    weight: NDArray[np.int8]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weight", _as_int8(self.weight))
+        if self.weight.ndim != 2 or 0 in self.weight.shape:
+            raise ConversionError(f"weight has shape {self.weight.shape}, a dense layer needs (out, in)")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        if len(shape) != 1:
+            raise ConversionError(f"a dense layer needs a flat input, but gets {shape}; put a flatten layer before it")
+        if shape[0] != self.weight.shape[1]:
+            raise ConversionError(f"weight {self.weight.shape} takes {self.weight.shape[1]} inputs, but gets {shape[0]}")
+        return (self.weight.shape[0],)
+
+    def apply(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(N, in) integers -> (N, out) integers."""
+        return _matmul(x, self.weight.T)
+
+    def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
+        weight = self.weight.astype(np.int64)
+        positive, negative = np.maximum(weight, 0), np.minimum(weight, 0)
+        return positive @ low + negative @ high, positive @ high + negative @ low
+
+    @property
+    def fan_in(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def channels(self) -> int:
+        return self.weight.shape[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """a_out = scale * s_in, element by element: the plain shortcut of a residual block."""
+
+    scale: int = 1
+
+    def __post_init__(self) -> None:
+        if not WEIGHT_MIN <= self.scale <= WEIGHT_MAX or self.scale == 0:
+            raise ConversionError(f"scale is {self.scale}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX} without 0")
+
+    def output_shape(self, shape: Shape) -> Shape:
+        return shape
+
+    def apply(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
+        return self.scale * x
+
+    def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
+        return (self.scale * low, self.scale * high) if self.scale > 0 else (self.scale * high, self.scale * low)
+
+    @property
+    def fan_in(self) -> int:
+        return 1
+
+
+Synapse = Conv | Dense | Identity
+
+
+def same_synapse(a: Synapse | None, b: Synapse | None) -> bool:
+    """Whether two synapses are of one type and hold equal values."""
+    if type(a) is not type(b) or a is None or b is None:
+        return a is b
+    return all(np.array_equal(x, vars(b)[name]) for name, x in vars(a).items())

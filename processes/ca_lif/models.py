@@ -1,0 +1,54 @@
+"""CPU models of `CaLIF`: both call the one `step` of the neuron."""
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from lava_conv.neurons.ca_lif import NEURON
+from processes.ca_lif.process import CaLIF
+from processes.neuron_process import NeuronModel
+
+
+@implements(proc=CaLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyCaLIFFixed(NeuronModel):
+    neuron = NEURON
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+    theta: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    bias: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    leak: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    v_init: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    v_neg: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    shift: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    ca_max: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    dv: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    leak_steps: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    v: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    ca: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    k: np.ndarray = LavaPyType(np.ndarray, np.int64)
+
+
+@implements(proc=CaLIF, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyCaLIFFloat(NeuronModel):
+    neuron = NEURON
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
+    theta: np.ndarray = LavaPyType(np.ndarray, float)
+    bias: np.ndarray = LavaPyType(np.ndarray, float)
+    leak: np.ndarray = LavaPyType(np.ndarray, float)
+    v_init: np.ndarray = LavaPyType(np.ndarray, float)
+    v_neg: np.ndarray = LavaPyType(np.ndarray, float)
+    shift: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    ca_max: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    dv: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    leak_steps: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    v: np.ndarray = LavaPyType(np.ndarray, float)
+    ca: np.ndarray = LavaPyType(np.ndarray, float)
+    k: np.ndarray = LavaPyType(np.ndarray, np.int64)

@@ -1,0 +1,44 @@
+"""CPU models of `DynamicThreshold`: both call the one `step` of the neuron."""
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+from lava_conv.neurons.dynamic_threshold import NEURON
+from processes.dynamic_threshold.process import DynamicThreshold
+from processes.neuron_process import NeuronModel
+
+
+@implements(proc=DynamicThreshold, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyDynamicThresholdFixed(NeuronModel):
+    neuron = NEURON
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
+    theta: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    delta: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    shift: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    n_max: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    unipolar: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    v: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    n: np.ndarray = LavaPyType(np.ndarray, np.int64)
+
+
+@implements(proc=DynamicThreshold, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PyDynamicThresholdFloat(NeuronModel):
+    neuron = NEURON
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
+    theta: np.ndarray = LavaPyType(np.ndarray, float)
+    delta: np.ndarray = LavaPyType(np.ndarray, float)
+    shift: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    n_max: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    unipolar: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    v: np.ndarray = LavaPyType(np.ndarray, float)
+    n: np.ndarray = LavaPyType(np.ndarray, float)

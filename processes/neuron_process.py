@@ -1,0 +1,115 @@
+"""What the neuron processes share: ports, Vars, the reset schedule, and the host that calls the neuron's `step`."""
+
+from typing import Any
+
+import numpy as np
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.process.ports.ports import InPort, OutPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
+
+from lava_conv.errors import RangeError
+from lava_conv.fixedpoint import STATE_BITS, STATE_MAX, STATE_MIN
+from lava_conv.neurons import Neuron, map_channels
+
+
+class NeuronProcess(AbstractProcess):
+    """Base of the neuron processes.
+
+    Parameters (besides the neuron's own, which may be scalars or arrays that broadcast to `shape`):
+        shape: shape of the population, channels last as in Lava, e.g. (H, W, C) or (n,).
+        reset_interval: steps a sample takes; 0 = the state is never reset.
+        reset_offset: first step (counted from 0) of the first sample at this population.
+        checked: raise RangeError when a membrane potential leaves 24 bits, instead of saturating.
+        num_message_bits: accepted so that stock netx blocks can pass it on; spikes here are always signed.
+    """
+
+    neuron: Neuron
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, ...],
+        reset_interval: int = 0,
+        reset_offset: int = 0,
+        checked: bool = False,
+        name: str | None = None,
+        num_message_bits: int | None = None,
+        **values: Any,
+    ) -> None:
+        shape = tuple(int(n) for n in np.atleast_1d(shape))
+        params = self.neuron.Params(**values)
+        label = name or type(self).__name__
+        if problem := self.neuron.check(params):
+            raise RangeError(f"{label}: {problem}")
+        super().__init__(
+            shape=shape,
+            name=name,
+            label=label,
+            reset_interval=int(reset_interval),
+            reset_offset=int(reset_offset),
+            checked=bool(checked),
+        )
+        self.shape = shape
+        self.a_in = InPort(shape=shape)
+        self.s_out = OutPort(shape=shape)
+        for field in self.neuron.channel_fields:
+            value = np.broadcast_to(np.asarray(getattr(params, field)), shape)
+            setattr(self, field, Var(shape=shape, init=np.array(value)))
+        for field in self.neuron.scalar_fields:
+            setattr(self, field, Var(shape=(1,), init=int(getattr(params, field))))
+        whole = map_channels(self.neuron, params, lambda x: np.broadcast_to(np.asarray(x), shape))
+        state = self.neuron.initial_state(whole, np.zeros(shape, np.int64))
+        for field, value in state._asdict().items():
+            value = np.atleast_1d(np.array(value))
+            setattr(self, field, Var(shape=value.shape, init=value))
+
+
+class NeuronModel(PyLoihiProcessModel):
+    """Host of a neuron: receives a_in, resets on schedule, calls the one `step`, sends the spikes.
+
+    Subclasses declare the LavaPyTypes. `neuron` is the table entry. Floats run through the same equations.
+    """
+
+    neuron: Neuron
+    a_in: Any
+    s_out: Any
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self._label: str = proc_params["label"]
+        self._interval: int = proc_params["reset_interval"]
+        self._offset: int = proc_params["reset_offset"]
+        self._checked: bool = proc_params["checked"]
+        self._params: Any = None
+
+    def on_var_update(self) -> None:
+        self._params = None  # a parameter may have been set from outside
+
+    def run_spk(self) -> None:
+        if self._params is None:
+            scalars = {name: int(getattr(self, name)[0]) for name in self.neuron.scalar_fields}
+            self._params = self.neuron.Params(
+                **{name: getattr(self, name) for name in self.neuron.channel_fields}, **scalars
+            )
+        a_in = self.a_in.recv()
+        now = self.time_step - 1 - self._offset
+        if self._interval and now >= 0 and now % self._interval == 0:
+            state = self.neuron.initial_state(self._params, np.zeros_like(self.v))
+        else:
+            state = self.neuron.State(*(getattr(self, name) for name in self.neuron.State._fields))
+        if self._checked:
+            self._check(self.neuron.integrate(state, a_in, self._params))
+        spikes, state = self.neuron.step(state, a_in, self._params)
+        for name, value in zip(self.neuron.State._fields, state, strict=True):
+            setattr(self, name, np.atleast_1d(value))
+        self.s_out.send(spikes)
+
+    def _check(self, v: np.ndarray) -> None:
+        bad = (v < STATE_MIN) | (v > STATE_MAX)
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise RangeError(
+                f"{self._label}, neuron {where}, step {self.time_step}: the membrane potential would be {v[where]}, the "
+                f"limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use a smaller shift or smaller weights"
+            )
