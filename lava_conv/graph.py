@@ -183,10 +183,10 @@ class Graph:
                 before = self.layers[index - 1].shape
                 count.append(np.repeat(count[-1], int(np.prod(before[1:]))))
                 continue
-            low = high = step = np.zeros(layer.shape[0], np.int64)
+            feeds = [(s.synapse, count[s.source]) for s in self.inputs(index)]
+            low, high = drive_range(feeds)
+            step = np.zeros_like(low)
             for source in self.inputs(index):
-                least, most = source.synapse.interval(0 * count[source.source], count[source.source])
-                low, high = low + least, high + most
                 one = np.full_like(count[source.source], self._payload(source.source))
                 step = step + np.maximum(*map(np.abs, source.synapse.interval(-one, one)))
             b = NEURONS[layer.neuron].bounds(layer.params, low, high, steps)
@@ -288,6 +288,15 @@ class Graph:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def drive_range(feeds: list[tuple[Synapse, NDArray[np.int64]]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Range of the running synaptic sum per output channel, given each synapse and its sources' largest counts."""
+    low, high = feeds[0][0].interval(0 * feeds[0][1], feeds[0][1])
+    for synapse, count in feeds[1:]:
+        least, most = synapse.interval(0 * count, count)
+        low, high = low + least, high + most
+    return low, high
 
 
 def _same_layer(a: Layer, b: Layer) -> bool:

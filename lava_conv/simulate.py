@@ -57,7 +57,7 @@ def simulate(
     with torch.inference_mode(), _exact_kernels():
         for start in range(0, len(images), size):
             chunk = images[start : start + size]
-            parts.append(_simulate_chunk(graph, torch.from_numpy(chunk).to(place), steps, "spikes" in record))
+            parts.append(_simulate_chunk(graph, torch.tensor(chunk, device=place), steps, "spikes" in record))
             if progress:
                 progress(len(chunk))
     logits = np.concatenate([part[0] for part in parts], axis=1)
@@ -129,7 +129,7 @@ def _simulate_chunk(
         params = map_channels(
             neuron,
             layer.params,
-            lambda p, c=column: torch.from_numpy(p).to(images.device, torch.int32).reshape(c),
+            lambda p, c=column: torch.as_tensor(p.astype(np.int32), device=images.device).reshape(c),
         )
         state = neuron.initial_state(params, torch.zeros_like(drive[0]))
         out = torch.empty_like(drive, dtype=torch.int8 if neuron.spiking else torch.int32)

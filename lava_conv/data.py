@@ -1,0 +1,145 @@
+"""Data sets as uint8 images N,C,H,W: digits (ships with scikit-learn), `.npz` files, and torchvision's."""
+
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import DataError
+
+FOLDER_VARIABLE = "LAVA_CONV_DATA"
+TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
+NAMES = ("digits", *TORCHVISION)
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+DIGITS_SCALE = 15  # scikit-learn's digits hold 0..16; 15 * 16 = 240 fits a byte and stays a whole number
+DIGITS_TEST = 0.2
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """uint8 images (N, C, H, W) and int64 labels (N,), for training and for test."""
+
+    name: str
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.int64]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.int64]
+
+    @property
+    def classes(self) -> int:
+        return int(max(self.y_train.max(), self.y_test.max())) + 1
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """C, H, W of one image."""
+        return self.x_train.shape[1:]
+
+
+def load_dataset(name: str = "digits", folder: str | os.PathLike[str] | None = None, seed: int = 0) -> Dataset:
+    """A data set by name or path.
+
+    Args:
+        name: digits, mnist, fashion-mnist, cifar10, cifar100, or the path of an `.npz` with x_train, y_train, x_test,
+            y_test (uint8 images N,H,W or N,H,W,C).
+        folder: where `<name>.npz` or torchvision's files lie; default: the variable LAVA_CONV_DATA, then ./data.
+        seed: of the stratified 80/20 split of digits; the other sets have a fixed split.
+
+    Raises:
+        DataError: unknown, missing or damaged; says which and what to do.
+    """
+    if name == "digits":
+        return _digits(seed)
+    if name.endswith(".npz"):
+        return _npz(Path(name))
+    if name not in TORCHVISION:
+        raise DataError(f"data set is {name!r}, allowed are {', '.join(NAMES)} or the path of an .npz file")
+    root = Path(folder or os.environ.get(FOLDER_VARIABLE) or "data")
+    for candidate in (root / f"{name}.npz", root / name / f"{name}.npz"):
+        if candidate.is_file():
+            return _npz(candidate, name)
+    return _torchvision(name, root)
+
+
+def _digits(seed: int) -> Dataset:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    bunch: Any = load_digits()
+    images = (bunch.images * DIGITS_SCALE).astype(np.uint8)[:, None]
+    labels = bunch.target.astype(np.int64)
+    x_train, x_test, y_train, y_test = train_test_split(
+        images, labels, test_size=DIGITS_TEST, random_state=seed, stratify=labels
+    )
+    return Dataset("digits", x_train, y_train, x_test, y_test)
+
+
+def _npz(path: Path, name: str | None = None) -> Dataset:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in KEYS if key not in archive.files]
+            if missing:
+                raise DataError(f"{path}: lacks {', '.join(missing)}; an .npz data set holds {', '.join(KEYS)}")
+            arrays = {key: archive[key] for key in KEYS}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable .npz file ({' '.join(str(error).split())}); copy it again") from None
+    parts = [_images(arrays[f"x_{s}"], f"{path}: x_{s}") for s in ("train", "test")]
+    labels = [_labels(arrays[f"y_{s}"], len(x), f"{path}: y_{s}") for s, x in zip(("train", "test"), parts, strict=True)]
+    if parts[0].shape[1:] != parts[1].shape[1:]:
+        raise DataError(f"{path}: x_train has images of {parts[0].shape[1:]}, x_test of {parts[1].shape[1:]}")
+    return Dataset(name or path.stem, parts[0], labels[0], parts[1], labels[1])
+
+
+def _images(x: NDArray[Any], place: str) -> NDArray[np.uint8]:
+    if x.dtype != np.uint8:
+        raise DataError(f"{place} has dtype {x.dtype}, allowed is uint8 (0..255)")
+    if x.ndim == 3:
+        x = x[..., None]
+    if x.ndim != 4 or x.shape[-1] not in (1, 3) or 0 in x.shape:
+        raise DataError(f"{place} has shape {x.shape}, allowed is (N, H, W) or (N, H, W, C) with C = 1 or 3")
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
+def _labels(y: NDArray[Any], count: int, place: str) -> NDArray[np.int64]:
+    y = np.asarray(y)
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.shape != (count,) or y.dtype.kind not in "iu" or (count and int(y.min()) < 0):
+        raise DataError(f"{place} has shape {y.shape} and dtype {y.dtype}, needed are {count} integers from 0 up")
+    return y.astype(np.int64)
+
+
+def _torchvision(name: str, root: Path) -> Dataset:
+    try:
+        from torchvision import datasets
+    except ImportError:
+        raise DataError(
+            f"{root / (name + '.npz')} does not exist and torchvision is not installed; set {FOLDER_VARIABLE} to a folder "
+            f"with {name}.npz, or install torchvision"
+        ) from None
+    kind = getattr(datasets, TORCHVISION[name])
+    parts: list[Any] = []
+    for train in (True, False):
+        try:
+            found = kind(str(root), train=train, download=not _present(kind, root, train))
+        except Exception as error:
+            raise DataError(
+                f"data set {name} is not in {root} and cannot be downloaded ({' '.join(str(error).split())[:120]}); set "
+                f"{FOLDER_VARIABLE} to a folder with {name}.npz"
+            ) from None
+        images = np.asarray(found.data)
+        parts += [_images(images, f"{name} images"), _labels(np.asarray(found.targets), len(images), f"{name} labels")]
+    return Dataset(name, *parts)
+
+
+def _present(kind: Any, root: Path, train: bool) -> bool:
+    try:
+        kind(str(root), train=train, download=False)
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,55 @@
+"""Quantisation-aware training: the layers, networks made of them, and their exact evaluation."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lava_conv.qat.layers import (
+    Int8Conv2d,
+    Int8Linear,
+    MedianQuant,
+    Pixels,
+    Readout,
+    TernaryConv2d,
+    TernaryLinear,
+)
+
+__all__ = [
+    "Int8Conv2d",
+    "Int8Linear",
+    "MedianQuant",
+    "Pixels",
+    "Readout",
+    "TernaryConv2d",
+    "TernaryLinear",
+    "evaluate",
+    "exact",
+]
+
+
+def exact(model: nn.Module) -> nn.Module:
+    """A copy of `model` in eval mode and float64, in which every quantisation falls as the equations say.
+
+    In float32 the normalisation rounds, and a value next to a step of the staircase may fall on its other side.
+    """
+    return copy.deepcopy(model).double().eval()
+
+
+def evaluate(
+    model: nn.Module, images: NDArray[np.uint8], batch: int = 256, progress: Callable[[int], Any] | None = None
+) -> NDArray[np.float64]:
+    """Logits float64 (N, classes) of the quantised model on uint8 images (N, C, H, W), computed in float64."""
+    model = exact(model)
+    logits = []
+    with torch.inference_mode():
+        for start in range(0, len(images), batch):
+            part = torch.tensor(images[start : start + batch], dtype=torch.float64)
+            logits.append(model(part).numpy())
+            if progress:
+                progress(len(part))
+    return np.concatenate(logits)

@@ -1,0 +1,150 @@
+"""Fake-quantised layers: they train in float and compute, forward, what the integer network will compute.
+
+The recipe is that of Zou et al. 2024 (Front. Neurosci. 18:1449020) with the first and the last layer quantised too:
+uint8 pixels, int8 first layer, ternary hidden layers, median quantisation after batch normalisation, int8 readout.
+Gradients pass through every rounding unchanged (straight-through).
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lava_conv.fixedpoint import INPUT_MAX, WEIGHT_MAX
+
+TERNARY_CUT = 0.7  # weights below 0.7 * mean|w| become 0 (Zou et al. 2024)
+
+
+def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
+    """`exact` forward, the gradient of `smooth` backward."""
+    return smooth + (exact - smooth).detach()
+
+
+class Pixels(nn.Module):
+    """The entrance: uint8 images (or floats that hold 0..255) to float, unscaled; normalisation learns the rest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.to(torch.get_default_dtype()) if x.dtype == torch.uint8 else x
+
+
+class QuantisedWeight:
+    """Mixin: `quantise()` gives the integer weight (with a gradient) and its scale, weight ~ integer * scale."""
+
+    weight: Tensor
+
+    def quantise(self) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError(f"{type(self).__name__} must say how it quantises its weight")
+
+
+class TernaryWeight(QuantisedWeight):
+    """sign(w) where |w| > 0.7 * mean|w|, else 0; no scale factor."""
+
+    def quantise(self) -> tuple[Tensor, Tensor]:
+        w = self.weight
+        exact = torch.sign(w) * (w.abs() > TERNARY_CUT * w.abs().mean())
+        return straight_through(exact, w), torch.ones((), dtype=w.dtype, device=w.device)
+
+
+class Int8Weight(QuantisedWeight):
+    """round(w / s), s = max|w| / 127 for each output channel."""
+
+    def quantise(self) -> tuple[Tensor, Tensor]:
+        w = self.weight
+        scale = w.detach().abs().flatten(1).amax(1).clamp_min(1e-8) / WEIGHT_MAX
+        smooth = w / scale.reshape(-1, *[1] * (w.ndim - 1))
+        return straight_through(torch.round(smooth).clamp(-WEIGHT_MAX, WEIGHT_MAX), smooth), scale
+
+
+class QuantisedConv2d(QuantisedWeight, nn.Conv2d):
+    """Conv2d on the integer weight, times its scale. Without bias: batch normalisation follows."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options: object) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, bias=False, **options)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, scale = self.quantise()
+        return self._conv_forward(x, weight, None) * scale.reshape(-1, 1, 1)
+
+
+class QuantisedLinear(QuantisedWeight, nn.Linear):
+    """Linear on the integer weight, times its scale. Without bias: batch normalisation follows."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__(in_features, out_features, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, scale = self.quantise()
+        return functional.linear(x, weight) * scale
+
+
+class TernaryConv2d(TernaryWeight, QuantisedConv2d):
+    """Conv2d with weights in {-1, 0, 1}."""
+
+
+class TernaryLinear(TernaryWeight, QuantisedLinear):
+    """Linear with weights in {-1, 0, 1}."""
+
+
+class Int8Conv2d(Int8Weight, QuantisedConv2d):
+    """Conv2d with int8 weights, one scale for each output channel."""
+
+
+class Int8Linear(Int8Weight, QuantisedLinear):
+    """Linear with int8 weights, one scale for each output neuron."""
+
+
+class Readout(QuantisedWeight, nn.Linear):
+    """The last layer: int8 weights with one common scale, and a bias that is a whole multiple of it.
+
+    One scale, because the classes compare their integers directly. forward gives float logits.
+    """
+
+    def __init__(self, in_features: int, classes: int) -> None:
+        super().__init__(in_features, classes)
+
+    def quantise(self) -> tuple[Tensor, Tensor]:
+        scale = self.weight.detach().abs().amax().clamp_min(1e-8) / WEIGHT_MAX
+        smooth = self.weight / scale
+        return straight_through(torch.round(smooth), smooth), scale
+
+    def integer_bias(self) -> Tensor:
+        _, scale = self.quantise()
+        smooth = self.bias / scale
+        return straight_through(torch.round(smooth), smooth)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, scale = self.quantise()
+        return functional.linear(x, weight, self.integer_bias()) * scale
+
+
+class MedianQuant(nn.Module):
+    """Quantised ReLU: N = clip(floor(2^k * y + 1/2), 0, n_max), output N / 2^k; N is what the neuron counts.
+
+    Args:
+        k: level; 2^k counts make one unit.
+        n_max: largest count, 0 = no upper clip.
+        encoder: the neuron behind it never sends negative spikes (the first layer, whose input does not change).
+    """
+
+    def __init__(self, k: int = 0, n_max: int = 0, encoder: bool = False) -> None:
+        super().__init__()
+        self.k, self.n_max, self.encoder = k, n_max, encoder
+
+    def forward(self, y: Tensor) -> Tensor:
+        smooth = functional.relu(y) if not self.n_max else y.clamp(0, self.n_max / 2**self.k)
+        exact = torch.floor(smooth * 2**self.k + 0.5)
+        if self.n_max:
+            exact = exact.clamp(max=self.n_max)
+        return straight_through(exact / 2**self.k, smooth)
+
+    def extra_repr(self) -> str:
+        return f"k={self.k}, n_max={self.n_max}, encoder={self.encoder}"
+
+
+def check_pixels(x: Tensor) -> Tensor:
+    """The images as uint8, if every value is a whole number in 0..255."""
+    if x.dtype == torch.uint8:
+        return x
+    whole = x.round()
+    if not torch.isfinite(x).all() or bool((whole != x).any()) or bool((x < 0).any()) or bool((x > INPUT_MAX).any()):
+        raise ValueError("pixels must be whole numbers in 0..255")
+    return x.to(torch.uint8)

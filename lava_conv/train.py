@@ -1,0 +1,192 @@
+"""Training with quantisation: Adam, cosine schedule, small shifts, checkpoints that resume to the same result."""
+
+import math
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lava_conv.data import Dataset
+from lava_conv.errors import DataError
+from lava_conv.qat.models import build
+
+CHECKPOINT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train; stored in the checkpoint. shift: images move by up to so many pixels as augmentation."""
+
+    model: str = "digits"
+    k: int = 0
+    epochs: int = 40
+    batch: int = 64
+    lr: float = 2e-3
+    shift: int = 1
+    smoothing: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, what made it, and the shape of its images."""
+
+    model: nn.Module
+    recipe: Recipe
+    shape: tuple[int, ...]
+    classes: int
+    data: str
+    losses: tuple[float, ...]
+
+
+def train(
+    data: Dataset,
+    recipe: Recipe,
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: Callable[[int, float], Any] | None = None,
+    device: str = "cpu",
+) -> Trained:
+    """Train the recipe's model on a data set.
+
+    Args:
+        checkpoint: file to keep the state in, rewritten after every epoch; complete or not at all.
+        resume: go on from that file if it exists (the result is the same as without the interruption).
+        progress: called after every epoch with its number and its mean loss.
+
+    Raises:
+        DataError: images and model do not go together, or the checkpoint is of another recipe.
+    """
+    channels, height, width = data.shape
+    if height != width or height % 4:
+        raise DataError(f"images of {data.name} are {height}x{width}; the built-in models need squares of a multiple of 4")
+    torch.manual_seed(recipe.seed)
+    model = build(recipe.model, channels=channels, size=height, classes=data.classes, k=recipe.k).to(device)
+    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    losses: list[float] = []
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and resume and path.is_file():
+        state = read_checkpoint(path)
+        mine = {**asdict(recipe), "epochs": state["recipe"]["epochs"]}
+        if state["recipe"] != mine or tuple(state["shape"]) != data.shape or state["recipe"]["epochs"] != recipe.epochs:
+            raise DataError(f"{path}: was written by another recipe ({state['recipe']}); choose another file or delete it")
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+        losses = list(state["losses"])
+    images = torch.from_numpy(data.x_train)
+    labels = torch.from_numpy(data.y_train)
+    batches = max(1, len(images) // recipe.batch)
+    for epoch in range(len(losses), recipe.epochs):
+        model.train()
+        order = torch.randperm(len(images), generator=generator)
+        total = 0.0
+        for number in range(batches):
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.lr * _cosine((epoch + number / batches) / recipe.epochs)
+            chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
+            x = shifted(images[chosen].to(torch.float32), recipe.shift, generator).to(device)
+            loss = functional.cross_entropy(model(x), labels[chosen].to(device), label_smoothing=recipe.smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            total += loss.item()
+        if not math.isfinite(total):
+            raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
+        losses.append(total / batches)
+        if path is not None:
+            write_checkpoint(path, _state(model, optimiser, generator, recipe, data, losses))
+        if progress:
+            progress(epoch + 1, losses[-1])
+    return Trained(model.cpu().eval(), recipe, data.shape, data.classes, data.name, tuple(losses))
+
+
+def _cosine(done: float) -> float:
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def shifted(x: Tensor, reach: int, generator: torch.Generator) -> Tensor:
+    """Each image of (N, C, H, W) moved by up to `reach` pixels in both directions, zeros coming in."""
+    if reach == 0:
+        return x
+    n, _, height, width = x.shape
+    padded = functional.pad(x, (reach, reach, reach, reach))
+    move = torch.randint(0, 2 * reach + 1, (2, n, 1), generator=generator)
+    rows = (move[0] + torch.arange(height))[:, None, :, None]
+    columns = (move[1] + torch.arange(width))[:, None, None, :]
+    return padded[torch.arange(n)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns]
+
+
+def _state(
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+    recipe: Recipe,
+    data: Dataset,
+    losses: list[float],
+) -> dict[str, Any]:
+    return {
+        "version": CHECKPOINT_VERSION,
+        "recipe": asdict(recipe),
+        "shape": list(data.shape),
+        "classes": data.classes,
+        "data": data.name,
+        "losses": losses,
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "generator": generator.get_state(),
+        "rng": torch.get_rng_state(),
+    }
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Complete or not at all: temporary file, fsync, rename."""
+    partial: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        partial = None
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{path}: the checkpoint cannot be written ({' '.join(str(error).split())})") from None
+    finally:
+        if partial is not None and os.path.exists(partial):
+            os.unlink(partial)
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The contents of a checkpoint; tensors and plain values only, nothing in it is executed."""
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: there is no such checkpoint")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]}); train again") from None
+    if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION or "model" not in state:
+        raise DataError(f"{path}: is no checkpoint of this release; write it with `lava-conv train`")
+    return state
+
+
+def load_trained(path: str | os.PathLike[str]) -> Trained:
+    """The model of a checkpoint, ready to convert."""
+    state = read_checkpoint(path)
+    try:
+        recipe = replace(Recipe(), **state["recipe"])
+        shape = tuple(state["shape"])
+        model = build(recipe.model, channels=shape[0], size=shape[1], classes=state["classes"], k=recipe.k)
+        model.load_state_dict(state["model"])
+    except (KeyError, TypeError, RuntimeError, IndexError) as error:
+        raise DataError(f"{path}: the checkpoint does not fit its own recipe ({' '.join(str(error).split())[:120]})") from None
+    return Trained(model.eval(), recipe, shape, state["classes"], state["data"], tuple(state["losses"]))
