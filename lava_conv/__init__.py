@@ -38,8 +38,8 @@ _HOME = {
 _ERRORS = ("LavaConvError", "ConversionError", "NetFormatError", "RangeError", "FitError", "BackendError", "DataError")
 _HOME.update(dict.fromkeys(_ERRORS, "lava_conv.errors"))
 
-__all__ = [*sorted(_HOME), "__version__"]
-
+__all__ = ["__version__"]
+__all__ += list(_HOME)
 
 
 class _Package(ModuleType):

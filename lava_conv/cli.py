@@ -88,7 +88,7 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--samples", type=click.IntRange(1), help="Use only the first so many images."),
         click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True),
-        click.option("--folder", type=click.Path(), help="Where data sets lie.  [default: $LAVA_CONV_DATA, then ./data]"),
+        click.option("--folder", type=click.Path(), help="Of the data sets.  [default: $LAVA_CONV_DATA, then ./data]"),
         click.option(
             "--data", "data_name", default="digits", show_default=True,
             help="digits, mnist, fashion-mnist, cifar10, cifar100, or a Keras-style .npz file.",
@@ -171,7 +171,9 @@ def _print_ledger(ledger: Any) -> None:
 @cli.command()
 @_data_options
 @click.option("--model", default=None, help="digits or lenet.  [default: digits for 8x8 images, else lenet]")
-@click.option("--k", type=click.IntRange(0, 4), default=0, show_default=True, help="Quantisation level: 2^k counts a unit.")
+@click.option(
+    "--k", type=click.IntRange(0, 4), default=0, show_default=True, help="Quantisation level: 2^k counts a unit."
+)
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
 @click.option("--batch", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--lr", type=float, default=2e-3, show_default=True)
@@ -340,7 +342,9 @@ def validate(nets: tuple[str, ...]) -> None:
         try:
             graph = lc.load(net)
             graph.check()
-            out.print(f"{net}: valid, {len(graph.layers)} layers, states fit 24 bits for {graph.steps} steps", markup=False)
+            out.print(
+                f"{net}: valid, {len(graph.layers)} layers, states fit 24 bits for {graph.steps} steps", markup=False
+            )
         except LavaConvError as error:
             failures += 1
             _complain(str(error) if net in str(error) else f"{net}: {error}")

@@ -1,6 +1,7 @@
 """Run one graph on two backends and name the first difference."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,7 +46,9 @@ def compare(
 
 def compare_records(a: Record, b: Record, first: str = "first", second: str = "second") -> Comparison:
     """Compare two records of the same graph, images and steps."""
-    pairs = [(f"layer {i}", a.spikes[i], b.spikes[i], "sends") for i in sorted(a.spikes.keys() & b.spikes.keys())]
+    pairs: list[tuple[str, NDArray[Any], NDArray[Any], str]] = [
+        (f"layer {i}", a.spikes[i], b.spikes[i], "sends") for i in sorted(a.spikes.keys() & b.spikes.keys())
+    ]
     pairs.append(("the readout", a.logits, b.logits, "holds"))
     values, difference = 0, None
     for place, x, y, verb in pairs:

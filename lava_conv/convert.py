@@ -95,11 +95,15 @@ def convert(
 
 
 def _example(example_input: Any) -> torch.Tensor:
-    example = torch.as_tensor(np.asarray(example_input) if not isinstance(example_input, torch.Tensor) else example_input)
+    example = torch.as_tensor(
+        np.asarray(example_input) if not isinstance(example_input, torch.Tensor) else example_input
+    )
     if example.ndim == 3:
         example = example[None]
     if example.ndim != 4 or not len(example):
-        raise DataError(f"example_input has shape {tuple(example.shape)}, needed is (N, C, H, W) with at least one image")
+        raise DataError(
+            f"example_input has shape {tuple(example.shape)}, needed is (N, C, H, W) with at least one image"
+        )
     try:
         return check_pixels(example)
     except ValueError:
@@ -121,7 +125,7 @@ def _trace(model: nn.Module) -> fx.GraphModule:
         return fx.GraphModule(model, _Tracer().trace(model))
     except Exception as error:
         raise ConversionError(
-            f"the model's forward cannot be traced ({' '.join(str(error).split())}); avoid control flow that depends on "
+            f"the model's forward cannot be traced ({' '.join(str(error).split())}); no control flow may depend on "
             f"tensor values"
         ) from error
 
@@ -130,7 +134,8 @@ def _refuse_unknown(traced: fx.GraphModule) -> None:
     """Everything unsupported at once: whoever trained for hours should not find the problems one by one."""
     modules = dict(traced.named_modules())
     problems = []
-    for node in traced.graph.nodes:
+    nodes: Any = traced.graph.nodes
+    for node in nodes:
         if node.op == "call_module" and type(modules[node.target]) not in LAYERS:
             kind = type(modules[node.target])
             problems.append(f"{node.target} is a {kind.__name__}: {REMEDIES.get(kind, GENERAL_REMEDY)}")
@@ -159,7 +164,8 @@ class _Walk:
     def __post_init__(self) -> None:
         modules = dict(self.traced.named_modules())
         values: dict[fx.Node, Spikes | Sum] = {}
-        for node in self.traced.graph.nodes:
+        nodes: Any = self.traced.graph.nodes
+        for node in nodes:
             if node.op == "placeholder":
                 if self.layers:
                     raise ConversionError(f"the model takes a second input {node.name}; only one image can be fed")
@@ -267,15 +273,19 @@ def _median_quant(walk: _Walk, module: MedianQuant, before: Spikes | Sum) -> Spi
     return Spikes(walk.add(Layer(kind, shape, synapse, "DTB", params), bounds.count_max), 1 / levels)
 
 
-def _flatten(walk: _Walk, module: nn.Flatten | None, before: Spikes | Sum) -> Spikes:
+def _flatten(walk: _Walk, module: nn.Module | None, before: Spikes | Sum) -> Spikes:
     if not isinstance(before, Spikes):
         raise ConversionError("flatten must follow an activation; put it after the MedianQuant")
-    if module is not None and (module.start_dim, module.end_dim) != (1, -1):
-        raise ConversionError(f"flatten from {module.start_dim} to {module.end_dim}; only all of C,H,W can be flattened")
+    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
+        raise ConversionError(
+            f"flatten from {module.start_dim} to {module.end_dim}; only all of C,H,W can be flattened"
+        )
     walk._in_order(before.layer)
     shape = walk.layers[before.layer].shape
     size = int(np.prod(shape))
-    return Spikes(walk.add(Layer("flatten", (size,)), np.repeat(walk.counts[before.layer], size // shape[0])), before.unit)
+    return Spikes(
+        walk.add(Layer("flatten", (size,)), np.repeat(walk.counts[before.layer], size // shape[0])), before.unit
+    )
 
 
 def _nothing(walk: _Walk, module: nn.Module, before: Spikes | Sum) -> Spikes | Sum:
@@ -307,7 +317,7 @@ REMEDIES: dict[type, str] = {
     nn.Conv2d: "its weights are not quantised; use qat.TernaryConv2d or qat.Int8Conv2d",
     nn.Linear: "its weights are not quantised; use qat.TernaryLinear, qat.Int8Linear or, at the end, qat.Readout",
     nn.ReLU: "its output is not quantised; use qat.MedianQuant",
-    nn.MaxPool2d: "max pooling has no exact spiking form; replace it by a 2x2 convolution with stride 2 before training",
+    nn.MaxPool2d: "max pooling has no exact spiking form; replace it with a 2x2 stride-2 convolution before training",
     nn.AvgPool2d: "average pooling must be trained as a depthwise convolution with its own activation",
 }
 
@@ -335,13 +345,24 @@ def _verify(traced: fx.GraphModule, graph: Graph, walk: _Walk, images: torch.Ten
     with torch.inference_mode():
         recorder.run(images.double())
     counts = graph.reference(images.numpy()).counts
+    within = np.ones(len(images), bool)  # a neuron cannot count beyond max_steps, and nothing after it is promised then
     for name, value in recorder.seen.items():
         spikes = walk.units[name]
         expected = np.rint(value.numpy() / spikes.unit).astype(np.int64)
-        # Beyond max_steps a neuron cannot count, and nothing was promised.
-        wrong = np.minimum(expected, walk.max_steps) != np.minimum(counts[spikes.layer], walk.max_steps)
+        reached = np.minimum(counts[spikes.layer], walk.max_steps)
+        wrong = (np.minimum(expected, walk.max_steps) != reached)[within]
         if wrong.any():
             raise ConversionError(
                 f"layer {spikes.layer} ({name}) differs from the model in {int(wrong.sum())} of {wrong.size} counts on "
                 f"the example images; this is a fault of the converter, please report it"
             )
+        within &= (expected <= walk.max_steps).reshape(len(images), -1).all(axis=1)
+    if not within.all():
+        log.warning(
+            "%d of %d example images need more than %d spikes from some neuron, which it cannot send in %d steps; "
+            "train with an upper clip (n_max) or smaller k",
+            len(images) - within.sum(),
+            len(images),
+            walk.max_steps,
+            walk.max_steps,
+        )

@@ -71,9 +71,8 @@ def _digits(seed: int) -> Dataset:
     bunch: Any = load_digits()
     images = (bunch.images * DIGITS_SCALE).astype(np.uint8)[:, None]
     labels = bunch.target.astype(np.int64)
-    x_train, x_test, y_train, y_test = train_test_split(
-        images, labels, test_size=DIGITS_TEST, random_state=seed, stratify=labels
-    )
+    parts: Any = train_test_split(images, labels, test_size=DIGITS_TEST, random_state=seed, stratify=labels)
+    x_train, x_test, y_train, y_test = parts
     return Dataset("digits", x_train, y_train, x_test, y_test)
 
 
@@ -89,7 +88,9 @@ def _npz(path: Path, name: str | None = None) -> Dataset:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable .npz file ({' '.join(str(error).split())}); copy it again") from None
     parts = [_images(arrays[f"x_{s}"], f"{path}: x_{s}") for s in ("train", "test")]
-    labels = [_labels(arrays[f"y_{s}"], len(x), f"{path}: y_{s}") for s, x in zip(("train", "test"), parts, strict=True)]
+    labels = [
+        _labels(arrays[f"y_{s}"], len(x), f"{path}: y_{s}") for s, x in zip(("train", "test"), parts, strict=True)
+    ]
     if parts[0].shape[1:] != parts[1].shape[1:]:
         raise DataError(f"{path}: x_train has images of {parts[0].shape[1:]}, x_test of {parts[1].shape[1:]}")
     return Dataset(name or path.stem, parts[0], labels[0], parts[1], labels[1])
@@ -119,8 +120,8 @@ def _torchvision(name: str, root: Path) -> Dataset:
         from torchvision import datasets
     except ImportError:
         raise DataError(
-            f"{root / (name + '.npz')} does not exist and torchvision is not installed; set {FOLDER_VARIABLE} to a folder "
-            f"with {name}.npz, or install torchvision"
+            f"{root / (name + '.npz')} does not exist and torchvision is not installed; set {FOLDER_VARIABLE} to a "
+            f"folder with {name}.npz, or install torchvision"
         ) from None
     kind = getattr(datasets, TORCHVISION[name])
     parts: list[Any] = []
@@ -129,8 +130,8 @@ def _torchvision(name: str, root: Path) -> Dataset:
             found = kind(str(root), train=train, download=not _present(kind, root, train))
         except Exception as error:
             raise DataError(
-                f"data set {name} is not in {root} and cannot be downloaded ({' '.join(str(error).split())[:120]}); set "
-                f"{FOLDER_VARIABLE} to a folder with {name}.npz"
+                f"data set {name} is not in {root} and cannot be downloaded ({' '.join(str(error).split())[:120]}); "
+                f"set {FOLDER_VARIABLE} to a folder with {name}.npz"
             ) from None
         images = np.asarray(found.data)
         parts += [_images(images, f"{name} images"), _labels(np.asarray(found.targets), len(images), f"{name} labels")]

@@ -78,7 +78,9 @@ class Graph:
 
     def __post_init__(self) -> None:
         if len(self.layers) < 2 or self.layers[0].kind != "input":
-            raise ConversionError(f"the network has {len(self.layers)} layers; layer 0 must be the input, others follow")
+            raise ConversionError(
+                f"the network has {len(self.layers)} layers; layer 0 must be the input and others follow"
+            )
         if self.steps < 1:
             raise ConversionError(f"steps is {self.steps}, allowed is 1 or more")
         if self.input_code not in INPUT_CODES:
@@ -213,8 +215,8 @@ class Graph:
                 what = worst if not STATE_MIN <= worst <= STATE_MAX else b.step_max
                 raise RangeError(
                     f"layer {index} ({self.layers[index].kind}), channel {channel}: the membrane potential can reach "
-                    f"{what} within {steps} steps, the limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use fewer "
-                    f"steps, smaller weights, fewer inputs or a smaller shift"
+                    f"{what} within {steps} steps, the limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use "
+                    f"fewer steps, smaller weights, fewer inputs or a smaller shift"
                 )
 
     # -- the oracle ------------------------------------------------------------------------------------------------
@@ -262,7 +264,9 @@ class Graph:
     def summary(self) -> str:
         """A table of the layers: shape, neurons, synapses, and the proven bounds for the default steps."""
         bounds = self.bounds()
-        rows = [("layer", "type", "shape", "neuron", "weights", "fan-in", "skips", "max |v|", "max count")]
+        rows: list[tuple[str, ...]] = [
+            ("layer", "type", "shape", "neuron", "weights", "fan-in", "skips", "max |v|", "max count")
+        ]
         for index, layer in enumerate(self.layers):
             row = [str(index), layer.kind, "x".join(map(str, layer.shape)), layer.neuron or "-"]
             if layer.synapse is None:
@@ -305,8 +309,7 @@ def _same_layer(a: Layer, b: Layer) -> bool:
         and same_synapse(a.synapse, b.synapse)
         and all(np.array_equal(x, y) for x, y in zip(a.params or (), b.params or (), strict=True))
         and all(
-            s.source == t.source and same_synapse(s.synapse, t.synapse)
-            for s, t in zip(a.skips, b.skips, strict=True)
+            s.source == t.source and same_synapse(s.synapse, t.synapse) for s, t in zip(a.skips, b.skips, strict=True)
         )
     )
 

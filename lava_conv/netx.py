@@ -53,7 +53,9 @@ def load(path: str | os.PathLike[str]) -> Graph:
         raise NetFormatError(f"{name}: /{_as_path(str(error))}") from None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise NetFormatError(f"{name}: not a readable HDF5 file ({reason}); write it again with lava_conv.save") from None
+        raise NetFormatError(
+            f"{name}: not a readable HDF5 file ({reason}); write it again with lava_conv.save"
+        ) from None
 
 
 def _as_path(sentence: str) -> str:
@@ -67,7 +69,7 @@ def _read_graph(file: h5py.File) -> Graph:
     written = _attribute(file, "format", str, None)
     if written != FORMAT:
         raise NetFormatError(
-            f"/@format is {written!r}, allowed is {FORMAT!r}; a stock netx file has none, convert its source model instead"
+            f"/@format is {written!r}, allowed is {FORMAT!r}; a stock netx file has none: convert its model instead"
         )
     version = _attribute(file, "version", int, None)
     if version != VERSION:
@@ -80,7 +82,9 @@ def _read_graph(file: h5py.File) -> Graph:
         raise NetFormatError(f"/layer holds {count} layers, allowed is 2..{MAX_LAYERS}")
     expected = {str(i) for i in range(count)}
     if odd := sorted(set(root) - expected):
-        raise NetFormatError(f"/layer/{odd[0]} is not one of the layers 0..{count - 1}, which must be numbered in order")
+        raise NetFormatError(
+            f"/layer/{odd[0]} is not one of the layers 0..{count - 1}, which must be numbered in order"
+        )
     layers = tuple(_read_layer(_group(root, str(i), f"/layer/{i}"), f"/layer/{i}") for i in range(count))
     return Graph(
         layers,
@@ -120,7 +124,9 @@ def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
         weight = _numbers(group, "weight", path, ranks=(4,) if kind == "conv" else (2,), integer=False)
         if kind == "dense":
             return Dense(weight)
-        pairs = [_pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))]
+        pairs = [
+            _pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+        ]
         return Conv(weight, *pairs, groups=_scalar(group, "groups", path, 1))
     except ConversionError as error:
         raise NetFormatError(f"{path}: {error}") from None
@@ -137,7 +143,9 @@ def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
     stored = _stored_fields(kind)
     _only_keys(group, path, {"type", *stored})
     values = {
-        name: _numbers(group, name, path, ranks=(0, 1)) if name in neuron.channel_fields else _scalar(group, name, path, 0)
+        name: _numbers(group, name, path, ranks=(0, 1))
+        if name in neuron.channel_fields
+        else _scalar(group, name, path, 0)
         for name in stored
         if name in group
     }
@@ -187,14 +195,18 @@ def _read_skips(group: h5py.Group, path: str) -> tuple[Skip, ...]:
 def _only_keys(group: h5py.Group, path: str, allowed: set[str]) -> None:
     if odd := sorted(set(group) - allowed):
         place = path.rstrip("/")
-        raise NetFormatError(f"{place}/{odd[0]} is not part of the format; allowed here are {', '.join(sorted(allowed))}")
+        raise NetFormatError(
+            f"{place}/{odd[0]} is not part of the format; allowed here are {', '.join(sorted(allowed))}"
+        )
 
 
 def _member(group: h5py.Group, name: str, path: str) -> Any:
     """An object stored in the file itself: links out of it are never followed."""
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
-        raise NetFormatError(f"{path} is {'missing' if link is None else 'a link'}, allowed are only objects stored in place")
+        raise NetFormatError(
+            f"{path} is {'missing' if link is None else 'a link'}, allowed are only objects stored in place"
+        )
     return group[name]
 
 
@@ -212,7 +224,7 @@ def _dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
     member = _member(group, name, place)
     if not isinstance(member, h5py.Dataset):
         raise NetFormatError(f"{place} is a group, expected a dataset")
-    if member.shape is None or member.size > MAX_ELEMENTS:
+    if member.shape is None or member.size is None or member.size > MAX_ELEMENTS:
         size = "no" if member.shape is None else f"{member.size:,}"
         raise NetFormatError(f"{place} declares {size} elements, allowed is 1..{MAX_ELEMENTS:,}")
     if member.external or member.is_virtual:
@@ -236,7 +248,9 @@ def _numbers(
         if not np.isfinite(value).all():
             raise NetFormatError(f"{place} holds NaN or infinity; the training diverged or the file is damaged")
         if not (np.rint(value) == value).all():
-            raise NetFormatError(f"{place} holds values that are not integers; export quantised values without their scale")
+            raise NetFormatError(
+                f"{place} holds values that are not integers; export quantised values without their scale"
+            )
     if np.abs(value.astype(np.float64)).max() >= 2.0**62:
         raise NetFormatError(f"{place} holds values beyond 62 bits")
     return value.astype(np.int64)
@@ -258,7 +272,9 @@ def _pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[int, i
 def _shape(group: h5py.Group, path: str) -> tuple[int, ...]:
     value = np.atleast_1d(_numbers(group, "shape", path, ranks=(0, 1)))
     if value.min() < 1 or value.size > 3:
-        raise NetFormatError(f"{path}/shape is {tuple(value.tolist())}, allowed is (C, H, W) or (n,) with sizes above 0")
+        raise NetFormatError(
+            f"{path}/shape is {tuple(value.tolist())}, allowed is (C, H, W) or (n,) with sizes above 0"
+        )
     return tuple(int(v) for v in value)
 
 
@@ -366,7 +382,9 @@ def _write_neuron(group: h5py.Group, layer: Layer) -> None:
         if name == "v_neg":
             flags = np.unique(value != 0)
             if len(flags) != 1:
-                raise NetFormatError("v_neg is 0 in some channels and -theta in others; the format holds one form a layer")
+                raise NetFormatError(
+                    "v_neg is 0 in some channels and -theta in others; the format holds one form a layer"
+                )
             group["v_neg_is_theta"] = np.int64(flags[0])
         else:
             group[name] = value.astype(np.int64)

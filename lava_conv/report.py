@@ -77,7 +77,9 @@ def build_ledger(
         values = sum(s.size for s in lava.spikes.values()) + lava.logits.size
         unlike = sum(int((simulator.spikes[i][:, :n] != s).sum()) for i, s in lava.spikes.items())
         unlike += int((simulator.logits[:, :n] != lava.logits).sum())
-        checks.append(f"simulator and Lava on {n} streamed samples: {unlike:,} of {values:,} spikes and potentials differ")
+        checks.append(
+            f"simulator and Lava on {n} streamed samples: {unlike:,} of {values:,} spikes and potentials differ"
+        )
         exact = exact and unlike == 0
     return Ledger(tuple(stages), tuple(checks), exact)
 

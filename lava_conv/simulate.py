@@ -50,7 +50,9 @@ def simulate(
         place = torch.device(device or "cpu")
         torch.empty(0, device=place)
     except (RuntimeError, AssertionError) as error:
-        raise BackendError(f"device {device!r} is not to be had ({str(error).splitlines()[0]}); use device='cpu'") from None
+        raise BackendError(
+            f"device {device!r} is not to be had ({str(error).splitlines()[0]}); use device='cpu'"
+        ) from None
     widest = max(int(np.prod(layer.shape)) for layer in graph.layers) * steps
     size = max(1, CHUNK_ELEMENTS // widest)
     parts = []
@@ -96,9 +98,7 @@ def _apply(synapse: Synapse, x: torch.Tensor, payload: int) -> torch.Tensor:
     weight = torch.from_numpy(synapse.weight).to(x.device, kind)
     if isinstance(synapse, Dense):
         return functional.linear(x.to(kind), weight).to(torch.int32)
-    out = functional.conv2d(
-        x.to(kind), weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups
-    )
+    out = functional.conv2d(x.to(kind), weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
     return out.to(torch.int32)
 
 

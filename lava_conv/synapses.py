@@ -4,6 +4,7 @@ Shapes are C,H,W throughout. `apply` is the plain numpy form that the oracle use
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +38,7 @@ def _matmul(x: NDArray[np.int64], matrix: NDArray[np.int8]) -> NDArray[np.int64]
 class Conv:
     """Cross-correlation as in PyTorch: weight int8 (O, I/groups, kH, kW); stride, padding, dilation (H, W)."""
 
-    weight: NDArray[np.int8]
+    weight: NDArray[Any]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -78,7 +79,8 @@ class Conv:
         (kh, kw), (ph, pw) = self.weight.shape[2:], self.padding
         x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
         extent = (self.dilation[0] * (kh - 1) + 1, self.dilation[1] * (kw - 1) + 1)
-        windows = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(2, 3))
+        axes: Any = (2, 3)  # numpy's annotation leaves tuples out
+        windows = np.lib.stride_tricks.sliding_window_view(x, extent, axis=axes)
         windows = windows[:, :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
         n, _, height, width = windows.shape[:4]
         out = []
@@ -111,7 +113,7 @@ class Conv:
 class Dense:
     """a_out = weight @ s_in: weight int8 (out, in), in = C-order flatten of C,H,W."""
 
-    weight: NDArray[np.int8]
+    weight: NDArray[Any]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", _as_int8(self.weight))
@@ -122,7 +124,9 @@ class Dense:
         if len(shape) != 1:
             raise ConversionError(f"a dense layer needs a flat input, but gets {shape}; put a flatten layer before it")
         if shape[0] != self.weight.shape[1]:
-            raise ConversionError(f"weight {self.weight.shape} takes {self.weight.shape[1]} inputs, but gets {shape[0]}")
+            raise ConversionError(
+                f"weight {self.weight.shape} takes {self.weight.shape[1]} inputs, but gets {shape[0]}"
+            )
         return (self.weight.shape[0],)
 
     def apply(self, x: NDArray[np.int64]) -> NDArray[np.int64]:

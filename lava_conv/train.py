@@ -65,7 +65,9 @@ def train(
     """
     channels, height, width = data.shape
     if height != width or height % 4:
-        raise DataError(f"images of {data.name} are {height}x{width}; the built-in models need squares of a multiple of 4")
+        raise DataError(
+            f"images of {data.name} are {height}x{width}; the built-in models need squares of a multiple of 4"
+        )
     torch.manual_seed(recipe.seed)
     model = build(recipe.model, channels=channels, size=height, classes=data.classes, k=recipe.k).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
@@ -76,7 +78,9 @@ def train(
         state = read_checkpoint(path)
         mine = {**asdict(recipe), "epochs": state["recipe"]["epochs"]}
         if state["recipe"] != mine or tuple(state["shape"]) != data.shape or state["recipe"]["epochs"] != recipe.epochs:
-            raise DataError(f"{path}: was written by another recipe ({state['recipe']}); choose another file or delete it")
+            raise DataError(
+                f"{path}: was written by another recipe ({state['recipe']}); choose another file or delete it"
+            )
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
@@ -173,7 +177,9 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise DataError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]}); train again") from None
+        raise DataError(
+            f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]}); train again"
+        ) from None
     if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION or "model" not in state:
         raise DataError(f"{path}: is no checkpoint of this release; write it with `lava-conv train`")
     return state
@@ -188,5 +194,7 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
         model = build(recipe.model, channels=shape[0], size=shape[1], classes=state["classes"], k=recipe.k)
         model.load_state_dict(state["model"])
     except (KeyError, TypeError, RuntimeError, IndexError) as error:
-        raise DataError(f"{path}: the checkpoint does not fit its own recipe ({' '.join(str(error).split())[:120]})") from None
+        raise DataError(
+            f"{path}: the checkpoint does not fit its own recipe ({' '.join(str(error).split())[:120]})"
+        ) from None
     return Trained(model.eval(), recipe, shape, state["classes"], state["data"], tuple(state["losses"]))

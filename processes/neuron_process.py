@@ -60,8 +60,8 @@ class NeuronProcess(AbstractProcess):
             setattr(self, field, Var(shape=(1,), init=int(getattr(params, field))))
         whole = map_channels(self.neuron, params, lambda x: np.broadcast_to(np.asarray(x), shape))
         state = self.neuron.initial_state(whole, np.zeros(shape, np.int64))
-        for field, value in state._asdict().items():
-            value = np.atleast_1d(np.array(value))
+        for field, start in state._asdict().items():
+            value = np.atleast_1d(np.array(start))
             setattr(self, field, Var(shape=value.shape, init=value))
 
 
@@ -110,6 +110,6 @@ class NeuronModel(PyLoihiProcessModel):
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             raise RangeError(
-                f"{self._label}, neuron {where}, step {self.time_step}: the membrane potential would be {v[where]}, the "
-                f"limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use a smaller shift or smaller weights"
+                f"{self._label}, neuron {where}, step {self.time_step}: the membrane potential would be {v[where]}, "
+                f"the limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use a smaller shift or smaller weights"
             )

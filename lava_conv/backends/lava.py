@@ -168,11 +168,11 @@ class _Network:
 
     def record(self, keep_spikes: bool) -> Record:
         """What the probes wrote, in the order and the shapes of the simulator's Record."""
-        counts, spikes, logits = {}, {}, np.zeros(0)
-        for index, rows in self._recordings.items():
-            rows = np.array(rows).reshape(self.samples, self.steps, *rows.shape[1:]).swapaxes(0, 1)
-            if rows.ndim == 5:
-                rows = rows.transpose(0, 1, 4, 2, 3)
+        counts, spikes = {}, {}
+        logits = np.zeros(0, np.int64)
+        for index, written in self._recordings.items():
+            rows = np.array(written).reshape(self.samples, self.steps, *written.shape[1:]).swapaxes(0, 1)
+            rows = np.moveaxis(rows, -1, 2)  # H,W,C -> C,H,W; flat layers have only that axis
             if not self.graph.neuron(index).spiking:
                 logits = rows.astype(np.int64)
                 continue
@@ -182,5 +182,5 @@ class _Network:
         return Record(logits, counts, spikes, backend="Lava CPU simulation (fixed_pt)")
 
 
-def _channels_last(shape: Shape) -> Shape:
+def _channels_last(shape: Shape) -> Any:
     return (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)

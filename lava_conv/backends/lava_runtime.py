@@ -81,7 +81,9 @@ class WatchedRuntime(Runtime):
     def initialize(self, node_cfg_idx: int = 0) -> None:
         global _forking
         if threading.current_thread() is not threading.main_thread():
-            raise BackendError("Lava must be started from the main thread; its children end with the thread that made them")
+            raise BackendError(
+                "Lava must be started from the main thread; its children end with the thread that made them"
+            )
         _live.add(self)
         _forking = True
         try:
@@ -159,7 +161,7 @@ class WatchedRuntime(Runtime):
         self._ended = True
         self._is_running = self._is_started = False
         _live.discard(self)
-        structure = self._messaging_infrastructure
+        structure: Any = self._messaging_infrastructure
         if structure is None:
             return
         for actor in structure.actors:
@@ -205,7 +207,8 @@ class WatchedRuntime(Runtime):
         return f"a network of {len(self._names)} processes"
 
     def _look_after_children(self, phase: str) -> None:
-        for number, actor in enumerate(self._messaging_infrastructure.actors):
+        structure: Any = self._messaging_infrastructure
+        for number, actor in enumerate(structure.actors):
             if actor._is_done:
                 continue
             if actor._pconn.poll():
@@ -266,4 +269,3 @@ def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> It
         if runtime is not None:
             runtime.stop()
         logging.getLogger().handlers[:] = handlers  # every Lava process adds one more to the root logger
-

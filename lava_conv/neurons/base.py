@@ -33,8 +33,8 @@ class Neuron(NamedTuple):
     """
 
     type: str
-    Params: type
-    State: type
+    Params: Callable[..., Any]
+    State: Callable[..., Any]
     channel_fields: tuple[str, ...]
     scalar_fields: tuple[str, ...]
     initial_state: Callable[[Any, Array], Any]

@@ -90,4 +90,3 @@ NEURON: Neuron = Neuron(
     bounds=bounds,
     check=check,
 )
-

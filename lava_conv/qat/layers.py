@@ -60,9 +60,9 @@ class QuantisedConv2d(QuantisedWeight, nn.Conv2d):
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options: object) -> None:
         super().__init__(in_channels, out_channels, kernel_size, bias=False, **options)  # type: ignore[arg-type]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
-        return self._conv_forward(x, weight, None) * scale.reshape(-1, 1, 1)
+        return self._conv_forward(input, weight, None) * scale.reshape(-1, 1, 1)
 
 
 class QuantisedLinear(QuantisedWeight, nn.Linear):
@@ -71,9 +71,9 @@ class QuantisedLinear(QuantisedWeight, nn.Linear):
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
-        return functional.linear(x, weight) * scale
+        return functional.linear(input, weight) * scale
 
 
 class TernaryConv2d(TernaryWeight, QuantisedConv2d):
@@ -111,9 +111,9 @@ class Readout(QuantisedWeight, nn.Linear):
         smooth = self.bias / scale
         return straight_through(torch.round(smooth), smooth)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
-        return functional.linear(x, weight, self.integer_bias()) * scale
+        return functional.linear(input, weight, self.integer_bias()) * scale
 
 
 class MedianQuant(nn.Module):

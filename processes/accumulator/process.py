@@ -1,4 +1,7 @@
-"""Lava process of the readout, an integrator without spikes. The equation and the parameters stand in `lava_conv.neurons.accumulator`."""
+"""Lava process of the readout, an integrator without spikes.
+
+The equation and the parameters stand in `lava_conv.neurons.accumulator`.
+"""
 
 from lava_conv.neurons.accumulator import NEURON
 from processes.neuron_process import NeuronProcess

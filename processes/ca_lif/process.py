@@ -1,4 +1,7 @@
-"""Lava process of the calcium-gated bipolar neuron (Gao et al. 2023). The equation and the parameters stand in `lava_conv.neurons.ca_lif`."""
+"""Lava process of the calcium-gated bipolar neuron (Gao et al. 2023).
+
+The equation and the parameters stand in `lava_conv.neurons.ca_lif`.
+"""
 
 from lava_conv.neurons.ca_lif import NEURON
 from processes.neuron_process import NeuronProcess

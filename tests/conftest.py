@@ -1,0 +1,24 @@
+"""Shared pieces: random networks, and a session-wide trained one."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng(request):
+    """A generator seeded by the test's own name, so that a failure repeats itself."""
+    return np.random.default_rng(sum(map(ord, request.node.name)))
+
+
+@pytest.fixture(scope="session")
+def trained_digits():
+    """A digits network trained for a few epochs: enough to be a real one."""
+    from lava_conv.data import load_dataset
+    from lava_conv.train import Recipe, train
+
+    data = load_dataset("digits")
+    return data, train(data, Recipe(epochs=8))

@@ -1,0 +1,63 @@
+"""The threshold search: equal at every integer z in range, or an exception that names the channel."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lava_conv.errors import RangeError
+from lava_conv.fixedpoint import STATE_MAX, STATE_MIN, breakpoints, saturate, search_thresholds, staircase, wrap
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    theta=st.floats(-500, 500),
+    delta=st.floats(0.01, 300) | st.sampled_from([0.25, 0.5, 1.0, 1 / 3, 7.0]),
+    low=st.integers(-400, 0),
+    high=st.integers(0, 400),
+    count_max=st.integers(1, 20),
+)
+def test_integer_staircase_equals_float_staircase_at_every_z(theta, delta, low, high, count_max):
+    lows, highs = np.array([low]), np.array([high])
+    found = search_thresholds(np.array([theta]), np.array([delta]), lows, highs, count_max)
+    z = np.arange(low, high + 1)
+    integer = np.clip(((z << found.shift) - found.theta[0]) // found.delta[0], 0, count_max)
+    assert np.array_equal(integer, staircase(z, theta, delta, count_max))
+    assert STATE_MIN <= found.theta[0] <= STATE_MAX and 1 <= found.delta[0] <= STATE_MAX
+
+
+def test_the_shift_is_the_smallest_that_serves():
+    theta, delta = np.array([10.0, 0.0]), np.array([4.0, 2.5])
+    found = search_thresholds(theta, delta, np.array([-50, -50]), np.array([50, 50]), 16)
+    assert found.shift > 0
+    with pytest.raises(RangeError):
+        search_thresholds(theta, delta, np.array([-50, -50]), np.array([50, 50]), 16, max_shift=found.shift - 1)
+
+
+def test_impossible_staircase_names_channel_and_count():
+    wide = np.array([3_000_000, 3_000_000])
+    with pytest.raises(RangeError, match=r"channel 1 \(\d+ values of z differ\)"):
+        search_thresholds(np.array([10.0, 0.123]), np.array([4.0, 3.7]), -wide, wide, 64)
+
+
+def test_sum_beyond_24_bits_is_refused():
+    wide = np.array([1 << 24])
+    with pytest.raises(RangeError, match="exceeds the 24-bit limit"):
+        search_thresholds(np.array([0.0]), np.array([4.0]), -wide, wide, 4)
+
+
+def test_breakpoints_by_brute_force(rng):
+    theta, delta = rng.normal(0, 20, 50), rng.uniform(0.1, 9, 50)
+    low, high = -rng.integers(0, 90, 50), rng.integers(0, 90, 50)
+    found = breakpoints(theta, delta, low, high, 12)
+    for c in range(50):
+        z = np.arange(low[c], high[c] + 1)
+        for n in range(1, 13):
+            reached = z[staircase(z, theta[c], delta[c], 12) >= n]
+            assert found[c, n - 1] == (reached[0] if len(reached) else high[c] + 1)
+
+
+def test_wrap_and_saturate_at_the_edges():
+    x = np.array([STATE_MAX + 1, STATE_MIN - 1, STATE_MAX, STATE_MIN, 5])
+    assert np.array_equal(saturate(x), [STATE_MAX, STATE_MIN, STATE_MAX, STATE_MIN, 5])
+    assert np.array_equal(wrap(x), [STATE_MIN, STATE_MAX, STATE_MAX, STATE_MIN, 5])

@@ -1,0 +1,116 @@
+"""Who may import whom, held as a table; and life without Lava."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+CORE = {"errors", "fixedpoint"}
+MAY = {
+    "errors": set(),
+    "fixedpoint": CORE,
+    "neurons": CORE | {"neurons"},
+    "synapses": CORE,
+    "record": CORE,
+    "graph": CORE | {"neurons", "synapses", "record"},
+    "netx": CORE | {"graph", "neurons", "synapses"},
+    "simulate": CORE | {"graph", "neurons", "synapses", "record"},
+    "qat": CORE | {"qat"},
+    "convert": CORE | {"graph", "neurons", "synapses", "qat", ""},
+    "backends": CORE | {"graph", "record"},
+    "backends.lava": CORE | {"graph", "record", "synapses", "backends.lava_runtime", "processes"},
+    "backends.lava_runtime": CORE,
+    "compare": CORE | {"backends", "graph", "record"},
+    "data": CORE,
+    "train": CORE | {"data", "qat"},
+    "report": CORE | {"record"},
+    "processes": CORE | {"neurons", "processes"},
+}
+TORCH = {"simulate", "qat", "convert", "train"}
+LAVA = {"backends.lava", "backends.lava_runtime", "processes"}
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    if parts[0] == "processes":
+        return "processes"
+    if parts[1] == "backends" and parts[-1] != "__init__":
+        return ".".join(parts[1:])
+    return parts[1]
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+def test_import_table():
+    checked = 0
+    for path in sorted([*ROOT.glob("lava_conv/**/*.py"), *ROOT.glob("processes/**/*.py")]):
+        name = module_of(path)
+        if path == ROOT / "lava_conv" / "__init__.py" or name == "cli":
+            continue
+        checked += 1
+        for target in imported(path):
+            parts = target.split(".")
+            if parts[0] == "torch":
+                assert name in TORCH, f"{path} imports torch"
+            elif parts[0] == "lava":
+                assert name in LAVA, f"{path} imports lava"
+            elif parts[0] == "processes":
+                assert "processes" in MAY[name], f"{path} imports processes"
+            elif parts[0] == "lava_conv":
+                inner = ".".join(parts[1:3]) if parts[1:2] == ["backends"] else (parts[1] if len(parts) > 1 else "")
+                assert inner in MAY[name], f"{path} imports {target}"
+    assert checked > 30
+
+
+WITHOUT_LAVA = """
+import importlib, pkgutil, sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "lava":
+            raise ModuleNotFoundError(f"No module named {name!r}")
+sys.meta_path.insert(0, Block())
+import lava_conv
+for module in pkgutil.walk_packages(lava_conv.__path__, "lava_conv."):
+    if not module.name.startswith("lava_conv.backends.lava"):
+        importlib.import_module(module.name)
+assert callable(lava_conv.convert) and callable(lava_conv.compare)
+from lava_conv.cli import main
+sys.argv = ["lava-conv", "compare", sys.argv[1]]
+main()
+"""
+
+
+def test_everything_imports_without_lava_and_says_so(tmp_path, trained_digits):
+    import lava_conv as lc
+
+    data, trained = trained_digits
+    lc.save(lc.convert(trained.model, data.x_train[:4]), tmp_path / "d.net")
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LAVA, str(tmp_path / "d.net")],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "needs Lava, which is not installed" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_names_stay_functions_after_their_modules_are_imported():
+    import lava_conv as lc
+    import lava_conv.compare
+    import lava_conv.convert
+
+    assert callable(lc.convert) and callable(lc.compare) and callable(lava_conv.convert)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    code = "import sys, lava_conv, lava_conv.graph, lava_conv.netx; assert not {'torch', 'lava'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

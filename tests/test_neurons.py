@@ -1,0 +1,127 @@
+"""One contract for every neuron in the table, and the theorems about each."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lava_conv.fixedpoint import STATE_MAX, STATE_MIN
+from lava_conv.neurons import NEURONS, map_channels
+
+
+def random_params(kind, rng, n):
+    theta = rng.integers(1, 60, n)
+    if kind == "DTB":
+        values = dict(theta=rng.integers(-60, 60, n), delta=rng.integers(1, 40, n), shift=int(rng.integers(0, 4)))
+        values |= dict(n_max=int(rng.integers(0, 5)), unipolar=int(rng.integers(0, 2)))
+    elif kind == "CALIF":
+        values = dict(theta=theta, bias=rng.integers(-50, 50, n), leak=rng.integers(-9, 9, n), v_init=theta // 2)
+        values |= dict(
+            v_neg=-theta * int(rng.integers(0, 2)), shift=int(rng.integers(0, 4)), ca_max=int(rng.integers(0, 6))
+        )
+        values |= dict(dv=int(rng.integers(0, 2)) * int(rng.integers(0, 4096)), leak_steps=int(rng.integers(0, 5)))
+    else:
+        values = dict(bias=rng.integers(-50, 50, n), shift=int(rng.integers(0, 4)))
+    params = NEURONS[kind].Params(**values)
+    assert NEURONS[kind].check(params) is None
+    return params
+
+
+def play(neuron, params, inputs):
+    state, out = neuron.initial_state(params, inputs[0] * 0), []
+    for a_in in inputs:
+        spikes, state = neuron.step(state, a_in, params)
+        out.append(spikes)
+    return out, state
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+@pytest.mark.parametrize("dtype", [np.int32, np.int64])
+def test_numpy_equals_torch(kind, dtype, rng):
+    neuron = NEURONS[kind]
+    for size in (20, 3_000_000):  # the second one saturates
+        params = map_channels(neuron, random_params(kind, rng, 40), lambda p: np.asarray(p, dtype))
+        inputs = rng.integers(-size, size, (12, 40)).astype(dtype) >> (3 if size > 20 else 0)
+        kept = inputs.copy()
+        spikes, state = play(neuron, params, list(inputs))
+        tensors = map_channels(neuron, params, torch.tensor)
+        spikes_t, state_t = play(neuron, tensors, list(torch.tensor(inputs)))
+        assert np.array_equal(inputs, kept), "inputs are not mutated"
+        for a, b in zip([*spikes, *state], [*spikes_t, *state_t], strict=True):
+            assert np.array_equal(a, np.asarray(b))
+            if np.ndim(a):
+                assert a.dtype == dtype and str(b.dtype) == f"torch.{np.dtype(dtype)}"
+        for value in state[:1]:
+            assert value.min() >= 2 * STATE_MIN and value.max() <= 2 * STATE_MAX
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_a_row_of_a_batch_equals_a_single_run(kind, rng):
+    neuron, n = NEURONS[kind], 10
+    params, inputs = random_params(kind, rng, n), rng.integers(-30, 30, (9, 6, n))
+    together, _ = play(neuron, params, list(inputs))
+    for row in range(6):
+        alone, _ = play(neuron, params, list(inputs[:, row]))
+        assert np.array_equal(np.array(together)[:, row], np.array(alone))
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_bounds_hold_for_random_input(kind, rng):
+    neuron = NEURONS[kind]
+    for _ in range(50):
+        params = random_params(kind, rng, 15)
+        inputs = rng.integers(-20, 20, (10, 15))
+        running = inputs.cumsum(0)
+        low, high = np.minimum(running.min(0), 0), np.maximum(running.max(0), 0)
+        b = neuron.bounds(params, low, high, 10)
+        state, count = neuron.initial_state(params, inputs[0] * 0), 0
+        for a_in in inputs:
+            v = neuron.integrate(state, a_in, params)
+            assert (b.v_min <= v).all() and (v <= b.v_max).all()
+            spikes, state = neuron.step(state, a_in, params)
+            if neuron.spiking:
+                count = count + spikes
+                assert (count >= 0).all() and (count <= b.count_max).all()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    inputs=st.lists(st.integers(-40, 40), min_size=1, max_size=12),
+    theta=st.integers(-50, 50),
+    delta=st.integers(1, 30),
+    n_max=st.integers(0, 5),
+    shift=st.integers(0, 3),
+)
+def test_dynamic_threshold_settles_exactly_and_equals_soft_reset(inputs, theta, delta, n_max, shift):
+    neuron = NEURONS["DTB"]
+    params = neuron.Params(np.array([theta]), np.array([delta]), shift, n_max)
+    state, total, soft = neuron.initial_state(params, np.zeros(1, np.int64)), 0, 0
+    drive = np.array([sum(inputs)])
+    for a_in in inputs + [0] * (sum(map(abs, inputs)) * 8 // delta + 60):
+        spikes, state = neuron.step(state, np.array([a_in]), params)
+        total += a_in << shift
+        u = max(total, theta) - theta - soft * delta  # the soft-reset form with count gate
+        expected = 1 if u >= delta and (n_max == 0 or soft < n_max) else -1 if u < 0 and soft > 0 else 0
+        soft += expected
+        assert spikes[0] == expected
+    assert state.n[0] == neuron.settle(drive, params)[0]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    inputs=st.lists(st.integers(-40, 40), min_size=1, max_size=12),
+    theta=st.integers(1, 40),
+    bias=st.integers(-40, 40),
+    ca_max=st.integers(0, 6),
+    spread=st.booleans(),
+)
+def test_ca_lif_with_v_neg_zero_settles_exactly(inputs, theta, bias, ca_max, spread):
+    neuron = NEURONS["CALIF"]
+    leak, rest = (bias // 4, bias - 4 * (bias // 4)) if spread else (0, bias)
+    arrays = {k: np.array([v]) for k, v in dict(theta=theta, bias=rest, leak=leak, v_init=theta // 2, v_neg=0).items()}
+    params = neuron.Params(**arrays, ca_max=ca_max, leak_steps=4)
+    state = neuron.initial_state(params, np.zeros(1, np.int64))
+    for a_in in inputs + [0] * (sum(map(abs, inputs)) // theta + 60):
+        _, state = neuron.step(state, np.array([a_in]), params)
+    assert state.ca[0] == neuron.settle(np.array([sum(inputs)]), params)[0]

@@ -1,0 +1,117 @@
+"""Training: resumes to the same bits, reads nothing that executes; data sets come in as they should."""
+
+import numpy as np
+import pytest
+import torch
+
+import lava_conv as lc
+from lava_conv.data import load_dataset
+from lava_conv.train import Recipe, load_trained, shifted, train
+
+QUICK = Recipe(epochs=3, batch=128)
+
+
+def weights(trained):
+    return torch.cat([p.flatten() for p in trained.model.state_dict().values()])
+
+
+def test_resume_gives_the_same_bits(tmp_path):
+    data = load_dataset("digits")
+    whole = train(data, QUICK)
+
+    def stop_after_one(epoch, loss):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(data, QUICK, tmp_path / "x.pt", progress=stop_after_one)
+    resumed = train(data, QUICK, tmp_path / "x.pt", resume=True)
+    assert torch.equal(weights(whole), weights(resumed)) and whole.losses == resumed.losses
+    assert torch.equal(weights(load_trained(tmp_path / "x.pt")), weights(whole))
+    with pytest.raises(lc.DataError, match="another recipe"):
+        train(data, Recipe(epochs=3, batch=64), tmp_path / "x.pt", resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + bytes(50)])
+def test_damaged_checkpoint(tmp_path, content):
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(lc.DataError, match="not a readable checkpoint"):
+        load_trained(tmp_path / "x.pt")
+    with pytest.raises(lc.DataError, match="no such checkpoint"):
+        load_trained(tmp_path / "y.pt")
+
+
+def test_checkpoint_executes_nothing(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "owned"), "w"))
+
+    torch.save({"version": 1, "model": Evil()}, tmp_path / "x.pt")
+    with pytest.raises(lc.DataError):
+        load_trained(tmp_path / "x.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+def test_shifts_move_whole_pixels():
+    x = torch.arange(2 * 1 * 4 * 4, dtype=torch.float32).reshape(2, 1, 4, 4) + 1
+    seen = set()
+    for seed in range(40):
+        moved = shifted(x, 1, torch.Generator().manual_seed(seed))
+        rows, columns = torch.nonzero(moved[0, 0] == 6)[0].tolist()
+        seen.add((rows, columns))
+        assert abs(rows - 1) <= 1 and abs(columns - 1) <= 1
+    assert len(seen) == 9
+
+
+def test_digits_are_split_by_class_and_seed():
+    a, b = load_dataset("digits", seed=0), load_dataset("digits", seed=1)
+    assert a.x_train.shape == (1437, 1, 8, 8) and a.x_test.dtype == np.uint8 and a.x_test.max() == 240
+    assert np.bincount(a.y_test).min() >= 34 and not np.array_equal(a.x_test, b.x_test)
+
+
+def test_npz(tmp_path, monkeypatch):
+    x, y = np.zeros((6, 8, 8, 3), np.uint8), np.arange(6) % 3
+    x[:, 0, 0, 2] = 7
+    np.savez(tmp_path / "mnist.npz", x_train=x, y_train=y[:, None], x_test=x[:2], y_test=y[:2])
+    monkeypatch.setenv("LAVA_CONV_DATA", str(tmp_path))
+    for data in (load_dataset("mnist"), load_dataset(str(tmp_path / "mnist.npz"))):
+        assert data.shape == (3, 8, 8) and data.x_train[0, 2, 0, 0] == 7 and data.classes == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x_train": np.zeros((6, 8, 8))}, "dtype float64"),
+        ({"x_train": np.zeros((6, 8), np.uint8)}, "shape"),
+        ({"y_test": np.zeros(3, int)}, "needed are 2 integers"),
+        ({"y_test": -np.ones(2, int)}, "needed are 2 integers"),
+        ({"x_test": np.zeros((2, 9, 9), np.uint8)}, "x_test of"),
+        ({"x_test": None}, "lacks x_test"),
+    ],
+)
+def test_wrong_npz(tmp_path, change, message):
+    x, y = np.zeros((6, 8, 8), np.uint8), np.zeros(6, int)
+    arrays = {"x_train": x, "y_train": y, "x_test": x[:2], "y_test": y[:2]} | change
+    np.savez(tmp_path / "a.npz", **{k: v for k, v in arrays.items() if v is not None})
+    with pytest.raises(lc.DataError, match=message):
+        load_dataset(str(tmp_path / "a.npz"))
+
+
+def test_unknown_and_corrupt_sets(tmp_path):
+    with pytest.raises(lc.DataError, match="'imagenet'"):
+        load_dataset("imagenet")
+    (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 no zip")
+    with pytest.raises(lc.DataError, match="not a readable"):
+        load_dataset(str(tmp_path / "a.npz"))
+    with pytest.raises(lc.DataError, match="no such file"):
+        load_dataset(str(tmp_path / "b.npz"))
+
+
+def test_digits_reach_98_percent_at_four_steps():
+    """All integer, mean of five seeds (split and training), T = 4."""
+    accuracies = []
+    for seed in range(5):
+        data = load_dataset("digits", seed=seed)
+        graph = lc.convert(train(data, Recipe(seed=seed)).model, data.x_train[:16], steps=4)
+        accuracies.append(lc.run(graph, data.x_test, record=()).accuracy(data.y_test)[-1])
+    print("digits, T = 4, five seeds:", np.round(accuracies, 4), "mean", np.mean(accuracies).round(4))
+    assert np.mean(accuracies) >= 0.98
