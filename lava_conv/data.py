@@ -80,7 +80,8 @@ def _npz(path: Path, name: str | None = None) -> Dataset:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # numpy leaves the file open when it is no archive, so it is opened here
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in KEYS if key not in archive.files]
             if missing:
                 raise DataError(f"{path}: lacks {', '.join(missing)}; an .npz data set holds {', '.join(KEYS)}")

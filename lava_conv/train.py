@@ -170,6 +170,10 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
             os.unlink(partial)
 
 
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The contents of a checkpoint; tensors and plain values only, nothing in it is executed."""
     if not os.path.isfile(path):
@@ -177,9 +181,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise DataError(
-            f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]}); train again"
-        ) from None
+        raise DataError(f"{path}: not a readable checkpoint ({_reason(error)}); train again") from None
     if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION or "model" not in state:
         raise DataError(f"{path}: is no checkpoint of this release; write it with `lava-conv train`")
     return state

@@ -57,7 +57,7 @@ def test_ca_lif_graph(tmp_path, rng):
 
     theta = rng.integers(200, 2000, 3)
     one = NEURONS["CALIF"].Params(theta, rng.integers(-99, 99, 3), rng.integers(-9, 9, 3), theta // 2, 0, 1, 5, 0, 3)
-    two = NEURONS["CALIF"].Params(np.full(6, 7), 1, 1, 3, np.full(6, -7), 0, 0, 100)
+    two = NEURONS["CALIF"].Params(np.full(6, 7), 1, -20, 3, np.full(6, -7), 0, 0, 40)
     layers = (
         Layer("input", (1, 5, 4)),
         Layer("conv", (3, 5, 4), Conv(rng.integers(-9, 20, (3, 1, 3, 3)), padding=(1, 1)), "CALIF", one),
@@ -65,10 +65,10 @@ def test_ca_lif_graph(tmp_path, rng):
         Layer("dense", (6,), Dense(rng.integers(-3, 4, (6, 60))), "CALIF", two),
         Layer("dense", (3,), Dense(rng.integers(-9, 9, (3, 6))), "ACC", NEURONS["ACC"].Params(2)),
     )
-    graph = Graph(layers, 7)
+    graph = Graph(layers, 14)
     result = lc.compare(graph, rng.integers(0, 256, (6, 1, 5, 4), dtype=np.uint8))
     assert result.equal, result.difference
-    assert (result.records[1].spikes[1] < 0).any() and (result.records[1].spikes[3] > 0).any()
+    assert (result.records[1].spikes[3] < 0).any() and (result.records[1].spikes[3] > 0).any()
 
 
 def test_compare_names_the_first_difference(tmp_path, rng):

@@ -59,6 +59,11 @@ def attribute(name, value):
     return lambda f: f.attrs.__setitem__(name, value)
 
 
+def bomb(f):
+    del f["layer/6/weight"]
+    f.create_dataset("layer/6/weight", (1 << 20, 1 << 20), "f4", chunks=True)
+
+
 DAMAGE = {
     "no format": (lambda f: f.attrs.__delitem__("format"), "@format is missing"),
     "format": (attribute("format", "other"), "@format is 'other'"),
@@ -95,7 +100,7 @@ DAMAGE = {
     "external": (replace("layer/6/weight", h5py.ExternalLink("/etc/passwd", "/x")), "link"),
     "soft cycle": (replace("layer/6/weight", h5py.SoftLink("/layer/6/weight")), "missing|link"),
     "bomb": (
-        lambda f: (f.__delitem__("layer/6/weight"), f.create_dataset("layer/6/weight", (1 << 20, 1 << 20), "f4", chunks=True)),
+        bomb,
         "declares 1,099,511,627,776 elements",
     ),
     "not the readout": (replace("layer/6/neuron/type", "DTB"), "layer/6/neuron"),

@@ -15,6 +15,7 @@ import queue
 import signal
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +31,7 @@ from lava_conv.errors import BackendError, LavaConvError
 POLL = 0.0005  # seconds between looks at the children while nothing arrives
 POLL_MAX = 0.01
 STOP_TIMEOUT = 5.0  # seconds an orderly stop may take before the children are killed
+GRACE = 0.5  # seconds between a child's end and the report, in which another child's traceback may arrive
 PR_SET_PDEATHSIG = 1
 
 _forking = False  # true while a watched runtime starts its children
@@ -75,6 +77,8 @@ class WatchedRuntime(Runtime):
         self._names = [proc.name for proc in executable.proc_builders]
         self._parent = os.getpid()
         self._ended = False
+        self._finished: set[int] = set()  # children that said goodbye without an error
+        self._gone_since: float | None = None
 
     # -- life cycle ------------------------------------------------------------------------------------------------
 
@@ -207,27 +211,30 @@ class WatchedRuntime(Runtime):
         return f"a network of {len(self._names)} processes"
 
     def _look_after_children(self, phase: str) -> None:
+        """Raise for the child that failed; one that merely ended may be the echo of another's failure, so it waits."""
         structure: Any = self._messaging_infrastructure
+        gone: str | None = None
         for number, actor in enumerate(structure.actors):
             if actor._is_done:
                 continue
             if actor._pconn.poll():
-                try:
-                    failure = actor._pconn.recv()
-                except EOFError:
-                    failure = None
+                failure = actor._pconn.recv()
                 if failure is not None:
                     self._fail(self._name(number), failure[0], failure[1])
-                elif self._is_running:
-                    self.kill()
-                    raise BackendError(f"process {self._name(number)} ended by itself while {phase}")
+                self._finished.add(number)
+            if number in self._finished:
+                gone = gone or f"process {self._name(number)} ended by itself while {phase}"
             elif not actor.is_alive():
                 code = actor.exitcode
-                self.kill()
                 how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-                raise BackendError(
-                    f"process {self._name(number)} died ({how}) while {phase}; look for memory pressure or a kill"
-                )
+                gone = f"process {self._name(number)} died ({how}) while {phase}; look for memory pressure or a kill"
+        if gone is None:
+            self._gone_since = None
+        elif self._gone_since is None:
+            self._gone_since = time.monotonic()
+        elif time.monotonic() - self._gone_since > GRACE:
+            self.kill()
+            raise BackendError(gone)
 
     def _fail(self, name: str, error: BaseException, trace: str) -> None:
         self.kill()
@@ -257,7 +264,9 @@ def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> It
     runtime: WatchedRuntime | None = None
     try:
         try:
-            executable = process.compile(run_cfg)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Lava's, about optional packages
+                executable = process.compile(run_cfg)
         except Exception as error:
             raise BackendError(f"Lava cannot compile the network: {' '.join(str(error).split())}") from error
         runtime = WatchedRuntime(executable, timeout)
