@@ -114,3 +114,13 @@ def test_names_stay_functions_after_their_modules_are_imported():
 def test_importing_the_package_loads_nothing_heavy():
     code = "import sys, lava_conv, lava_conv.graph, lava_conv.netx; assert not {'torch', 'lava'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_the_readme_example_runs(tmp_path, monkeypatch, capsys):
+    import pytest
+
+    pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+    assert "equal: " in capsys.readouterr().out
