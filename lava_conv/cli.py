@@ -147,6 +147,8 @@ def demo(target: str, with_lava: bool | None, seed: int) -> None:
 
 
 def _demo_lava(lc: Any, graph: Any, images: Any, wanted: bool | None) -> Any:
+    if wanted is False:
+        return None
     try:
         with _progress("streaming through Lava", len(images)) as advance:
             return lc.run(graph, images, backend="lava", progress=advance)

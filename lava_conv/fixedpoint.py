@@ -33,6 +33,11 @@ def saturate(x: Any) -> Any:
     return x.clip(STATE_MIN, STATE_MAX)
 
 
+def is_float(x: Any) -> bool:
+    """Whether a numpy array or torch tensor holds floats."""
+    return "float" in str(x.dtype)
+
+
 def wrap(x: NDArray[np.int64], bits: int = STATE_BITS) -> NDArray[np.int64]:
     """Two's-complement wrap to `bits` bits, as Lava's convolution applies to its output."""
     half = 1 << (bits - 1)

@@ -21,7 +21,6 @@ class NeuronProcess(AbstractProcess):
         reset_interval: steps a sample takes; 0 = the state is never reset.
         reset_offset: first step (counted from 0) of the first sample at this population.
         checked: raise RangeError when a membrane potential leaves 24 bits, instead of saturating.
-        num_message_bits: accepted so that stock netx blocks can pass it on; spikes here are always signed.
     """
 
     neuron: Neuron
@@ -34,7 +33,6 @@ class NeuronProcess(AbstractProcess):
         reset_offset: int = 0,
         checked: bool = False,
         name: str | None = None,
-        num_message_bits: int | None = None,
         **values: Any,
     ) -> None:
         shape = tuple(int(n) for n in np.atleast_1d(shape))

@@ -156,3 +156,32 @@ def test_bounds_are_checked_before_lava_starts(tmp_path, rng):
     layers[1] = dataclasses.replace(layers[1], params=layers[1].params._replace(shift=12))
     with pytest.raises(lc.RangeError, match="layer 1"):
         lc.run(dataclasses.replace(graph, layers=tuple(layers)), np.zeros((1, 2, 9, 7), np.uint8), backend="lava")
+
+
+@pytest.mark.parametrize("tag", ["fixed_pt", "floating_pt"])
+def test_float_models_equal_fixed_ones_on_integers(tag, rng):
+    """On integer input without decay the two models must agree; both call the one step."""
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.io.source import RingBuffer
+
+    from lava_conv.backends.lava_runtime import watched
+    from lava_conv.neurons import NEURONS
+    from processes import CaLIF, DynamicThreshold
+
+    data = rng.integers(-9, 12, (5, 8)).astype(float if tag == "floating_pt" else int)
+    cases = [
+        (DynamicThreshold, "DTB", {"theta": np.arange(5), "delta": 3, "shift": 1, "n_max": 4}),
+        (CaLIF, "CALIF", {"theta": np.arange(7, 12), "bias": 2, "leak": 1, "v_init": 3, "ca_max": 3, "leak_steps": 2}),
+    ]
+    for process, kind, values in cases:
+        source, neuron = RingBuffer(data=data), process(shape=(5,), **values)
+        source.s_out.connect(neuron.a_in)
+        with watched(neuron, Loihi2SimCfg(select_tag=tag), timeout=20) as runtime:
+            runtime.run(8)
+            seen = [getattr(neuron, name).get() for name in NEURONS[kind].State._fields]
+        params = NEURONS[kind].Params(**values)
+        state = NEURONS[kind].initial_state(params, np.zeros(5, np.int64))
+        for t in range(8):
+            _, state = NEURONS[kind].step(state, data[:, t].astype(np.int64), params)
+        for a, b in zip(seen, state, strict=True):
+            assert np.array_equal(a, np.broadcast_to(b, a.shape))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.fixedpoint import DECAY_BITS, DECAY_ONE, MAX_SHIFT, STATE_MAX, STATE_MIN, saturate
+from lava_conv.fixedpoint import DECAY_BITS, DECAY_ONE, MAX_SHIFT, STATE_MAX, STATE_MIN, is_float, saturate
 from lava_conv.neurons.base import Array, Bounds, Neuron, out_of_range
 
 
@@ -44,15 +44,21 @@ def initial_state(params: Params, zeros: Array) -> State:
 
 
 def _decay(v: Array, dv: int) -> Array:
-    """sign(v) * ((|v| * (4096 - dv)) >> 12), in two 12-bit halves so that 32-bit integers do not overflow."""
-    size, keep = abs(v), DECAY_ONE - dv
+    """sign(v) * ((|v| * (4096 - dv)) >> 12), in two 12-bit halves so that 32-bit integers do not overflow.
+
+    A float v (Lava's floating_pt models) is not truncated.
+    """
+    keep = DECAY_ONE - dv
+    if is_float(v):
+        return v * (keep / DECAY_ONE)
+    size = abs(v)
     size = (size >> DECAY_BITS) * keep + (((size & (DECAY_ONE - 1)) * keep) >> DECAY_BITS)
     return size - (v < 0) * (size + size)
 
 
 def integrate(state: State, a_in: Array, params: Params) -> Array:
     v = _decay(state.v, params.dv) if params.dv else state.v
-    return v + (a_in << params.shift) + params.leak * ((params.leak_steps == 0) | (state.k < params.leak_steps))
+    return v + a_in * (1 << params.shift) + params.leak * ((params.leak_steps == 0) | (state.k < params.leak_steps))
 
 
 def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:

@@ -34,7 +34,7 @@ def initial_state(params: Params, zeros: Array) -> State:
 
 
 def integrate(state: State, a_in: Array, params: Params) -> Array:
-    return state.v + (a_in << params.shift)
+    return state.v + a_in * (1 << params.shift)
 
 
 def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
