@@ -20,7 +20,9 @@ MAY = {
     "convert": CORE | {"graph", "neurons", "synapses", "qat", ""},
     "backends": CORE | {"graph", "record"},
     "backends.lava": CORE | {"graph", "record", "synapses", "backends.lava_runtime", "processes"},
-    "backends.lava_runtime": CORE,
+    "backends.lava_runtime": CORE | {"backends.lava_progress", "backends.lava_segments", "backends"},
+    "backends.lava_progress": CORE,
+    "backends.lava_segments": set(),
     "compare": CORE | {"backends", "graph", "record"},
     "data": CORE,
     "train": CORE | {"data", "qat"},
@@ -28,7 +30,7 @@ MAY = {
     "processes": CORE | {"neurons", "processes"},
 }
 TORCH = {"simulate", "qat", "convert", "train"}
-LAVA = {"backends.lava", "backends.lava_runtime", "processes"}
+LAVA = {"backends.lava", "backends.lava_runtime", "backends.lava_progress", "processes"}
 
 
 def module_of(path):

@@ -18,14 +18,18 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from lava.magma.core.process.message_interface_enum import ActorType
-from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.process import AbstractProcess, LogConfig, ProcessServer
+from lava.magma.core.process.variable import VarServer
 from lava.magma.core.run_conditions import RunSteps
-from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_equal
+from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
+from lava_conv.backends import lava_segments
+from lava_conv.backends.lava_progress import Board
 from lava_conv.errors import BackendError, LavaConvError
 
 POLL = 0.0005  # seconds between looks at the children while nothing arrives
@@ -75,8 +79,10 @@ class WatchedRuntime(Runtime):
         super().__init__(executable, ActorType.MultiProcessing, loglevel=logging.CRITICAL)
         self._timeout = timeout
         self._names = [proc.name for proc in executable.proc_builders]
+        self._board = Board({builder._model_id: proc.name for proc, builder in executable.proc_builders.items()})
         self._parent = os.getpid()
         self._ended = False
+        self._note: Path | None = None
         self._finished: set[int] = set()  # children that said goodbye without an error
         self._gone_since: float | None = None
 
@@ -89,12 +95,17 @@ class WatchedRuntime(Runtime):
                 "Lava must be started from the main thread; its children end with the thread that made them"
             )
         _live.add(self)
+        lava_segments.sweep()
         _forking = True
+        self._board.put_up()
         try:
             self._build_watchdog_manager()
             self._build_message_infrastructure()
             self._build_channels()
             self._build_sync_channels()
+            structure: Any = self._messaging_infrastructure
+            handles = structure.smm._shared_memory_handles
+            self._note = lava_segments.write_down(id(self), [handle._name.lstrip("/") for handle in handles])
             self._build_processes()
             self._build_runtime_services()
             self._start_ports()
@@ -133,7 +144,7 @@ class WatchedRuntime(Runtime):
         if not self._is_running:
             return
         for port in self.service_to_runtime:
-            answer = self._wait(lambda p=port: (p.recv(),) if p.probe() else None, "running")[0]
+            answer = self._answer(port, "running")
             if enum_equal(answer, MGMT_RESPONSE.REQ_PAUSE):
                 return self.pause()
             if enum_equal(answer, MGMT_RESPONSE.REQ_STOP):
@@ -142,6 +153,21 @@ class WatchedRuntime(Runtime):
                 # An ERROR travels faster than the traceback of the child that caused it.
                 self._wait(lambda: None, "collecting the failure of", limit=STOP_TIMEOUT)
         self._is_running = False
+
+    def pause(self) -> None:
+        """Pause a run started with blocking=False; Vars can be read and set, and run() goes on from here."""
+        if not self._is_running:
+            return
+        for port in self.runtime_to_service:
+            port.send(MGMT_COMMAND.PAUSE)
+        for port in self.service_to_runtime:
+            # The run may have ended by itself just before: then its DONE comes first.
+            while not enum_equal(self._answer(port, "pausing"), MGMT_RESPONSE.PAUSED):
+                pass
+        self._is_running = False
+
+    def _answer(self, port: Any, phase: str) -> Any:
+        return self._wait(lambda: (port.recv(),) if port.probe() else None, phase)[0]
 
     def stop(self) -> None:
         if self._ended or os.getpid() != self._parent:
@@ -181,6 +207,7 @@ class WatchedRuntime(Runtime):
         if structure.smm is not None:
             with contextlib.suppress(Exception):
                 structure.smm.shutdown()
+        lava_segments.give_back(self._note)
         for answers in self.exception_q or []:
             answers.close()
 
@@ -201,14 +228,11 @@ class WatchedRuntime(Runtime):
                 self.kill()
                 seconds = self._timeout if limit is None else limit
                 raise BackendError(
-                    f"Lava did not answer for {seconds:g} s while {phase} {self._stalled()}; the run was ended, try a "
-                    f"larger timeout or fewer samples"
+                    f"Lava did not answer for {seconds:g} s while {phase}; it hangs at {self._board.stalled()}; the "
+                    f"run was ended, try a larger timeout or fewer samples"
                 )
             time.sleep(pause)
             pause = min(pause * 1.5, POLL_MAX)
-
-    def _stalled(self) -> str:
-        return f"a network of {len(self._names)} processes"
 
     def _look_after_children(self, phase: str) -> None:
         """Raise for the child that failed; one that merely ended may be the echo of another's failure, so it waits."""
@@ -251,6 +275,19 @@ def _take(answers: Any) -> Any:
     return None
 
 
+def _forget(processes: list[AbstractProcess]) -> None:
+    """Take finished processes off Lava's global lists, which otherwise keep every one of them for ever."""
+    ours = {id(process) for process in processes}
+    registry: Any = ProcessServer()
+    registry.processes[:] = [process for process in registry.processes if id(process) not in ours]
+    variables: Any = VarServer()
+    variables.vars[:] = [var for var in variables.vars if id(var._process) not in ours]
+    root, theirs = logging.getLogger(), LogConfig().format
+    for handler in list(root.handlers):  # every Lava process adds one more to the root logger
+        if type(handler) is logging.StreamHandler and handler.formatter and handler.formatter._fmt == theirs:
+            root.removeHandler(handler)
+
+
 @contextlib.contextmanager
 def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> Iterator[WatchedRuntime]:
     """Compile `process` and all that is connected to it, and run it safely:
@@ -260,7 +297,6 @@ def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> It
 
     On leaving the block, however it is left, no process and no shared memory remains.
     """
-    handlers = list(logging.getLogger().handlers)
     runtime: WatchedRuntime | None = None
     try:
         try:
@@ -277,4 +313,4 @@ def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> It
     finally:
         if runtime is not None:
             runtime.stop()
-        logging.getLogger().handlers[:] = handlers  # every Lava process adds one more to the root logger
+            _forget(list(runtime._executable.proc_builders))

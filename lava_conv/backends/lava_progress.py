@@ -1,0 +1,98 @@
+"""Where every child of a Lava run is, kept in memory that the parent can read: so that a stall can be named.
+
+Children write one row each: the time step and what they are doing. The hooks sit on Lava's own base classes and do
+nothing unless a watched runtime has put up its board; they cost two writes a step.
+"""
+
+import mmap
+from typing import Any
+
+import numpy as np
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPortVectorDense, PyOutPortVectorDense
+from lava.magma.runtime.runtime_services.runtime_service import LoihiPyRuntimeService
+from numpy.typing import NDArray
+
+IDLE, COMPUTING, RECEIVING, SENDING = range(4)
+DOING = {
+    IDLE: "between two steps",
+    COMPUTING: "computing",
+    RECEIVING: "waiting for input",
+    SENDING: "waiting to send",
+}
+
+_board: "Board | None" = None  # inherited by the children through fork
+
+
+class Board:
+    """Shared rows (time step, doing), one for each model id."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        self.names = names
+        self._memory = mmap.mmap(-1, max(1, len(names)) * 16)
+        values: NDArray[np.int64] = np.frombuffer(self._memory, np.int64).reshape(-1, 2)
+        self.rows = {model: values[number] for number, model in enumerate(names)}
+
+    def put_up(self) -> None:
+        """Make it the one that children forked from now on write to."""
+        global _board
+        _board = self
+
+    def stalled(self) -> str:
+        """The process that holds the others up: one that computes, else one between two steps, else the earliest."""
+        order = (COMPUTING, IDLE, SENDING, RECEIVING)
+        found = min(self.rows.items(), key=lambda item: (order.index(int(item[1][1])), int(item[1][0])), default=None)
+        if found is None:
+            return "no process"
+        model, (step, doing) = found
+        return f"{self.names[model]}, {DOING[int(doing)]} in step {int(step)}"
+
+
+def _row(model: Any) -> NDArray[np.int64] | None:
+    return None if _board is None else _board.rows.get(model.model_id)
+
+
+_stock_spike = PyLoihiProcessModel._spike
+_stock_recv = PyInPortVectorDense.recv
+_stock_send = PyOutPortVectorDense.send
+_stock_pause = LoihiPyRuntimeService._handle_pause
+
+
+def _spike(self: Any) -> None:
+    row = _row(self)
+    if row is None:
+        return _stock_spike(self)
+    row[0], row[1] = self.time_step + 1, COMPUTING
+    _stock_spike(self)
+    row[1] = IDLE
+
+
+def _recv(self: Any) -> Any:
+    row = _row(self._process_model)
+    if row is None:
+        return _stock_recv(self)
+    row[1] = RECEIVING
+    value = _stock_recv(self)
+    row[1] = COMPUTING
+    return value
+
+
+def _send(self: Any, data: Any) -> None:
+    row = _row(self._process_model)
+    if row is None:
+        return _stock_send(self, data)
+    row[1] = SENDING
+    _stock_send(self, data)
+    row[1] = COMPUTING
+
+
+def _handle_pause(self: Any) -> None:
+    """Stock Lava never clears this flag, and so never reports the end of a run that follows a pause."""
+    _stock_pause(self)
+    self.pausing = False
+
+
+PyLoihiProcessModel._spike = _spike
+PyInPortVectorDense.recv = _recv
+PyOutPortVectorDense.send = _send
+LoihiPyRuntimeService._handle_pause = _handle_pause
