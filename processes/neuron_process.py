@@ -24,6 +24,7 @@ class NeuronProcess(AbstractProcess):
     """
 
     neuron: Neuron
+    _runtime: Any = None  # Lava asks for it when a process is deleted whose __init__ did not come to its end
 
     def __init__(
         self,
