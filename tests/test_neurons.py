@@ -125,3 +125,23 @@ def test_ca_lif_with_v_neg_zero_settles_exactly(inputs, theta, bias, ca_max, spr
     for a_in in inputs + [0] * (sum(map(abs, inputs)) // theta + 60):
         _, state = neuron.step(state, np.array([a_in]), params)
     assert state.ca[0] == neuron.settle(np.array([sum(inputs)]), params)[0]
+
+
+def test_ca_lif_without_the_gate_does_not_settle_on_the_relu():
+    """The ablation of benchmarks/ablation.py: same inputs, no gate, and the count leaves the quantised activation."""
+    import importlib.util
+    import pathlib
+
+    path = pathlib.Path(__file__).parent.parent / "benchmarks" / "ablation.py"
+    spec = importlib.util.spec_from_file_location("ablation", path)
+    assert spec is not None and spec.loader is not None
+    ablation = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(ablation)
+    neuron = NEURONS["CALIF"]
+    params = neuron.Params(np.array([4]), 0, 0, np.array([2]))
+    gated = ungated = neuron.initial_state(params, np.zeros(1, np.int64))
+    for a_in in (-9, -8, 0, 0, 0, 0, 0, 0, 0):
+        _, gated = neuron.step(gated, np.array([a_in]), params)
+        _, ungated = ablation.no_gate(ungated, np.array([a_in]), params)
+    assert gated.ca[0] == neuron.settle(np.array([-17]), params)[0] == 0
+    assert ungated.ca[0] < 0
