@@ -23,6 +23,7 @@ from lava_conv.errors import LavaConvError
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 DEMO_STEPS = 8
+DEMO_THREADS = 2
 DEMO_LAVA_SAMPLES = 100
 
 
@@ -117,12 +118,16 @@ _json_option = click.option("--json", "as_json", is_flag=True, help="Print one J
 def demo(target: str, with_lava: bool | None, seed: int) -> None:
     """Train, convert, write, read back, simulate and run on Lava: handwritten digits, in half a minute."""
     began = time.perf_counter()
+    import torch
+
     import lava_conv as lc
     from lava_conv.data import load_dataset
     from lava_conv.qat import evaluate
     from lava_conv.report import build_ledger, spike_table
     from lava_conv.train import Recipe, train
 
+    # The layers are so small that more threads wait for each other, badly so where cores are shared.
+    torch.set_num_threads(min(DEMO_THREADS, torch.get_num_threads()))
     data = load_dataset("digits", seed=seed)
     out.print(f"digits: {len(data.x_train)} images to train with, {len(data.x_test)} to test, 8x8 pixels")
     recipe = Recipe(seed=seed)
