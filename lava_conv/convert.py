@@ -220,7 +220,7 @@ def _weights(walk: _Walk, module: QuantisedConv2d | QuantisedLinear | Readout, b
         raise ConversionError("it follows another weight layer without an activation between; put a MedianQuant there")
     with torch.no_grad():
         integer, scale = module.quantise()
-        bias = module.integer_bias() * scale if isinstance(module, Readout) else torch.zeros(len(integer))
+        bias = module.quantised_bias(scale) if isinstance(module, Readout) else torch.zeros(len(integer))
     weight = integer.numpy()
     if isinstance(module, nn.Conv2d):
         if module.padding_mode != "zeros" or isinstance(module.padding, str):

@@ -31,6 +31,10 @@ class Recipe:
     shift: int = 1
     smoothing: float = 0.0
     seed: int = 0
+    method: str = "zou"
+    levels: int = 16
+    rotate: float = 0.0
+    scale: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr * _cosine((epoch + number / batches) / recipe.epochs)
             chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
-            x = shifted(images[chosen].to(torch.float32), recipe.shift, generator).to(device)
+            x = augmented(images[chosen].to(torch.float32), recipe, generator).to(device)
             loss = functional.cross_entropy(model(x), labels[chosen].to(device), label_smoothing=recipe.smoothing)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
@@ -127,6 +131,19 @@ def shifted(x: Tensor, reach: int, generator: torch.Generator) -> Tensor:
     rows = (move[0] + torch.arange(height))[:, None, :, None]
     columns = (move[1] + torch.arange(width))[:, None, None, :]
     return padded[torch.arange(n)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns]
+
+
+def augmented(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Shifted, and if the recipe says so rotated and scaled; what was between pixels is interpolated."""
+    x = shifted(x, recipe.shift, generator)
+    if not (recipe.rotate or recipe.scale):
+        return x
+    turn, size = 2 * torch.rand(2, len(x), generator=generator) - 1
+    angle, zoom = turn * math.radians(recipe.rotate), 1 + size * recipe.scale
+    sine, cosine, zero = zoom * torch.sin(angle), zoom * torch.cos(angle), torch.zeros_like(angle)
+    maps = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
+    grid = functional.affine_grid(maps, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, align_corners=False)
 
 
 def _state(

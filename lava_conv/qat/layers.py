@@ -93,27 +93,34 @@ class Int8Linear(Int8Weight, QuantisedLinear):
 
 
 class Readout(QuantisedWeight, nn.Linear):
-    """The last layer: int8 weights with one common scale, and a bias that is a whole multiple of it.
+    """The last layer: int8 weights with one common scale, and a bias that is a whole multiple of scale * unit.
 
     One scale, because the classes compare their integers directly. forward gives float logits.
+
+    Args:
+        source: what gives its input; one count of it is worth `source.unit()`, without it 1.
     """
 
-    def __init__(self, in_features: int, classes: int) -> None:
+    source: tuple[nn.Module, ...] = ()  # a tuple, so that torch does not list the module a second time
+
+    def __init__(self, in_features: int, classes: int, source: nn.Module | None = None) -> None:
         super().__init__(in_features, classes)
+        self.source = () if source is None else (source,)
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         scale = self.weight.detach().abs().amax().clamp_min(1e-8) / WEIGHT_MAX
         smooth = self.weight / scale
         return straight_through(torch.round(smooth), smooth), scale
 
-    def integer_bias(self) -> Tensor:
-        _, scale = self.quantise()
-        smooth = self.bias / scale
-        return straight_through(torch.round(smooth), smooth)
+    def quantised_bias(self, scale: Tensor) -> Tensor:
+        unit = self.source[0].unit() if self.source else 1.0  # type: ignore[operator]
+        grain = scale * torch.as_tensor(unit).detach()
+        smooth = self.bias / grain
+        return straight_through(torch.round(smooth), smooth) * grain
 
     def forward(self, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
-        return functional.linear(input, weight, self.integer_bias()) * scale
+        return functional.linear(input, weight) * scale + self.quantised_bias(scale)
 
 
 class MedianQuant(nn.Module):
@@ -129,6 +136,10 @@ class MedianQuant(nn.Module):
         super().__init__()
         self.k, self.n_max, self.encoder = k, n_max, encoder
 
+    def unit(self) -> float:
+        """The value of one count."""
+        return 2.0**-self.k
+
     def forward(self, y: Tensor) -> Tensor:
         smooth = functional.relu(y) if not self.n_max else y.clamp(0, self.n_max / 2**self.k)
         exact = torch.floor(smooth * 2**self.k + 0.5)
@@ -138,6 +149,51 @@ class MedianQuant(nn.Module):
 
     def extra_repr(self) -> str:
         return f"k={self.k}, n_max={self.n_max}, encoder={self.encoder}"
+
+
+class LearnedStep(nn.Module):
+    """Quantised ReLU with a learned step s: N = clip(floor(y / s + 1/2), 0, levels), output N * s (Esser et al. 2020).
+
+    N is what the neuron behind it counts, so `levels` is the number of time steps that a full count takes. The step
+    starts from the first batch (2 * mean(y) / sqrt(levels)); its gradient is scaled as the paper says.
+
+    Args:
+        levels: largest count (activation levels above zero).
+        clip: False keeps the step but drops the upper clip.
+    """
+
+    step_ready: Tensor
+
+    def __init__(self, levels: int = 16, clip: bool = True) -> None:
+        super().__init__()
+        self.levels, self.clip = levels, clip
+        self.step = nn.Parameter(torch.tensor(1.0 / levels))
+        self.register_buffer("step_ready", torch.tensor(False))
+
+    @property
+    def n_max(self) -> int:
+        """Largest count, 0 = no upper clip."""
+        return self.levels if self.clip else 0
+
+    def unit(self) -> Tensor:
+        """The step: the value of one count."""
+        return self.step.abs().clamp_min(1e-8)
+
+    def forward(self, y: Tensor) -> Tensor:
+        if self.training and not self.step_ready:
+            with torch.no_grad():
+                self.step.copy_(2 * functional.relu(y).mean() / self.levels**0.5)
+                self.step_ready.fill_(True)
+        scale = (y[0].numel() * self.levels) ** -0.5
+        unit = self.unit()
+        unit = straight_through(unit, unit * scale)  # the gradient of a step that all neurons share, made smaller
+        smooth = functional.relu(y / unit)
+        if self.clip:
+            smooth = smooth.clamp(max=self.levels)
+        return straight_through(torch.floor(smooth + 0.5), smooth) * unit
+
+    def extra_repr(self) -> str:
+        return f"levels={self.levels}, clip={self.clip}"
 
 
 def check_pixels(x: Tensor) -> Tensor:
