@@ -1,8 +1,7 @@
 """A model trained with quantisation -> Graph: weights exported as they are, normalisation folded into thresholds.
 
-The model is traced with torch.fx and walked node by node. Two kinds of value travel along: spikes of a graph layer
-(with the float value of one count), and sums, which are affine in the integer synaptic sum z: y = gain * z + offset.
-A layer of the model is a function in the table LAYERS that turns one into the other.
+The model is traced with torch.fx and walked node by node; the table LAYERS says what a layer does to what flows through it
+(see `algebra`). Each quantised activation becomes a layer of neurons, whose integer thresholds are searched.
 """
 
 import logging
@@ -15,34 +14,21 @@ import torch
 from numpy.typing import NDArray
 from torch import fx, nn
 
-from lava_conv import __version__
+from lava_conv import __version__, algebra
+from lava_conv.algebra import Part, Pool, Spikes, Staircase, Sum, Sums
 from lava_conv.errors import ConversionError, DataError, RangeError
-from lava_conv.fixedpoint import INPUT_MAX, MAX_STEPS, search_thresholds
-from lava_conv.graph import Graph, Layer, drive_range
+from lava_conv.fixedpoint import INPUT_MAX, MAX_STEPS, STATE_MAX, STATE_MIN, TIE, search_thresholds
+from lava_conv.graph import Graph, Layer, Skip, drive_range
 from lava_conv.neurons import NEURONS
-from lava_conv.qat import exact
-from lava_conv.qat.layers import MedianQuant, Pixels, QuantisedConv2d, QuantisedLinear, Readout, check_pixels
+from lava_conv.qat import exact, toolkits
+from lava_conv.qat.layers import LEAVES, Average, Pixels, QuantisedWeight, Quantiser, Readout, check_pixels
+from lava_conv.qat.prepare import NORMS, NOTHING, POOLS, REMEDIES
+from lava_conv.qat.trace import cat_inputs, is_add, name_of, place, trace
 from lava_conv.synapses import Conv, Dense
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Spikes:
-    """Output of graph layer `layer`; one count stands for `unit` in the model."""
-
-    layer: int
-    unit: float
-
-
-@dataclass(frozen=True)
-class Sum:
-    """gain * z + offset per output channel, z = synapse applied to the counts of graph layer `source`."""
-
-    source: int
-    synapse: Conv | Dense
-    gain: NDArray[np.float64]
-    offset: NDArray[np.float64]
+Value = Spikes | Pool | Sums
 
 
 def convert(
@@ -52,11 +38,13 @@ def convert(
     max_steps: int | None = None,
     labels: tuple[str, ...] = (),
 ) -> Graph:
-    """Convert a model trained with the layers of `lava_conv.qat`.
+    """Convert a model trained with quantisation.
 
     Args:
-        model: its forward may nest modules; training mode does not matter.
+        model: from `lava_conv.qat.prepare`, made of the layers of `lava_conv.qat`, or prepared by a toolkit
+            (torch.ao.quantization in FX graph mode, Brevitas). Training mode does not matter.
         example_input: a few images (N, C, H, W), uint8 or floats that hold 0..255; conversion checks itself on them.
+            For a model of 1-D convolutions (N, C, L); the graph then takes (N, C, 1, L).
         steps: time steps a sample takes by default.
         max_steps: steps for which bounds and thresholds are proven (a neuron counts at most so far). Default: the most
             that fits the hardware, up to 64.
@@ -69,8 +57,10 @@ def convert(
         ConversionError: lists everything that cannot be converted, each with its place and remedy.
         RangeError: no integer thresholds within 24 bits do what the model does.
     """
-    images = _example(example_input)
-    traced = _trace(exact(model))
+    model = exact(toolkits.canonical(model))
+    one_dimensional = any(isinstance(m, nn.Conv1d) for m in model.modules())
+    images = _example(example_input, one_dimensional)
+    traced = trace(model, lambda m: isinstance(m, LEAVES))
     _refuse_unknown(traced)
     if max_steps is not None:
         if max_steps < steps:
@@ -78,9 +68,11 @@ def convert(
         tries = [max_steps]
     else:
         tries = sorted({n for n in (MAX_STEPS, 48, 32, 24, 16, 12, 8, 4, steps) if n >= steps}, reverse=True)
+    shape = tuple(images.shape[1:])
+    shape = (shape[0], 1, shape[1]) if one_dimensional else shape
     for attempt in tries:
         try:
-            walk = _Walk(traced, tuple(images.shape[1:]), attempt)
+            walk = _Walk(traced, shape, attempt)
             graph = Graph(tuple(walk.layers), steps, labels=tuple(labels), generator=f"lava-conv {__version__}")
             graph.check(attempt)
         except RangeError as error:
@@ -94,16 +86,17 @@ def convert(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _example(example_input: Any) -> torch.Tensor:
+def _example(example_input: Any, one_dimensional: bool) -> torch.Tensor:
     example = torch.as_tensor(
         np.asarray(example_input) if not isinstance(example_input, torch.Tensor) else example_input
     )
-    if example.ndim == 3:
+    rank, words = (3, "(N, C, L)") if one_dimensional else (4, "(N, C, H, W)")
+    if example.ndim == rank - 1:
         example = example[None]
-    if example.ndim != 4 or not len(example):
-        raise DataError(
-            f"example_input has shape {tuple(example.shape)}, needed is (N, C, H, W) with at least one image"
-        )
+    if one_dimensional and example.ndim == 4 and example.shape[2] == 1:
+        example = example[:, :, 0]
+    if example.ndim != rank or not len(example):
+        raise DataError(f"example_input has shape {tuple(example.shape)}, needed is {words} with at least one image")
     try:
         return check_pixels(example)
     except ValueError:
@@ -112,37 +105,31 @@ def _example(example_input: Any) -> torch.Tensor:
         ) from None
 
 
-# -- tracing -------------------------------------------------------------------------------------------------------
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return type(m) in LAYERS or super().is_leaf_module(m, module_qualified_name)
-
-
-def _trace(model: nn.Module) -> fx.GraphModule:
-    try:
-        return fx.GraphModule(model, _Tracer().trace(model))
-    except Exception as error:
-        raise ConversionError(
-            f"the model's forward cannot be traced ({' '.join(str(error).split())}); no control flow may depend on "
-            f"tensor values"
-        ) from error
+UNQUANTISED = "its weights are not quantised; pass the model through lava_conv.qat.prepare and train it"
+UNQUANTISED_RELU = "its output is not quantised; pass the model through lava_conv.qat.prepare and train it"
+GENERAL_REMEDY = "it has no spiking counterpart here; leave it out, or build the model from lava_conv.qat layers"
 
 
 def _refuse_unknown(traced: fx.GraphModule) -> None:
     """Everything unsupported at once: whoever trained for hours should not find the problems one by one."""
-    modules = dict(traced.named_modules())
     problems = []
     nodes: Any = traced.graph.nodes
     for node in nodes:
-        if node.op == "call_module" and type(modules[node.target]) not in LAYERS:
-            kind = type(modules[node.target])
-            problems.append(f"{node.target} is a {kind.__name__}: {REMEDIES.get(kind, GENERAL_REMEDY)}")
-        elif node.op in ("call_function", "call_method", "get_attr"):
-            name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-            if node.op == "get_attr" or name != "flatten":
-                problems.append(f"{node.name} calls {name}: {GENERAL_REMEDY}")
+        if node.op == "call_module":
+            module = traced.get_submodule(node.target)
+            if _handler(module) is None:
+                known = REMEDIES | {
+                    nn.Conv1d: UNQUANTISED,
+                    nn.Conv2d: UNQUANTISED,
+                    nn.Linear: UNQUANTISED,
+                    nn.ReLU: UNQUANTISED_RELU,
+                    nn.ReLU6: UNQUANTISED_RELU,
+                    nn.Hardtanh: UNQUANTISED_RELU,
+                }
+                remedy = next((text for kind, text in known.items() if isinstance(module, kind)), GENERAL_REMEDY)
+                problems.append(f"{place(node)} is a {type(module).__name__}: {remedy}")
+        elif node.op in ("call_function", "call_method", "get_attr") and not is_add(node) and cat_inputs(node) is None:
+            problems.append(f"{place(node)} calls {name_of(node)}: {GENERAL_REMEDY}")
     if problems:
         raise ConversionError("cannot convert " + "; ".join(problems))
 
@@ -159,204 +146,345 @@ class _Walk:
     max_steps: int
     layers: list[Layer] = field(default_factory=list)
     counts: list[NDArray[np.int64]] = field(default_factory=list)  # largest count per channel, by layer
-    units: dict[str, Spikes] = field(default_factory=dict)  # node name -> spikes, for the check afterwards
+    flats: dict[int, int] = field(default_factory=dict)  # layer -> the flatten layer behind it
+    spikes: dict[str, Spikes] = field(default_factory=dict)  # quantiser node -> its spikes, for the check afterwards
+    sums: dict[str, Sums] = field(default_factory=dict)  # quantiser node -> what it quantises
 
     def __post_init__(self) -> None:
-        modules = dict(self.traced.named_modules())
-        values: dict[fx.Node, Spikes | Sum] = {}
+        values: dict[fx.Node, Value] = {}
         nodes: Any = self.traced.graph.nodes
         for node in nodes:
-            if node.op == "placeholder":
-                if self.layers:
-                    raise ConversionError(f"the model takes a second input {node.name}; only one image can be fed")
-                self.layers.append(Layer("input", self.shape))
-                self.counts.append(np.full(self.shape[0], INPUT_MAX, np.int64))
-                values[node] = Spikes(0, 1.0)
-            elif node.op == "output":
-                self._finish(values[node.args[0]] if isinstance(node.args[0], fx.Node) else None)
-            else:
-                place = str(node.target) if node.op == "call_module" else node.name
-                before = values[node.args[0]]
-                handler = LAYERS[type(modules[node.target])] if node.op == "call_module" else _flatten
-                try:
-                    values[node] = handler(self, modules.get(str(node.target)), before)
-                except RangeError as error:
-                    raise RangeError(f"{place}: {error}") from None
-                except ConversionError as error:
-                    raise ConversionError(f"{place}: {error}") from None
-                if isinstance(values[node], Spikes) and node.op == "call_module":
-                    self.units[node.name] = values[node]  # type: ignore[assignment]
+            try:
+                if node.op == "placeholder":
+                    self._input(node, values)
+                elif node.op == "output":
+                    self._finish(node.args[0], values)
+                else:
+                    values[node] = self._apply(node, values)
+            except RangeError as error:
+                raise RangeError(f"{place(node)}: {error}") from None
+            except ConversionError as error:
+                raise ConversionError(f"{place(node)}: {error}") from None
 
-    def add(self, layer: Layer, counts: NDArray[np.int64]) -> int:
-        self.layers.append(layer)
-        self.counts.append(counts)
+    def _input(self, node: fx.Node, values: dict[fx.Node, Value]) -> None:
+        if not self.layers:
+            self.layers.append(Layer("input", self.shape))
+            self.counts.append(np.full(self.shape[0], INPUT_MAX, np.int64))
+            values[node] = Spikes((Part(0, 1.0, self.shape[0]),))
+        elif node.users:
+            raise ConversionError("it is a second input; only one image can be fed")
+
+    def _apply(self, node: fx.Node, values: dict[fx.Node, Value]) -> Value:
+        inputs = [values[n] for n in node.all_input_nodes]
+        if is_add(node):
+            if len(inputs) == 1:
+                raise ConversionError("it adds a tensor to itself; scale the weights instead")
+            return algebra.add(*[algebra.as_sums(v) for v in inputs])
+        if (tensors := cat_inputs(node)) is not None:
+            return self._cat([values[n] for n in tensors])
+        module = self.traced.get_submodule(str(node.target))
+        handler = _handler(module)
+        assert handler is not None, "refused before the walk"
+        value = handler(self, module, inputs[0])
+        if isinstance(module, Quantiser):
+            self.spikes[node.name], self.sums[node.name] = value, algebra.as_sums(inputs[0])
+        return value
+
+    def _cat(self, values: list[Value]) -> Value:
+        if all(isinstance(v, Spikes) for v in values):
+            return Spikes(tuple(part for v in values for part in v.parts))  # type: ignore[union-attr]
+        return tuple(s for v in values for s in algebra.as_sums(v))
+
+    def flat(self, layer: int) -> int:
+        """The flatten layer behind `layer` (itself if it is flat), made when first asked for."""
+        shape = self.layers[layer].shape
+        if len(shape) == 1:
+            return layer
+        if layer not in self.flats:
+            size = int(np.prod(shape))
+            source = None if layer == len(self.layers) - 1 else layer
+            self.layers.append(Layer("flatten", (size,), source=source))
+            self.counts.append(np.repeat(self.counts[layer], size // shape[0]))
+            self.flats[layer] = len(self.layers) - 1
+        return self.flats[layer]
+
+    def _finish(self, output: Any, values: dict[fx.Node, Value]) -> None:
+        value = values.get(output) if isinstance(output, fx.Node) else None
+        if (
+            not isinstance(value, tuple)
+            or len(value) != 1
+            or not all(isinstance(t.synapse, Dense) for t in value[0].terms)
+        ):
+            raise ConversionError("the model must end in a linear layer, whose output are the logits")
+        total = value[0]
+        rounding = Staircase(1.0, 0, 0, 0.5, False)
+        feeds, unit = algebra.on_one_grid(total, rounding, self.counts, flat=True)
+        if np.ptp(unit) > algebra.RELATIVE * unit.max():
+            raise ConversionError(
+                "the last layer has a scale for each class, so that classes cannot compare their integers; end the "
+                "model in a qat.Readout, or give its weights one scale for all (per-tensor)"
+            )
+        bias, shift = _whole_bias(total.offset / unit[0])
+        self._add_neurons(feeds, "ACC", NEURONS["ACC"].Params(bias, shift), total.channels)
+
+    def _add_neurons(self, feeds: list[Any], neuron: str, params: Any, channels: int) -> int:
+        shape = feeds[0][1].output_shape(self.layers[feeds[0][0]].shape)
+        (source, main), *rest = algebra.main_and_skips(feeds, len(self.layers) - 1, shape)
+        kind = "conv" if isinstance(main, Conv) else "dense"
+        skips = tuple(Skip(layer, synapse) for layer, synapse in rest)
+        before = None if source == len(self.layers) - 1 else source
+        self.layers.append(Layer(kind, shape, main, neuron, params, skips, source=before))
         return len(self.layers) - 1
 
-    def _finish(self, value: Spikes | Sum | None) -> None:
-        if not isinstance(value, Sum) or not isinstance(value.synapse, Dense):
-            raise ConversionError("the model must end in a qat.Readout, whose output are the logits")
-        self._in_order(value.source)
-        if np.ptp(value.gain) or value.gain[0] <= 0:
-            raise ConversionError("the last layer has a scale for each class; end the model in a qat.Readout")
-        bias = value.offset / value.gain
-        if not np.allclose(bias, np.rint(bias), rtol=0, atol=1e-6):
-            raise ConversionError(
-                "the bias of the last layer is no whole multiple of its scale; end the model in a qat.Readout"
-            )
-        params = NEURONS["ACC"].Params(np.rint(bias).astype(np.int64))
-        self.add(Layer("dense", (value.synapse.channels,), value.synapse, "ACC", params), np.zeros(0, np.int64))
 
-    def _in_order(self, source: int) -> None:
-        if source != len(self.layers) - 1:
-            raise ConversionError("the model branches here; branches cannot be converted yet")
+def _whole_bias(bias: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
+    """Integer biases and a shift of the sums that keep the order of the classes for every input.
+
+    Where z_a - z_b is a whole number, only the whole part of bias_a - bias_b and the order of the fractions matter; so each
+    fraction is replaced by its rank, in as many bits as there are different ones.
+    """
+    whole = np.rint(bias)
+    if np.allclose(bias, whole, rtol=0, atol=1e-6):
+        return whole.astype(np.int64), 0
+    floor = np.floor(bias)
+    ranks = np.unique(bias - floor, return_inverse=True)[1]
+    shift = int(ranks.max()).bit_length()
+    return (floor.astype(np.int64) << shift) + ranks, shift
 
 
-def _pixels(walk: _Walk, module: Pixels, before: Spikes | Sum) -> Spikes | Sum:
-    return before
+def _pixels(walk: _Walk, module: Pixels, before: Value) -> Value:
+    assert isinstance(before, Spikes)
+    return Spikes(tuple(Part(p.layer, p.unit * module.scale, p.channels, p.zero) for p in before.parts))
 
 
-def _weights(walk: _Walk, module: QuantisedConv2d | QuantisedLinear | Readout, before: Spikes | Sum) -> Sum:
-    if not isinstance(before, Spikes):
-        raise ConversionError("it follows another weight layer without an activation between; put a MedianQuant there")
+def _weights(walk: _Walk, module: Any, before: Value) -> Value:
+    if isinstance(before, tuple):
+        raise ConversionError("it follows a sum (another weight layer or an addition) without an activation between")
     with torch.no_grad():
-        integer, scale = module.quantise()
-        bias = module.quantised_bias(scale) if isinstance(module, Readout) else torch.zeros(len(integer))
-    weight = integer.numpy()
-    if isinstance(module, nn.Conv2d):
-        if module.padding_mode != "zeros" or isinstance(module.padding, str):
-            raise ConversionError(f"padding is {module.padding} {module.padding_mode}; use a number of zeros")
-        options = {name: tuple(getattr(module, name)) for name in ("stride", "padding", "dilation")}
-        synapse: Conv | Dense = Conv(weight, **options, groups=module.groups)  # type: ignore[arg-type]
-    else:
-        synapse = Dense(weight)
-    gain = np.broadcast_to(scale.numpy().astype(np.float64) * before.unit, len(weight)).copy()
-    return Sum(before.layer, synapse, gain, bias.numpy().astype(np.float64))
+        integer, scales = module.quantise()
+        offset = torch.zeros(len(integer)) if module.bias is None else module.bias
+        if isinstance(module, Readout) and module.bias is not None:
+            offset = module.quantised_bias(scales)
+    weight = integer.numpy().astype(np.int8)
+    scale = np.broadcast_to(scales.numpy().astype(np.float64), len(weight)).copy()
+    bias = offset.numpy().astype(np.float64)
+    if not isinstance(module, nn.Conv1d | nn.Conv2d):
+        return _dense(walk, before, weight, scale, bias)
+    if isinstance(before, Pool):
+        raise ConversionError("it takes an average that is not quantised; quantise it (lava_conv.qat.prepare does)")
+    if module.padding_mode != "zeros" or module.padding == "same":
+        raise ConversionError(f"padding is {module.padding} {module.padding_mode}; use a number of zeros")
+    options: dict[str, Any] = {
+        name: _pair(0 if getattr(module, name) == "valid" else getattr(module, name), int(name != "padding"))
+        for name in ("stride", "padding", "dilation")
+    }
+    weight = weight[:, :, None] if weight.ndim == 3 else weight
+    return algebra.convolve(before, Conv(weight, **options, groups=module.groups), scale, bias)
 
 
-def _batch_norm(walk: _Walk, module: nn.BatchNorm1d | nn.BatchNorm2d, before: Spikes | Sum) -> Sum:
-    if not isinstance(before, Sum):
-        raise ConversionError("normalisation must follow a convolution or a dense layer directly")
+def _pair(value: Any, neutral: int) -> tuple[int, int]:
+    """H, W of an option; a 1-D layer has only W."""
+    values = (value,) if isinstance(value, int) else tuple(value)
+    return (neutral, values[0]) if len(values) == 1 else (values[0], values[1])
+
+
+def _dense(walk: _Walk, before: Spikes | Pool, weight: Any, scale: Any, bias: Any) -> Value:
+    if isinstance(before, Pool):
+        if not before.flat:
+            raise ConversionError("it needs a flat input; put nn.Flatten() before it")
+        weight, scale = algebra.spread(weight, before), scale / before.divisor
+        before = before.spikes
+    parts = []
+    for part in before.parts:
+        layer = walk.flat(part.layer)
+        parts.append(Part(layer, part.unit, len(walk.counts[layer]), part.zero))
+    return algebra.connect(Spikes(tuple(parts)), tuple(p.channels for p in parts), weight, scale, bias)
+
+
+def _batch_norm(walk: _Walk, module: Any, before: Value) -> Value:
     if module.running_mean is None or module.running_var is None:
         raise ConversionError("normalisation keeps no running statistics; train with track_running_stats=True")
     mean, var = module.running_mean.numpy(), module.running_var.numpy()
     weight = module.weight.detach().numpy() if module.affine else np.ones_like(mean)
     shift = module.bias.detach().numpy() if module.affine else np.zeros_like(mean)
     factor = weight / np.sqrt(var + module.eps)
-    gain, offset = before.gain * factor, (before.offset - mean) * factor + shift
-    if not (np.isfinite(gain).all() and np.isfinite(offset).all()):
+    shift = shift - mean * factor
+    if not (np.isfinite(factor).all() and np.isfinite(shift).all()):
         raise ConversionError("normalisation holds NaN or infinity; the training diverged")
-    return Sum(before.source, before.synapse, gain, offset)
+    return algebra.normalise(algebra.as_sums(before), factor, shift)
 
 
-def _median_quant(walk: _Walk, module: MedianQuant, before: Spikes | Sum) -> Spikes:
-    """N = clip(floor(2^k (gain z + offset) + 1/2), 0, n_max) = clip(floor((z - theta) / delta), 0, n_max)."""
-    if not isinstance(before, Sum):
-        raise ConversionError("an activation must follow a convolution or a dense layer (and its normalisation)")
-    walk._in_order(before.source)
-    levels = 2**module.k
-    gain, offset = levels * before.gain, levels * before.offset + 0.5
-    # A negative gain flips the channel; a gain of zero makes it a constant, whose weights say nothing.
-    weight = before.synapse.weight * np.sign(gain).astype(np.int64).reshape(-1, *[1] * (before.synapse.weight.ndim - 1))
-    constant = gain == 0
-    size = np.where(constant, 1.0, np.abs(gain))
-    theta = np.where(constant, -np.floor(offset) - 0.5, -offset / size)
-    options = {name: value for name, value in vars(before.synapse).items() if name != "weight"}
-    synapse = type(before.synapse)(weight, **options)
-    low, high = drive_range([(synapse, walk.counts[before.source])])
+def _quantise(walk: _Walk, module: Quantiser, before: Value) -> Value:
+    """Neurons whose settled count is the quantised activation of each of the joined sums."""
+    unit = float(module.unit())
+    if not np.isfinite(unit) or unit <= 0:
+        raise ConversionError(f"its step is {unit}; the training diverged")
+    half = 0.5 if module.half_even else 0.5 + TIE
+    rounding = Staircase(unit, module.n_max, module.zero, half, module.half_even)
+    parts = [_neurons(walk, module, rounding, total) for total in algebra.as_sums(before)]
+    return Spikes(tuple(Part(layer, unit, walk.layers[layer].shape[0], module.zero) for layer in parts))
+
+
+def _neurons(walk: _Walk, module: Quantiser, rounding: Staircase, total: Sum) -> int:
+    """One layer: N = clip(floor((z - theta) / delta), 0, n_max) with y = unit * z + offset and delta = step / unit."""
+    flat = len(walk.layers[total.terms[0].layer].shape) == 1
+    feeds, unit = algebra.on_one_grid(total, rounding, walk.counts, flat)
+    level = total.offset / rounding.step + rounding.zero + rounding.half
+    # A channel without any gain is a constant, whose weights are zero.
+    constant = ~np.any([term.gain for term in total.terms], axis=0)
+    fixed = rounding.counts(total.offset, walk.max_steps)
+    theta = np.where(constant, -fixed - 0.5, -level * rounding.step / unit)
+    delta = np.where(constant, 1.0, rounding.step / unit)
+    low, high = drive_range([(synapse, walk.counts[layer]) for layer, synapse in feeds])
     reach = min(module.n_max, walk.max_steps) if module.n_max else walk.max_steps
-    found = search_thresholds(theta, 1 / size, low, high, reach)
-    neuron = NEURONS["DTB"]
-    params = neuron.Params(found.theta, found.delta, found.shift, module.n_max, int(module.encoder))
-    kind = "conv" if isinstance(synapse, Conv) else "dense"
-    shape = synapse.output_shape(walk.layers[before.source].shape)
+    found = search_thresholds(theta, delta, low, high, reach, half_even=rounding.half_even)
+    neuron = NEURONS[module.neuron]
+    if module.neuron == "DTB":
+        params = neuron.Params(found.theta, found.delta, found.shift, module.n_max, int(module.encoder))
+    else:
+        v_init = found.delta // 2  # the same neuron: v(0) = -theta, of which half a step is the usual initial potential
+        bias = -found.theta - v_init
+        if bias.max() > STATE_MAX or bias.min() < STATE_MIN:
+            raise RangeError(f"a bias of {bias[np.abs(bias).argmax()]} exceeds 24 bits; use fewer inputs or levels")
+        params = neuron.Params(found.delta, bias, v_init=v_init, shift=found.shift, ca_max=module.n_max)
     bounds = neuron.bounds(params, low, high, walk.max_steps)
-    return Spikes(walk.add(Layer(kind, shape, synapse, "DTB", params), bounds.count_max), 1 / levels)
+    layer = walk._add_neurons(feeds, module.neuron, params, total.channels)
+    walk.counts.append(bounds.count_max)
+    return layer
 
 
-def _flatten(walk: _Walk, module: nn.Module | None, before: Spikes | Sum) -> Spikes:
+def _pool(walk: _Walk, module: Any, before: Value) -> Value:
     if not isinstance(before, Spikes):
-        raise ConversionError("flatten must follow an activation; put it after the MedianQuant")
-    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) != (1, -1):
+        raise ConversionError("it averages a sum; put the activation before it")
+    module = module.pool if isinstance(module, Average) else module
+    shape = walk.layers[before.parts[0].layer].shape
+    size = shape[1:]
+    if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
+        target = module.output_size
+        target = (target,) if isinstance(target, int) else tuple(target)
+        target = (1, *target) if isinstance(module, nn.AdaptiveAvgPool1d) else target * (2 // len(target))
+        target = tuple(s if t is None else t for s, t in zip(size, target, strict=True))
+        if any(s % t for s, t in zip(size, target, strict=True)):
+            raise ConversionError(f"it averages {size} to {target}, which does not divide it; choose a divisor")
+        kernel = stride = tuple(s // t for s, t in zip(size, target, strict=True))
+        padding, divisor = (0, 0), int(np.prod(kernel))
+    else:
+        kernel, stride = _pair(module.kernel_size, 1), _pair(module.stride or module.kernel_size, 1)
+        if isinstance(module, nn.AvgPool2d):
+            kernel, stride, padding = (
+                _square(v) for v in (module.kernel_size, module.stride or module.kernel_size, module.padding)
+            )
+        else:
+            padding = _pair(module.padding, 0)
+        uneven = any((s + 2 * p - k) % d for s, p, k, d in zip(size, padding, kernel, stride, strict=True))
+        if module.ceil_mode and uneven:
+            raise ConversionError("ceil_mode adds incomplete windows; use ceil_mode=False or a fitting kernel")
+        if any(padding) and not module.count_include_pad:
+            raise ConversionError("it leaves the padding out of the average; use count_include_pad=True")
+        divisor = getattr(module, "divisor_override", None) or int(np.prod(kernel))
+    channels = sum(part.channels for part in before.parts)
+    return Pool(before, kernel, stride, padding, divisor, (channels, *size))
+
+
+def _square(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+def _flatten(walk: _Walk, module: nn.Flatten, before: Value) -> Value:
+    if (module.start_dim, module.end_dim) not in ((1, -1), (1, 3)):
         raise ConversionError(
             f"flatten from {module.start_dim} to {module.end_dim}; only all of C,H,W can be flattened"
         )
-    walk._in_order(before.layer)
-    shape = walk.layers[before.layer].shape
-    size = int(np.prod(shape))
-    return Spikes(
-        walk.add(Layer("flatten", (size,)), np.repeat(walk.counts[before.layer], size // shape[0])), before.unit
-    )
+    if isinstance(before, Pool):
+        return Pool(**{**vars(before), "flat": True})
+    if not isinstance(before, Spikes):
+        raise ConversionError("flatten must follow an activation; put it after the activation")
+    parts = []
+    for part in before.parts:
+        layer = walk.flat(part.layer)
+        parts.append(Part(layer, part.unit, len(walk.counts[layer]), part.zero))
+    return Spikes(tuple(parts))
 
 
-def _nothing(walk: _Walk, module: nn.Module, before: Spikes | Sum) -> Spikes | Sum:
+def _nothing(walk: _Walk, module: nn.Module, before: Value) -> Value:
     return before
 
 
-LAYERS: dict[type, Callable[[_Walk, Any, Any], Spikes | Sum]] = {
-    Pixels: _pixels,
-    nn.BatchNorm1d: _batch_norm,
-    nn.BatchNorm2d: _batch_norm,
-    MedianQuant: _median_quant,
-    nn.Flatten: _flatten,
-    nn.Dropout: _nothing,
-    nn.Identity: _nothing,
-    Readout: _weights,
-}
+LAYERS: tuple[tuple[Any, Callable[[_Walk, Any, Any], Value]], ...] = (
+    (Pixels, _pixels),
+    (QuantisedWeight, _weights),
+    (Quantiser, _quantise),
+    (Average, _pool),
+    (NORMS, _batch_norm),
+    (POOLS, _pool),
+    (nn.Flatten, _flatten),
+    (NOTHING, _nothing),
+)
 
 
-def _register_weights() -> None:
-    from lava_conv.qat import Int8Conv2d, Int8Linear, TernaryConv2d, TernaryLinear
-
-    LAYERS.update(dict.fromkeys((Int8Conv2d, Int8Linear, TernaryConv2d, TernaryLinear), _weights))
-
-
-_register_weights()
-
-GENERAL_REMEDY = "it has no spiking counterpart here; build the model from lava_conv.qat layers"
-REMEDIES: dict[type, str] = {
-    nn.Conv2d: "its weights are not quantised; use qat.TernaryConv2d or qat.Int8Conv2d",
-    nn.Linear: "its weights are not quantised; use qat.TernaryLinear, qat.Int8Linear or, at the end, qat.Readout",
-    nn.ReLU: "its output is not quantised; use qat.MedianQuant",
-    nn.MaxPool2d: "max pooling has no exact spiking form; replace it with a 2x2 stride-2 convolution before training",
-    nn.AvgPool2d: "average pooling must be trained as a depthwise convolution with its own activation",
-}
+def _handler(module: nn.Module) -> Callable[[_Walk, Any, Any], Value] | None:
+    return next((handler for kinds, handler in LAYERS if isinstance(module, kinds)), None)
 
 
 # -- the check afterwards --------------------------------------------------------------------------------------------
 
 
 class _Recorder(fx.Interpreter):
-    """Runs the traced model and keeps what its activations gave."""
+    """Runs the traced model and keeps what its activations took and gave."""
 
     def __init__(self, module: fx.GraphModule, wanted: dict[str, Spikes]) -> None:
         super().__init__(module)
-        self.wanted, self.seen = wanted, {}
+        self.wanted = wanted
+        self.taken: dict[str, torch.Tensor] = {}
+        self.given: dict[str, torch.Tensor] = {}
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        value = super().call_module(target, args, kwargs)
+        self._last = args[0]
+        return value
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
         if n.name in self.wanted:
-            self.seen[n.name] = value
+            self.taken[n.name], self.given[n.name] = self._last, value
         return value
 
 
+FOLD_TOLERANCE = 1e-6  # of the largest value in the layer: float64 loses less, a wrong fold far more
+
+
 def _verify(traced: fx.GraphModule, graph: Graph, walk: _Walk, images: torch.Tensor) -> None:
-    """Compare every activation of the float64 model with the integer oracle on the example images."""
-    recorder = _Recorder(traced, {n: s for n, s in walk.units.items() if s.layer and graph.layers[s.layer].neuron})
+    """Compare the float64 model with the integers on the example images, layer by layer and pass by pass.
+
+    Folding: what each activation takes is gain * z + offset of the counts before it. Thresholds: what it gives, counted, is
+    what the integer oracle counts.
+    """
+    recorder = _Recorder(traced, walk.spikes)
     with torch.inference_mode():
         recorder.run(images.double())
-    counts = graph.reference(images.numpy()).counts
+    frames = images.numpy() if images.ndim == 4 else images.numpy()[:, :, None]
+    counts = graph.reference(frames).counts | {0: frames.astype(np.int64)}
+    for index, layer in enumerate(graph.layers):
+        if layer.kind == "flatten":
+            counts[index] = counts[graph.source(index)].reshape(len(frames), -1)
     within = np.ones(len(images), bool)  # a neuron cannot count beyond max_steps, and nothing after it is promised then
-    for name, value in recorder.seen.items():
-        spikes = walk.units[name]
-        expected = np.rint(value.numpy() / spikes.unit).astype(np.int64)
-        reached = np.minimum(counts[spikes.layer], walk.max_steps)
-        wrong = (np.minimum(expected, walk.max_steps) != reached)[within]
-        if wrong.any():
-            raise ConversionError(
-                f"layer {spikes.layer} ({name}) differs from the model in {int(wrong.sum())} of {wrong.size} counts on "
-                f"the example images; this is a fault of the converter, please report it"
-            )
-        within &= (expected <= walk.max_steps).reshape(len(images), -1).all(axis=1)
+    for name, value in recorder.given.items():
+        start = 0
+        given = value.numpy().reshape(len(images), value.shape[1], -1)
+        taken = recorder.taken[name].numpy().reshape(given.shape)
+        for part, total in zip(walk.spikes[name].parts, walk.sums[name], strict=True):
+            here = slice(start, start + part.channels)
+            _verify_fold(name, part, total, taken[within, here], [c[within] for c in _by_layer(counts, graph)])
+            expected = np.rint(given[:, here] / part.unit).astype(np.int64) + part.zero
+            found = counts[part.layer].reshape(expected.shape)
+            wrong = (np.minimum(expected, walk.max_steps) != np.minimum(found, walk.max_steps))[within]
+            if wrong.any():
+                raise ConversionError(
+                    f"threshold search: layer {part.layer} ({name}) differs from the model in {int(wrong.sum())} of "
+                    f"{wrong.size} counts on the example images; this is a fault of the converter, please report it"
+                )
+            within &= (expected <= walk.max_steps).reshape(len(images), -1).all(axis=1)
+            start += part.channels
     if not within.all():
         log.warning(
             "%d of %d example images need more than %d spikes from some neuron, which it cannot send in %d steps; "
@@ -365,4 +493,24 @@ def _verify(traced: fx.GraphModule, graph: Graph, walk: _Walk, images: torch.Ten
             len(images),
             walk.max_steps,
             walk.max_steps,
+        )
+
+
+def _by_layer(counts: dict[int, NDArray[np.int64]], graph: Graph) -> list[NDArray[np.int64]]:
+    return [counts[i] for i in range(len(graph.layers) - 1)]
+
+
+def _verify_fold(name: str, part: Part, total: Sum, taken: Any, counts: list[NDArray[np.int64]]) -> None:
+    if not len(taken):
+        return
+    column = (-1, 1)
+    folded = total.offset.reshape(column) + np.zeros_like(taken)
+    for term in total.terms:
+        z = term.synapse.apply(counts[term.layer]).reshape(taken.shape)
+        folded = folded + term.gain.reshape(column) * z
+    error, size = float(np.abs(folded - taken).max()), max(1.0, float(np.abs(taken).max()))
+    if not error <= FOLD_TOLERANCE * size:
+        raise ConversionError(
+            f"folding: what layer {part.layer} ({name}) takes differs from the model's by up to {error:g} of {size:g} on "
+            f"the example images; this is a fault of the converter, please report it"
         )

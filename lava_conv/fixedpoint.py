@@ -25,6 +25,7 @@ SPIKE_MESSAGE_BITS = 2  # a signed spike; Lava casts to bool, and so loses the s
 INPUT_MESSAGE_BITS = INPUT_BITS + 1  # a graded pixel in a signed message
 MAX_SHIFT = STATE_BITS - 1
 MAX_STEPS = 64  # the number of steps that `convert` proves the bounds for unless told otherwise
+TIE = 2.0**-40  # a quantiser's half is met this far below: sums of float64 products miss ties by less
 FLOAT32_EXACT = 1 << 24  # integers below this magnitude add up exactly in float32
 
 
@@ -52,10 +53,11 @@ class Thresholds(NamedTuple):
     shift: int
 
 
-def staircase(z: Any, theta: Any, delta: Any, count_max: int) -> NDArray[np.int64]:
+def staircase(z: Any, theta: Any, delta: Any, count_max: int, half_even: bool = False) -> NDArray[np.int64]:
     """The quantised activation of a channel as a function of the synaptic sum.
 
-    Equation: `N = clip(floor((z - theta) / delta), 0, count_max)`, evaluated in float64.
+    Equation: `N = clip(floor((z - theta) / delta), 0, count_max)`, evaluated in float64. With half_even a sum that meets
+    a step exactly (a half, before theta took the 1/2 in) goes to the even count, as torch.round has it.
 
     Args:
         z: integer synaptic sums, any shape that broadcasts with the thresholds.
@@ -66,7 +68,9 @@ def staircase(z: Any, theta: Any, delta: Any, count_max: int) -> NDArray[np.int6
     Returns:
         int64 counts.
     """
-    return np.clip(np.floor((np.asarray(z, np.float64) - theta) / delta), 0, count_max).astype(np.int64)
+    level = (np.asarray(z, np.float64) - theta) / delta
+    whole = np.rint(level - 0.5) if half_even else np.floor(level)
+    return np.clip(whole, 0, count_max).astype(np.int64)
 
 
 def breakpoints(
@@ -75,6 +79,7 @@ def breakpoints(
     z_min: NDArray[np.int64],
     z_max: NDArray[np.int64],
     count_max: int,
+    half_even: bool = False,
 ) -> NDArray[np.int64]:
     """Smallest integer z in [z_min, z_max] whose staircase reaches n, for n = 1..count_max.
 
@@ -89,7 +94,7 @@ def breakpoints(
     high = np.repeat(z_max[:, None] + 1, count_max, axis=1)  # the answer lies in [low, high]
     while (low < high).any():
         middle = (low + high) // 2
-        reached = staircase(middle, theta[:, None], delta[:, None], count_max) >= levels
+        reached = staircase(middle, theta[:, None], delta[:, None], count_max, half_even) >= levels
         low, high = np.where(reached | (low >= high), low, middle + 1), np.where(reached & (low < high), middle, high)
     return low
 
@@ -101,6 +106,7 @@ def search_thresholds(
     z_max: NDArray[np.int64],
     count_max: int,
     max_shift: int = MAX_SHIFT,
+    half_even: bool = False,
 ) -> Thresholds:
     """Find the smallest shift and the integer thresholds whose staircase equals the float one at every integer z.
 
@@ -114,6 +120,7 @@ def search_thresholds(
         z_min, z_max: int64 (channels,), the reachable range of the synaptic sum, z_min <= z_max.
         count_max: the largest count that can be told apart (an upper clip, or the number of steps).
         max_shift: largest shift to try.
+        half_even: how the float staircase rounds (see `staircase`).
 
     Returns:
         Thresholds with int64 (channels,) theta and delta inside 24 bits.
@@ -124,7 +131,7 @@ def search_thresholds(
     theta, delta = np.asarray(theta, np.float64), np.asarray(delta, np.float64)
     if not (delta > 0).all():
         raise ValueError("search_thresholds: every delta must be > 0; flip the channel's weights first")
-    b = breakpoints(theta, delta, z_min, z_max, count_max)
+    b = breakpoints(theta, delta, z_min, z_max, count_max, half_even)
     largest = int(max(z_max.max(), -z_min.min(), 1))
     failed: tuple[int, NDArray[np.bool_]] | None = None
     for shift in range(max_shift + 1):
@@ -176,7 +183,13 @@ def _solve(
         rising = (u1 - l1) > (u0 - l0)  # concave: still rising means the widest lies to the right
         low, high = np.where(rising & (low < high), middle + 1, low), np.where(rising | (low >= high), high, middle)
     least, most = feasible(low)
-    return (least + most) // 2, low, most - least
+    theta, delta = (least + most) // 2, low
+    # Where no step lies within reach nothing bounds the search: take the smallest numbers instead of the widest range.
+    reached = below.sum(1)
+    small = np.where(reached == levels, 1, ((z_max - z_min) << shift) + 1)
+    start = (z_min << shift) - reached * small
+    constant = (below | above).all(1) & (start >= STATE_MIN) & (small <= STATE_MAX)
+    return np.where(constant, start, theta), np.where(constant, small, delta), most - least
 
 
 def _count_wrong(

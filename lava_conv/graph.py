@@ -30,7 +30,7 @@ class Layer:
     """One layer. kind: input, conv, flatten or dense. shape: of its output, C,H,W or (n,).
 
     neuron: its type in the table NEURONS ("" for input and flatten); params: that neuron's Params, per-channel
-    values as int64 (channels,) arrays.
+    values as int64 (channels,) arrays. source: the layer it reads, None: the one before it.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Layer:
     params: Any = None
     skips: tuple[Skip, ...] = ()
     name: str = ""
+    source: int | None = None
 
 
 class LayerBounds(NamedTuple):
@@ -98,7 +99,10 @@ class Graph:
             raise ConversionError(f"labels names {len(self.labels)} classes, but the readout has {self.classes}")
 
     def _check_layer(self, index: int) -> None:
-        layer, before = self.layers[index], self.layers[index - 1].shape
+        layer = self.layers[index]
+        if not 0 <= self.source(index) < index:
+            raise ConversionError(f"from is {layer.source}, allowed is an earlier layer")
+        before = self.layers[self.source(index)].shape
         if layer.kind == "flatten":
             expected: Shape = (int(np.prod(before)),)
         elif layer.kind in ("conv", "dense") and isinstance(layer.synapse, Conv if layer.kind == "conv" else Dense):
@@ -155,18 +159,26 @@ class Graph:
             if layer.neuron:
                 yield index, layer, NEURONS[layer.neuron]
 
+    def source(self, index: int) -> int:
+        """The layer that layer `index` reads (its skips apart)."""
+        source = self.layers[index].source
+        return index - 1 if source is None else source
+
     def depths(self) -> tuple[int, ...]:
-        """Per layer, how many synapses lie between it and the image; in Lava its window starts that much later."""
+        """Per layer, most synapses between it and the image; in Lava its window starts that much later."""
         depths = [0]
-        for layer in self.layers[1:]:
-            depths.append(depths[-1] + (layer.kind != "flatten"))
+        for index, layer in enumerate(self.layers[1:], 1):
+            if layer.kind == "flatten":
+                depths.append(depths[self.source(index)])
+            else:
+                depths.append(1 + max(depths[s.source] for s in self.inputs(index)))
         return tuple(depths)
 
     def inputs(self, index: int) -> tuple[Skip, ...]:
-        """Everything that feeds layer `index`: the layer before it first, then its skips."""
+        """Everything that feeds the neurons of layer `index`: its own synapse first, then its skips."""
         layer = self.layers[index]
         assert layer.synapse is not None
-        return (Skip(index - 1, layer.synapse), *layer.skips)
+        return (Skip(self.source(index), layer.synapse), *layer.skips)
 
     # -- bounds ----------------------------------------------------------------------------------------------------
 
@@ -182,15 +194,15 @@ class Graph:
         found: dict[int, LayerBounds] = {}
         for index, layer in enumerate(self.layers[1:], 1):
             if layer.kind == "flatten":
-                before = self.layers[index - 1].shape
-                count.append(np.repeat(count[-1], int(np.prod(before[1:]))))
+                source = self.source(index)
+                count.append(np.repeat(count[source], int(np.prod(self.layers[source].shape[1:]))))
                 continue
             feeds = [(s.synapse, count[s.source]) for s in self.inputs(index)]
             low, high = drive_range(feeds)
             step = np.zeros_like(low)
-            for source in self.inputs(index):
-                one = np.full_like(count[source.source], self._payload(source.source))
-                step = step + np.maximum(*map(np.abs, source.synapse.interval(-one, one)))
+            for feed in self.inputs(index):
+                one = np.full_like(count[feed.source], self._payload(feed.source))
+                step = step + np.maximum(*map(np.abs, feed.synapse.interval(-one, one)))
             b = NEURONS[layer.neuron].bounds(layer.params, low, high, steps)
             found[index] = LayerBounds(low, high, b.v_min, b.v_max, b.count_max, int(step.max()))
             count.append(b.count_max)
@@ -199,7 +211,7 @@ class Graph:
     def _payload(self, index: int) -> int:
         """Largest value that layer `index` sends in one step."""
         while self.layers[index].kind == "flatten":
-            index -= 1
+            index = self.source(index)
         return INPUT_MAX if index == 0 else 1
 
     def check(self, steps: int | None = None) -> None:
@@ -250,7 +262,7 @@ class Graph:
         values = [images.astype(np.int64) * repeats]
         for index, layer in enumerate(self.layers[1:], 1):
             if layer.kind == "flatten":
-                values.append(values[-1].reshape(len(images), -1))
+                values.append(values[self.source(index)].reshape(len(images), -1))
                 continue
             drive = sum(s.synapse.apply(values[s.source]) for s in self.inputs(index))
             neuron = NEURONS[layer.neuron]
@@ -265,7 +277,7 @@ class Graph:
         """A table of the layers: shape, neurons, synapses, and the proven bounds for the default steps."""
         bounds = self.bounds()
         rows: list[tuple[str, ...]] = [
-            ("layer", "type", "shape", "neuron", "weights", "fan-in", "skips", "max |v|", "max count")
+            ("layer", "type", "shape", "neuron", "weights", "fan-in", "from", "max |v|", "max count")
         ]
         for index, layer in enumerate(self.layers):
             row = [str(index), layer.kind, "x".join(map(str, layer.shape)), layer.neuron or "-"]
@@ -274,7 +286,7 @@ class Graph:
             else:
                 b = bounds[index]
                 size = int(max(np.abs(b.v_min).max(), np.abs(b.v_max).max()))
-                sources = ",".join(str(s.source) for s in layer.skips) or "-"
+                sources = ",".join(str(s.source) for s in self.inputs(index))
                 row += [f"{layer.synapse.weight.size:,}", str(layer.synapse.fan_in), sources, f"{size:,}"]
                 row += [str(int(b.count_max.max())) if NEURONS[layer.neuron].spiking else "-"]
             rows.append(tuple(row))
@@ -305,7 +317,8 @@ def drive_range(feeds: list[tuple[Synapse, NDArray[np.int64]]]) -> tuple[NDArray
 
 def _same_layer(a: Layer, b: Layer) -> bool:
     return (
-        (a.kind, tuple(a.shape), a.neuron, len(a.skips)) == (b.kind, tuple(b.shape), b.neuron, len(b.skips))
+        (a.kind, tuple(a.shape), a.neuron, a.source, len(a.skips))
+        == (b.kind, tuple(b.shape), b.neuron, b.source, len(b.skips))
         and same_synapse(a.synapse, b.synapse)
         and all(np.array_equal(x, y) for x, y in zip(a.params or (), b.params or (), strict=True))
         and all(

@@ -102,19 +102,25 @@ def _read_layer(group: h5py.Group, path: str) -> Layer:
         _only_keys(group, path, {"type", "shape"})
         return Layer("input", _shape(group, path))
     if kind == "flatten":
-        _only_keys(group, path, {"type", "shape"})
-        return Layer("flatten", _shape(group, path))
+        _only_keys(group, path, {"type", "shape", "from"})
+        return Layer("flatten", _shape(group, path), source=_source(group, path))
     if kind not in ("conv", "dense"):
         raise NetFormatError(
             f"{path}/type is {kind!r}, allowed are input, conv, flatten and dense; "
             f"write average pooling as a depthwise conv and replace max pooling before training"
         )
-    keys = {"type", "shape", "neuron", "skip"} | REDUNDANT_KEYS | (CONV_KEYS if kind == "conv" else {"weight"})
+    keys = {"type", "shape", "from", "neuron", "skip"} | REDUNDANT_KEYS | (CONV_KEYS if kind == "conv" else {"weight"})
     _only_keys(group, path, keys)
     synapse = _read_synapse(group, path, kind)
     assert isinstance(synapse, Conv | Dense)
     neuron, params = _read_neuron(group, path)
-    return Layer(kind, _shape(group, path), synapse, neuron, params, _read_skips(group, path))
+    skips = _read_skips(group, path)
+    return Layer(kind, _shape(group, path), synapse, neuron, params, skips, source=_source(group, path))
+
+
+def _source(group: h5py.Group, path: str) -> int | None:
+    """The layer that this one reads; written only where it is not the one before."""
+    return _scalar(group, "from", path, 0) if "from" in group else None
 
 
 def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
@@ -352,6 +358,8 @@ def _write_graph(file: h5py.File, graph: Graph) -> None:
         group = root.create_group(str(index))
         group["type"] = np.array([layer.kind.encode()], dtype="S10")
         group["shape"] = np.array(layer.shape, np.int64)
+        if layer.source is not None:
+            group["from"] = np.int64(layer.source)
         if layer.synapse is not None:
             _write_synapse(group, layer.synapse)
         if layer.neuron:

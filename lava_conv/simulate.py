@@ -113,7 +113,7 @@ def _simulate_chunk(
     last_use = _last_use(graph)
     for index, layer in enumerate(graph.layers[1:], 1):
         if layer.kind == "flatten":
-            values.append(values[-1].flatten(2))
+            values.append(values[graph.source(index)].flatten(2))
             continue
         drive = torch.zeros((steps, len(images), *layer.shape), dtype=torch.int32, device=images.device)
         for source in graph.inputs(index):
@@ -149,6 +149,6 @@ def _last_use(graph: Graph) -> dict[int, int]:
     """Layer index -> the last layer that reads its output, so that memory is given back early."""
     last: dict[int, int] = {}
     for index, layer in enumerate(graph.layers[1:], 1):
-        for source in (index - 1,) if layer.kind == "flatten" else (s.source for s in graph.inputs(index)):
+        for source in (graph.source(index),) if layer.kind == "flatten" else (s.source for s in graph.inputs(index)):
             last[source] = index
     return last

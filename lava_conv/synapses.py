@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError
-from lava_conv.fixedpoint import FLOAT32_EXACT, WEIGHT_MAX, WEIGHT_MIN
+from lava_conv.fixedpoint import FLOAT32_EXACT, STATE_MAX, STATE_MIN, WEIGHT_MAX, WEIGHT_MIN
 
 Shape = tuple[int, ...]
 Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -149,13 +149,16 @@ class Dense:
 
 @dataclass(frozen=True, eq=False)
 class Identity:
-    """a_out = scale * s_in, element by element: the plain shortcut of a residual block."""
+    """a_out = scale * s_in, element by element: the plain shortcut of a residual block.
+
+    The scale may exceed a weight's 8 bits: hardware holds it as several synapses.
+    """
 
     scale: int = 1
 
     def __post_init__(self) -> None:
-        if not WEIGHT_MIN <= self.scale <= WEIGHT_MAX or self.scale == 0:
-            raise ConversionError(f"scale is {self.scale}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX} without 0")
+        if not STATE_MIN <= self.scale <= STATE_MAX or self.scale == 0:
+            raise ConversionError(f"scale is {self.scale}, allowed is {STATE_MIN}..{STATE_MAX} without 0")
 
     def output_shape(self, shape: Shape) -> Shape:
         return shape

@@ -73,7 +73,7 @@ def train(
             f"images of {data.name} are {height}x{width}; the built-in models need squares of a multiple of 4"
         )
     torch.manual_seed(recipe.seed)
-    model = build(recipe.model, channels=channels, size=height, classes=data.classes, k=recipe.k).to(device)
+    model = _model(recipe, data.shape, data.classes).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     generator = torch.Generator().manual_seed(recipe.seed)
     losses: list[float] = []
@@ -115,6 +115,11 @@ def train(
         if progress:
             progress(epoch + 1, losses[-1])
     return Trained(model.cpu().eval(), recipe, data.shape, data.classes, data.name, tuple(losses))
+
+
+def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    options = {"method": recipe.method, "k": recipe.k, "levels": recipe.levels}
+    return build(recipe.model, shape[0], shape[1], classes, **options)
 
 
 def _cosine(done: float) -> float:
@@ -210,7 +215,7 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
     try:
         recipe = replace(Recipe(), **state["recipe"])
         shape = tuple(state["shape"])
-        model = build(recipe.model, channels=shape[0], size=shape[1], classes=state["classes"], k=recipe.k)
+        model = _model(recipe, shape, state["classes"])
         model.load_state_dict(state["model"])
     except (KeyError, TypeError, RuntimeError, IndexError) as error:
         raise DataError(

@@ -61,7 +61,7 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
         network = _Network(graph, images, steps, folder, checked)
         with watched(network.source, Loihi2SimCfg(select_tag="fixed_pt"), timeout) as runtime:
-            _stream(runtime, len(images), steps, graph.depths()[-1], progress)
+            _stream(runtime, len(images), steps, max(graph.depths()), progress)
         return network.record("spikes" in record)
 
 
@@ -93,7 +93,7 @@ class _Network:
         self._recordings: dict[int, NDArray[np.generic]] = {}
         for index, layer in enumerate(graph.layers[1:], 1):
             if layer.kind == "flatten":
-                self._ports.append(self._ports[-1].reshape((layer.shape[0],)))
+                self._ports.append(self._ports[graph.source(index)].reshape((layer.shape[0],)))
                 continue
             neuron = self._neuron(index, layer, checked)
             for number, source in enumerate(graph.inputs(index)):
@@ -130,8 +130,9 @@ class _Network:
         if isinstance(synapse, Identity):
             port.connect(neuron.a_in)
             return
+        flat = source
         while layers[source].kind == "flatten":
-            source -= 1
+            source = self.graph.source(source)
         bits = INPUT_MESSAGE_BITS if source == 0 else SPIKE_MESSAGE_BITS
         if isinstance(synapse, Conv):
             block = LavaConv(
@@ -147,7 +148,7 @@ class _Network:
         else:
             # Lava truncates odd weights of mixed sign to even ones: double them, and halve the sum.
             block = LavaDense(
-                weights=2 * self._dense_weight(synapse, index).astype(np.int32),
+                weights=2 * self._dense_weight(synapse, flat).astype(np.int32),
                 weight_exp=-1,
                 sign_mode=SignMode.MIXED,
                 num_message_bits=bits,
@@ -156,12 +157,11 @@ class _Network:
         port.connect(block.s_in)
         block.a_out.connect(neuron.a_in)
 
-    def _dense_weight(self, synapse: Dense, index: int) -> NDArray[np.int8]:
-        """Columns in the order in which Lava flattens the layer before: H,W,C instead of C,H,W."""
-        layers = self.graph.layers
-        if layers[index - 1].kind != "flatten":
+    def _dense_weight(self, synapse: Dense, source: int) -> NDArray[np.int8]:
+        """Columns in the order in which Lava flattens the layer it reads: H,W,C instead of C,H,W."""
+        if self.graph.layers[source].kind != "flatten":
             return synapse.weight
-        shape = layers[index - 2].shape
+        shape = self.graph.layers[self.graph.source(source)].shape
         if len(shape) != 3:
             return synapse.weight
         return synapse.weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(synapse.weight.shape)

@@ -10,25 +10,35 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lava_conv.qat.layers import (
+    FixedStep,
+    Int8Conv1d,
     Int8Conv2d,
     Int8Linear,
+    LearnedStep,
     MedianQuant,
     Pixels,
     Readout,
+    TernaryConv1d,
     TernaryConv2d,
     TernaryLinear,
 )
+from lava_conv.qat.prepare import prepare
 
 __all__ = [
+    "FixedStep",
+    "Int8Conv1d",
     "Int8Conv2d",
     "Int8Linear",
+    "LearnedStep",
     "MedianQuant",
     "Pixels",
     "Readout",
+    "TernaryConv1d",
     "TernaryConv2d",
     "TernaryLinear",
     "evaluate",
     "exact",
+    "prepare",
 ]
 
 

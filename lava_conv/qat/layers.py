@@ -1,17 +1,25 @@
 """Fake-quantised layers: they train in float and compute, forward, what the integer network will compute.
 
-The recipe is that of Zou et al. 2024 (Front. Neurosci. 18:1449020) with the first and the last layer quantised too:
-uint8 pixels, int8 first layer, ternary hidden layers, median quantisation after batch normalisation, int8 readout.
+Two recipes. Zou et al. 2024 (Front. Neurosci. 18:1449020): ternary weights, median quantisation after batch
+normalisation. Gao et al. 2023 (Front. Neurosci. 17:1141701): int8 weights with a scale per channel, activations with a
+learned step. The first and the last layer are integer too: uint8 pixels, int8 weights.
 Gradients pass through every rounding unchanged (straight-through).
 """
+
+import copy
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lava_conv.fixedpoint import INPUT_MAX, WEIGHT_MAX
+from lava_conv.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
+
+if TYPE_CHECKING:
+    from lava_conv.qat.grid import Grid
 
 TERNARY_CUT = 0.7  # weights below 0.7 * mean|w| become 0 (Zou et al. 2024)
+SMALLEST = 1e-8  # scales and steps stay above it
 
 
 def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
@@ -19,29 +27,74 @@ def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
     return smooth + (exact - smooth).detach()
 
 
+def half_up(x: Tensor) -> Tensor:
+    """floor(x + 1/2). A half that float64 missed by its last bits still goes up (see fixedpoint.TIE)."""
+    return torch.floor(x + (0.5 + TIE))
+
+
 class Pixels(nn.Module):
-    """The entrance: uint8 images (or floats that hold 0..255) to float, unscaled; normalisation learns the rest."""
+    """The entrance: uint8 images (or floats that hold 0..255) to float, times `scale`."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def unit(self) -> float:
+        """The value of one count."""
+        return self.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.to(torch.get_default_dtype()) if x.dtype == torch.uint8 else x
+        x = x.to(torch.get_default_dtype()) if x.dtype == torch.uint8 else x
+        return x if self.scale == 1 else x * self.scale
+
+
+# -- weights ---------------------------------------------------------------------------------------------------------
 
 
 class QuantisedWeight:
-    """Mixin: `quantise()` gives the integer weight (with a gradient) and its scale, weight ~ integer * scale."""
+    """Mixin: `quantise()` gives the integer weight (with a gradient) and its scale, weight ~ integer * scale.
+
+    `grid` is set where a neuron adds up several layers, or needs power-of-two steps: it then decides the scale.
+    """
 
     weight: Tensor
+    bias: Any
+    grid: "Grid | None" = None
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} must say how it quantises its weight")
 
+    def amplitude(self) -> Tensor:
+        """Per output channel, the largest weight; one step of int8 is at least 1/127 of it."""
+        return self.weight.detach().abs().flatten(1).amax(1).clamp_min(SMALLEST)
+
+    @classmethod
+    def from_float(cls, module: nn.Module) -> Any:
+        """A copy of a torch layer, parameters and options included, that quantises its weight."""
+        new = copy.copy(module)
+        new.__dict__ = {name: dict(v) if isinstance(v, dict) else v for name, v in vars(module).items()}
+        new.__class__ = cls
+        return new
+
+
+def _column(scale: Tensor, like: Tensor) -> Tensor:
+    return scale.reshape(-1, *[1] * (like.ndim - 1)) if scale.ndim else scale
+
 
 class TernaryWeight(QuantisedWeight):
-    """sign(w) where |w| > 0.7 * mean|w|, else 0; no scale factor."""
+    """sign(w) where |w| > 0.7 * mean|w|, else 0; no scale factor. On a grid: a small whole multiple of it."""
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         w = self.weight
         exact = torch.sign(w) * (w.abs() > TERNARY_CUT * w.abs().mean())
-        return straight_through(exact, w), torch.ones((), dtype=w.dtype, device=w.device)
+        if self.grid is None:
+            return straight_through(exact, w), torch.ones((), dtype=w.dtype, device=w.device)
+        scale = self.grid.scale(self)
+        multiple = _column(torch.round(1 / scale).clamp(1, WEIGHT_MAX), w)
+        return straight_through(exact * multiple, w * multiple), scale
+
+    def amplitude(self) -> Tensor:
+        return torch.ones_like(self.weight.detach().flatten(1)[:, 0])
 
 
 class Int8Weight(QuantisedWeight):
@@ -49,31 +102,48 @@ class Int8Weight(QuantisedWeight):
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         w = self.weight
-        scale = w.detach().abs().flatten(1).amax(1).clamp_min(1e-8) / WEIGHT_MAX
-        smooth = w / scale.reshape(-1, *[1] * (w.ndim - 1))
+        scale = self.amplitude() / WEIGHT_MAX if self.grid is None else self.grid.scale(self)
+        smooth = w / _column(scale, w)
         return straight_through(torch.round(smooth).clamp(-WEIGHT_MAX, WEIGHT_MAX), smooth), scale
 
 
-class QuantisedConv2d(QuantisedWeight, nn.Conv2d):
+class _QuantisedConv(QuantisedWeight):
+    def forward(self: Any, input: Tensor) -> Tensor:
+        weight, scale = self.quantise()
+        out = self._conv_forward(input, weight, None) * _column(scale, input[0])
+        return out if self.bias is None else out + _column(self.bias, input[0])
+
+
+class QuantisedConv1d(_QuantisedConv, nn.Conv1d):
+    """Conv1d on the integer weight, times its scale. Without bias: batch normalisation follows."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, bias: bool = False, **options: Any
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, bias=bias, **options)
+
+
+class QuantisedConv2d(_QuantisedConv, nn.Conv2d):
     """Conv2d on the integer weight, times its scale. Without bias: batch normalisation follows."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, **options: object) -> None:
-        super().__init__(in_channels, out_channels, kernel_size, bias=False, **options)  # type: ignore[arg-type]
-
-    def forward(self, input: Tensor) -> Tensor:
-        weight, scale = self.quantise()
-        return self._conv_forward(input, weight, None) * scale.reshape(-1, 1, 1)
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, bias: bool = False, **options: Any):
+        super().__init__(in_channels, out_channels, kernel_size, bias=bias, **options)
 
 
 class QuantisedLinear(QuantisedWeight, nn.Linear):
     """Linear on the integer weight, times its scale. Without bias: batch normalisation follows."""
 
-    def __init__(self, in_features: int, out_features: int) -> None:
-        super().__init__(in_features, out_features, bias=False)
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__(in_features, out_features, bias=bias)
 
     def forward(self, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
-        return functional.linear(input, weight) * scale
+        out = functional.linear(input, weight) * scale
+        return out if self.bias is None else out + self.bias
+
+
+class TernaryConv1d(TernaryWeight, QuantisedConv1d):
+    """Conv1d with weights in {-1, 0, 1}."""
 
 
 class TernaryConv2d(TernaryWeight, QuantisedConv2d):
@@ -82,6 +152,10 @@ class TernaryConv2d(TernaryWeight, QuantisedConv2d):
 
 class TernaryLinear(TernaryWeight, QuantisedLinear):
     """Linear with weights in {-1, 0, 1}."""
+
+
+class Int8Conv1d(Int8Weight, QuantisedConv1d):
+    """Conv1d with int8 weights, one scale for each output channel."""
 
 
 class Int8Conv2d(Int8Weight, QuantisedConv2d):
@@ -101,29 +175,52 @@ class Readout(QuantisedWeight, nn.Linear):
         source: what gives its input; one count of it is worth `source.unit()`, without it 1.
     """
 
-    source: tuple[nn.Module, ...] = ()  # a tuple, so that torch does not list the module a second time
+    source: tuple[Any, ...] = ()  # a tuple, so that torch does not list the module a second time
 
     def __init__(self, in_features: int, classes: int, source: nn.Module | None = None) -> None:
         super().__init__(in_features, classes)
         self.source = () if source is None else (source,)
 
     def quantise(self) -> tuple[Tensor, Tensor]:
-        scale = self.weight.detach().abs().amax().clamp_min(1e-8) / WEIGHT_MAX
+        scale = self.weight.detach().abs().amax().clamp_min(SMALLEST) / WEIGHT_MAX
         smooth = self.weight / scale
         return straight_through(torch.round(smooth), smooth), scale
 
     def quantised_bias(self, scale: Tensor) -> Tensor:
-        unit = self.source[0].unit() if self.source else 1.0  # type: ignore[operator]
+        unit = self.source[0].unit() if self.source else 1.0
         grain = scale * torch.as_tensor(unit).detach()
         smooth = self.bias / grain
         return straight_through(torch.round(smooth), smooth) * grain
 
     def forward(self, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
-        return functional.linear(input, weight) * scale + self.quantised_bias(scale)
+        out = functional.linear(input, weight) * scale
+        return out if self.bias is None else out + self.quantised_bias(scale)
 
 
-class MedianQuant(nn.Module):
+# -- activations -----------------------------------------------------------------------------------------------------
+
+
+class Quantiser(nn.Module):
+    """A quantised activation: the count N of the neuron behind it, times `unit()`.
+
+    neuron: its type in the table lava_conv.neurons.NEURONS. n_max: largest count, 0 = no upper clip. zero: the count
+    that stands for the value 0. encoder: the neuron never sends negative spikes. half_even: a half goes to the even
+    neighbour, not up.
+    """
+
+    neuron: str = "DTB"
+    n_max: int = 0
+    zero: int = 0
+    encoder: bool = False
+    half_even: bool = False
+
+    def unit(self) -> Any:
+        """The value of one count."""
+        raise NotImplementedError(f"{type(self).__name__} must say what one count is worth")
+
+
+class MedianQuant(Quantiser):
     """Quantised ReLU: N = clip(floor(2^k * y + 1/2), 0, n_max), output N / 2^k; N is what the neuron counts.
 
     Args:
@@ -137,12 +234,11 @@ class MedianQuant(nn.Module):
         self.k, self.n_max, self.encoder = k, n_max, encoder
 
     def unit(self) -> float:
-        """The value of one count."""
         return 2.0**-self.k
 
     def forward(self, y: Tensor) -> Tensor:
         smooth = functional.relu(y) if not self.n_max else y.clamp(0, self.n_max / 2**self.k)
-        exact = torch.floor(smooth * 2**self.k + 0.5)
+        exact = half_up(smooth * 2**self.k)
         if self.n_max:
             exact = exact.clamp(max=self.n_max)
         return straight_through(exact / 2**self.k, smooth)
@@ -151,33 +247,33 @@ class MedianQuant(nn.Module):
         return f"k={self.k}, n_max={self.n_max}, encoder={self.encoder}"
 
 
-class LearnedStep(nn.Module):
+class LearnedStep(Quantiser):
     """Quantised ReLU with a learned step s: N = clip(floor(y / s + 1/2), 0, levels), output N * s (Esser et al. 2020).
 
     N is what the neuron behind it counts, so `levels` is the number of time steps that a full count takes. The step
-    starts from the first batch (2 * mean(y) / sqrt(levels)); its gradient is scaled as the paper says.
+    starts from the first batch (2 * mean(y) / sqrt(levels)) unless it is given; its gradient is scaled as in the paper.
 
     Args:
         levels: largest count (activation levels above zero).
         clip: False keeps the step but drops the upper clip.
+        power_of_two: round the step to a power of two.
+        step: the step to begin with.
     """
 
+    neuron = "CALIF"
     step_ready: Tensor
 
-    def __init__(self, levels: int = 16, clip: bool = True) -> None:
+    def __init__(
+        self, levels: int = 16, clip: bool = True, power_of_two: bool = False, step: float | None = None
+    ) -> None:
         super().__init__()
-        self.levels, self.clip = levels, clip
-        self.step = nn.Parameter(torch.tensor(1.0 / levels))
-        self.register_buffer("step_ready", torch.tensor(False))
-
-    @property
-    def n_max(self) -> int:
-        """Largest count, 0 = no upper clip."""
-        return self.levels if self.clip else 0
+        self.levels, self.n_max, self.power_of_two = levels, levels if clip else 0, power_of_two
+        self.step = nn.Parameter(torch.tensor(step or 1.0 / levels))
+        self.register_buffer("step_ready", torch.tensor(step is not None))
 
     def unit(self) -> Tensor:
-        """The step: the value of one count."""
-        return self.step.abs().clamp_min(1e-8)
+        size = self.step.abs().clamp_min(SMALLEST)
+        return straight_through(torch.exp2(torch.round(torch.log2(size))), size) if self.power_of_two else size
 
     def forward(self, y: Tensor) -> Tensor:
         if self.training and not self.step_ready:
@@ -188,12 +284,54 @@ class LearnedStep(nn.Module):
         unit = self.unit()
         unit = straight_through(unit, unit * scale)  # the gradient of a step that all neurons share, made smaller
         smooth = functional.relu(y / unit)
-        if self.clip:
-            smooth = smooth.clamp(max=self.levels)
-        return straight_through(torch.floor(smooth + 0.5), smooth) * unit
+        if self.n_max:
+            smooth = smooth.clamp(max=self.n_max)
+        return straight_through(half_up(smooth), smooth) * unit
 
     def extra_repr(self) -> str:
-        return f"levels={self.levels}, clip={self.clip}"
+        return f"levels={self.levels}, n_max={self.n_max}, power_of_two={self.power_of_two}"
+
+
+class FixedStep(Quantiser):
+    """A quantiser with a fixed step, zero point and rounding, as toolkits export them.
+
+    N = clip(round(y / step) + zero, 0, n_max), output (N - zero) * step.
+    """
+
+    neuron = "CALIF"
+
+    def __init__(self, step: float, n_max: int, zero: int = 0, half_even: bool = True) -> None:
+        super().__init__()
+        self.n_max, self.zero, self.half_even = n_max, zero, half_even
+        self.register_buffer("step", torch.tensor(step, dtype=torch.float64))
+
+    def unit(self) -> Any:
+        return self.step
+
+    def forward(self, y: Tensor) -> Tensor:
+        smooth = y / self.step
+        exact = torch.round(smooth) if self.half_even else half_up(smooth)
+        return (exact + self.zero).clamp(0, self.n_max).sub(self.zero).mul(self.step).to(y.dtype)
+
+    def extra_repr(self) -> str:
+        return f"step={float(self.step):g}, n_max={self.n_max}, zero={self.zero}"  # type: ignore[arg-type]
+
+
+class Average(nn.Module):
+    """Average pooling that the last layer absorbs: one count at its input is worth `unit()` at its output."""
+
+    def __init__(self, pool: nn.Module, source: nn.Module) -> None:
+        super().__init__()
+        self.pool, self.source, self.share = pool, (source,), 1.0
+
+    def unit(self) -> Any:
+        source: Any = self.source[0]
+        return source.unit() * self.share
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.pool(x)
+        self.share = out[0, 0].numel() / x[0, 0].numel()
+        return out
 
 
 def check_pixels(x: Tensor) -> Tensor:
@@ -204,3 +342,6 @@ def check_pixels(x: Tensor) -> Tensor:
     if not torch.isfinite(x).all() or bool((whole != x).any()) or bool((x < 0).any()) or bool((x > INPUT_MAX).any()):
         raise ValueError("pixels must be whole numbers in 0..255")
     return x.to(torch.uint8)
+
+
+LEAVES = (QuantisedWeight, Quantiser, Pixels, Average)  # what tracing keeps whole

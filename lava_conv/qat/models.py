@@ -1,66 +1,159 @@
-"""Networks to train, by name. Each is a plain nn.Sequential of the layers in `lava_conv.qat.layers`."""
+"""Plain float networks of the source papers, by name; `lava_conv.qat.prepare` quantises them.
 
+Weight layers stand without bias where normalisation follows. Pooling is learned (a convolution with stride 2) as in Zou et
+al. 2024, or an average.
+"""
+
+import inspect
 from collections.abc import Callable
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lava_conv.errors import DataError
-from lava_conv.qat.layers import Int8Conv2d, MedianQuant, Pixels, Readout, TernaryConv2d, TernaryLinear
-
-ENCODER_LEVELS = 4  # the encoder sends at most 4 spikes in a row (B of Zou et al. 2024)
+from lava_conv.qat.prepare import prepare
 
 
-def encoder(channels: int, width: int, kernel: int, padding: int) -> list[nn.Module]:
-    """The first layer: int8 weights on pixels, level 0, at most B = 4 spikes."""
-    conv = Int8Conv2d(channels, width, kernel, padding=padding)
-    return [Pixels(), conv, nn.BatchNorm2d(width), MedianQuant(0, ENCODER_LEVELS, encoder=True)]
+def _conv(inputs: int, outputs: int, kernel: int, **options: Any) -> list[nn.Module]:
+    """Convolution, normalisation, ReLU."""
+    return [nn.Conv2d(inputs, outputs, kernel, bias=False, **options), nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
-def conv_block(inputs: int, width: int, k: int, kernel: int, **options: int) -> list[nn.Module]:
-    """Ternary convolution, normalisation, median quantisation."""
-    return [TernaryConv2d(inputs, width, kernel, **options), nn.BatchNorm2d(width), MedianQuant(k)]
+def _pool(width: int) -> list[nn.Module]:
+    """The learned pooling: a 2x2 convolution with stride 2."""
+    return _conv(width, width, 2, stride=2)
 
 
-def pool_block(width: int, k: int) -> list[nn.Module]:
-    """The learned pooling of Zou et al. 2024: a 2x2 convolution with stride 2."""
-    return conv_block(width, width, k, 2, stride=2)
+def _dense(inputs: int, outputs: int) -> list[nn.Module]:
+    return [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
 
 
-def dense_block(inputs: int, width: int, k: int) -> list[nn.Module]:
-    """Ternary dense layer, normalisation, median quantisation."""
-    return [TernaryLinear(inputs, width), nn.BatchNorm1d(width), MedianQuant(k)]
-
-
-def digits(channels: int = 1, size: int = 8, classes: int = 10, k: int = 0) -> nn.Sequential:
+def digits(channels: int = 1, size: int = 8, classes: int = 10) -> nn.Sequential:
     """24C3-P2-32C3-128-10 for images of 8x8: small enough to train in seconds."""
     return nn.Sequential(
-        *encoder(channels, 24, 3, 1),
-        *pool_block(24, k),
-        *conv_block(24, 32, k, 3, padding=1),
+        *_conv(channels, 24, 3, padding=1),
+        *_pool(24),
+        *_conv(24, 32, 3, padding=1),
         nn.Flatten(),
-        *dense_block(32 * (size // 2) ** 2, 128, k),
-        Readout(128, classes),
+        *_dense(32 * (size // 2) ** 2, 128),
+        nn.Linear(128, classes),
     )
 
 
-def lenet(channels: int = 1, size: int = 28, classes: int = 10, k: int = 0) -> nn.Sequential:
+def lenet(channels: int = 1, size: int = 28, classes: int = 10) -> nn.Sequential:
     """32C5-P2-64C5-P2-1000-10, the MNIST network of Zou et al. 2024."""
     return nn.Sequential(
-        *encoder(channels, 32, 5, 2),
-        *pool_block(32, k),
-        *conv_block(32, 64, k, 5, padding=2),
-        *pool_block(64, k),
+        *_conv(channels, 32, 5, padding=2),
+        *_pool(32),
+        *_conv(32, 64, 5, padding=2),
+        *_pool(64),
         nn.Flatten(),
-        *dense_block(64 * (size // 4) ** 2, 1000, k),
-        Readout(1000, classes),
+        *_dense(64 * (size // 4) ** 2, 1000),
+        nn.Linear(1000, classes),
     )
 
 
-MODELS: dict[str, Callable[..., nn.Sequential]] = {"digits": digits, "lenet": lenet}
+def vgg11(channels: int = 3, size: int = 24, classes: int = 10, width: int = 96) -> nn.Sequential:
+    """96C3-256C3-P2-384C3-P2-384C3-256C3-P2-1024C3-1024-10 on 24x24 crops (Zou et al. 2024)."""
+    a, b, c, d = width, width * 8 // 3, width * 4, width * 32 // 3
+    return nn.Sequential(
+        *_conv(channels, a, 3, padding=1),
+        *_conv(a, b, 3, padding=1),
+        *_pool(b),
+        *_conv(b, c, 3, padding=1),
+        *_pool(c),
+        *_conv(c, c, 3, padding=1),
+        *_conv(c, b, 3, padding=1),
+        *_pool(b),
+        *_conv(b, d, 3, padding=1),
+        nn.Flatten(),
+        *_dense(d * (size // 8) ** 2, d),
+        nn.Linear(d, classes),
+    )
 
 
-def build(name: str, **options: int) -> nn.Sequential:
-    """A fresh network of the table MODELS."""
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, and a shortcut past them (1x1 where the shape changes)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU()
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.relu(self.bn1(self.conv1(x)))
+        return self.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """Residual network for small images (He et al. 2016): a 3x3 convolution, stages of blocks, average, linear."""
+
+    def __init__(self, widths: tuple[int, ...], blocks: int, channels: int, classes: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, widths[0], 3, 1, 1, bias=False)
+        self.bn = nn.BatchNorm2d(widths[0])
+        self.relu = nn.ReLU()
+        stages, inputs = [], widths[0]
+        for stage, width in enumerate(widths):
+            for block in range(blocks):
+                stages.append(ResidualBlock(inputs, width, 2 if stage and not block else 1))
+                inputs = width
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
+        self.linear = nn.Linear(inputs, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stages(self.relu(self.bn(self.conv(x))))
+        return self.linear(self.flatten(self.pool(x)))
+
+
+def resnet18(channels: int = 3, size: int = 32, classes: int = 10, width: int = 64) -> ResNet:
+    """ResNet-18 as used on CIFAR: four stages of two blocks, 64 to 512 channels."""
+    return ResNet((width, 2 * width, 4 * width, 8 * width), 2, channels, classes)
+
+
+def resnet20(channels: int = 3, size: int = 32, classes: int = 10, width: int = 16) -> ResNet:
+    """ResNet-20: three stages of three blocks, 16 to 64 channels."""
+    return ResNet((width, 2 * width, 4 * width), 3, channels, classes)
+
+
+def mobilenet_v1(channels: int = 3, size: int = 32, classes: int = 10, width: int = 32) -> nn.Sequential:
+    """MobileNet-V1 (Howard et al. 2017): 27 convolutions, depthwise and 1x1 in turn; with average and linear 29 layers.
+
+    Strides suit 32x32 images: three halvings before the average.
+    """
+    plan = [(1, 2), (2, 4), (1, 4), (2, 8), (1, 8), (2, 16), *[(1, 16)] * 5, (1, 32), (1, 32)]
+    layers, inputs = _conv(channels, width, 3, padding=1), width
+    for stride, factor in plan:
+        layers += _conv(inputs, inputs, 3, stride=stride, padding=1, groups=inputs)
+        layers += _conv(inputs, width * factor, 1)
+        inputs = width * factor
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
+
+
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "digits": digits,
+    "lenet": lenet,
+    "vgg11": vgg11,
+    "resnet18": resnet18,
+    "resnet20": resnet20,
+    "mobilenet-v1": mobilenet_v1,
+}
+
+
+def build(name: str, channels: int, size: int, classes: int, **options: Any) -> nn.Module:
+    """A fresh network of the table MODELS, quantised; `options` are those of `prepare`, and `width` where there is one."""
     if name not in MODELS:
         raise DataError(f"model is {name!r}, allowed are {', '.join(MODELS)}")
-    return MODELS[name](**options)
+    known = inspect.signature(MODELS[name]).parameters
+    own = {key: options.pop(key) for key in list(options) if key in known}
+    return prepare(MODELS[name](channels, size, classes, **own), **options)

@@ -1,0 +1,448 @@
+"""A plain nn.Module -> the same network, quantised for training: weights, activations, and the sums between them."""
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import fx, nn
+
+from lava_conv.errors import ConversionError
+from lava_conv.qat import layers as own
+from lava_conv.qat.grid import Grid, Summand
+from lava_conv.qat.trace import cat_inputs, insert, is_add, name_of, place, trace, unused
+
+METHODS = ("zou", "gao")
+ENCODER_LEVELS = 4  # the encoder sends at most 4 spikes in a row (B of Zou et al. 2024)
+RELUS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
+
+NO_NEGATIVE_COUNT = "a spike count has no negative values; replace it with nn.ReLU before training"
+REMEDIES: dict[type, str] = {
+    nn.MaxPool1d: "max pooling has no exact spiking form; prepare(..., max_pool='conv') puts a learned convolution with "
+    "the same stride in its place, 'average' an average, both before training",
+    nn.LeakyReLU: NO_NEGATIVE_COUNT,
+    nn.PReLU: NO_NEGATIVE_COUNT,
+    nn.ELU: NO_NEGATIVE_COUNT,
+    nn.SELU: NO_NEGATIVE_COUNT,
+    nn.GELU: NO_NEGATIVE_COUNT,
+    nn.SiLU: NO_NEGATIVE_COUNT,
+    nn.Mish: NO_NEGATIVE_COUNT,
+    nn.Hardswish: NO_NEGATIVE_COUNT,
+    nn.Tanh: NO_NEGATIVE_COUNT,
+    nn.Sigmoid: "gates multiply, spikes add; leave it out (a sigmoid at the very end changes no prediction)",
+    nn.Softmax: "leave it out: the class with the largest logit stays the same",
+    nn.LogSoftmax: "leave it out, and train with cross_entropy",
+    nn.LayerNorm: "it normalises each image anew; use batch normalisation",
+    nn.GroupNorm: "it normalises each image anew; use batch normalisation",
+    nn.InstanceNorm2d: "it normalises each image anew; use batch normalisation",
+    nn.ConvTranspose2d: "transposed convolutions are not in the format; use a convolution",
+    nn.Conv3d: "only 1-D and 2-D convolutions are in the format",
+    nn.LSTM: "recurrent layers have no counterpart here",
+    nn.GRU: "recurrent layers have no counterpart here",
+    nn.MultiheadAttention: "attention multiplies activations, spikes only add; use convolutions",
+}
+REMEDIES[nn.MaxPool2d] = REMEDIES[nn.MaxPool1d]
+GENERAL_REMEDY = "it has no spiking counterpart here; leave it out, or write it with convolutions, ReLU and additions"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `prepare` was asked for."""
+
+    method: str
+    k: int
+    levels: int
+    encoder_levels: int
+    power_of_two: bool
+    clip: bool
+    max_pool: str | None
+    input_scale: float
+
+
+@dataclass
+class Flow:
+    """What is known of a tensor: `kind` is pixels, spikes, sum (of summands) or pool (an average of spikes)."""
+
+    kind: str
+    channels: int = 0
+    sources: tuple[fx.Node, ...] = ()  # the quantiser (or input) nodes whose counts these are
+    summands: list["Lazy"] = field(default_factory=list)
+    flat: bool = False
+    pool: fx.Node | None = None  # the node that averages
+
+
+@dataclass(frozen=True)
+class Lazy:
+    """A Summand whose source may still be exchanged for a shared quantiser."""
+
+    layer: Any
+    norms: tuple[nn.Module, ...]
+    source: fx.Node
+
+
+def prepare(
+    model: nn.Module,
+    method: str = "zou",
+    *,
+    k: int = 0,
+    levels: int = 16,
+    encoder_levels: int = ENCODER_LEVELS,
+    power_of_two: bool = False,
+    clip: bool = True,
+    max_pool: str | None = None,
+    input_scale: float = 1.0,
+) -> fx.GraphModule:
+    """Quantise a plain model for training. The model itself is not changed; names in the state dict stay.
+
+    Weight layers quantise their weights, ReLU (ReLU6, Hardtanh from 0) becomes a quantised ReLU, average pooling is
+    quantised after it unless the last layer absorbs it, and where a residual addition meets one neuron its summands
+    share one integer grid. The input is the uint8 image itself.
+
+    Args:
+        model: traced with torch.fx; ends in an nn.Linear.
+        method: "zou": ternary weights (int8 in the first and the last layer), level `k`, dynamic-threshold neurons.
+            "gao": int8 weights per channel, `levels` activation levels with a learned step, Ca-LIF neurons.
+        k: zou: 2^k counts make one unit.
+        levels: gao: largest count of a neuron.
+        encoder_levels: zou: largest count of the first layer, whose level is 0.
+        power_of_two: every neuron's step becomes a power of two of its integer unit (needed for lowering).
+        clip: gao: False drops the upper clip at `levels`. zou has none; ReLU6 and Hardtanh bring theirs.
+        max_pool: "conv" or "average": what to put in the place of max pooling; None refuses it.
+        input_scale: the model is trained on pixels (0..255) times this.
+
+    Raises:
+        ConversionError: an option is out of range, or everything that cannot be converted, each with place and remedy.
+    """
+    options = Options(method, k, levels, encoder_levels, power_of_two, clip, max_pool, input_scale)
+    _check_options(options)
+    traced = trace(copy.deepcopy(model), lambda m: isinstance(m, own.LEAVES))
+    return _Preparation(traced, options).done()
+
+
+def _check_options(o: Options) -> None:
+    for name, value, allowed in (
+        ("method", o.method, METHODS),
+        ("max_pool", o.max_pool, (None, "conv", "average")),
+        ("k", o.k, range(9)),
+        ("levels", o.levels, range(1, 256)),
+        ("encoder_levels", o.encoder_levels, range(1, 256)),
+    ):
+        if value not in allowed:
+            words = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else ", ".join(map(repr, allowed))
+            raise ConversionError(f"prepare: {name} is {value!r}, allowed is {words}")
+    if not 0 < o.input_scale < float("inf"):
+        raise ConversionError(f"prepare: input_scale is {o.input_scale}, allowed is a number above 0")
+
+
+class _Preparation:
+    """One walk through the traced model: each node is exchanged, and what flows out of it is noted."""
+
+    def __init__(self, traced: fx.GraphModule, options: Options) -> None:
+        self.traced, self.options = traced, options
+        self.flows: dict[fx.Node, Flow] = {}
+        self.problems: list[str] = []
+        self.grids: list[tuple[list[Lazy], fx.Node]] = []  # summands, and the quantiser node they end in
+        self.readouts: list[tuple[own.Readout, Flow]] = []
+        self.calls: dict[str, int] = {}  # how often each module is called
+        nodes: Any = list(traced.graph.nodes)
+        for node in nodes:
+            if node.op == "call_module":
+                self.calls[node.target] = self.calls.get(node.target, 0) + 1
+        for node in nodes:
+            if node.op == "output":
+                self._output(node)
+            elif node not in self.flows and (node.op == "placeholder" or self._known_inputs(node)):
+                self._visit(node)
+        if self.problems:
+            raise ConversionError("cannot quantise " + "; ".join(self.problems))
+        self._link()
+
+    def done(self) -> fx.GraphModule:
+        self.traced.graph.lint()
+        self.traced.delete_all_unused_submodules()
+        self.traced.recompile()
+        return self.traced
+
+    # -- the walk --------------------------------------------------------------------------------------------------
+
+    def _known_inputs(self, node: fx.Node) -> bool:
+        """False where an earlier problem left an input unknown: what follows from it is not told again."""
+        return all(n in self.flows for n in node.all_input_nodes)
+
+    def _problem(self, node: fx.Node, sentence: str) -> None:
+        self.problems.append(f"{place(node)}: {sentence}")
+        # The walk goes on as if it had been mended, so that everything is told at once.
+        before = [self.flows[n] for n in node.all_input_nodes if n in self.flows]
+        sources = before[0].sources if before else ()
+        self.flows[node] = Flow("spikes", before[0].channels if before else 0, sources)
+
+    def _visit(self, node: fx.Node) -> None:
+        if node.op == "placeholder":
+            self._input(node)
+        elif node.op == "call_module":
+            self._module(node, self.traced.get_submodule(str(node.target)), node.all_input_nodes[0])
+        elif is_add(node):
+            self._add(node)
+        elif (tensors := cat_inputs(node)) is not None:
+            self._cat(node, tensors)
+        else:
+            self._problem(node, f"calls {name_of(node)}, and {GENERAL_REMEDY}")
+
+    def _input(self, node: fx.Node) -> None:
+        if any(flow.kind == "pixels" for flow in self.flows.values()):
+            if node.users:
+                self.problems.append(f"{node.name} is a second input; only one image can be fed")
+            return
+        self.flows[node] = Flow("pixels", 0, (node,))
+        new = insert(self.traced, node, own.Pixels(self.options.input_scale), "pixels")
+        self.flows[new] = Flow("pixels", 0, (new,))
+
+    def _module(self, node: fx.Node, module: nn.Module, before: fx.Node) -> None:
+        flow = self.flows[before]
+        if isinstance(module, NOTHING):
+            self.flows[node] = flow
+        elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
+            self._weights(node, module, before)
+        elif isinstance(module, NORMS):
+            self._norm(node, module, flow)
+        elif isinstance(module, RELUS):
+            self._activation(node, module, flow)
+        elif isinstance(module, POOLS):
+            if self._spikes(node, before) is not None:
+                self.flows[node] = replace(self.flows[node.all_input_nodes[0]], kind="pool", pool=node)
+        elif isinstance(module, MAX_POOLS) and self.options.max_pool and flow.kind != "pixels":
+            self._max_pool(node, module, before)
+        elif isinstance(module, nn.Flatten):
+            if flow.kind == "sum":
+                self._problem(node, "flattens a sum; put the activation before it")
+            elif (module.start_dim, module.end_dim) not in ((1, -1), (1, 3)):
+                self._problem(node, f"flattens {module.start_dim}..{module.end_dim}; use nn.Flatten() for all of C,H,W")
+            else:
+                self.flows[node] = replace(flow, flat=True)
+        else:
+            remedy = next((text for kind, text in REMEDIES.items() if isinstance(module, kind)), GENERAL_REMEDY)
+            self._problem(node, f"is a {type(module).__name__}; {remedy}")
+
+    def _weights(self, node: fx.Node, module: Any, before: fx.Node) -> None:
+        flow = self._spikes(node, before, flat_pool=isinstance(module, nn.Linear))
+        if flow is None:
+            return
+        if getattr(module, "padding_mode", "zeros") != "zeros":
+            self._problem(node, f"pads with {module.padding_mode!r}; only zeros (padding_mode='zeros') can be padded")
+            return
+        channels = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+        if isinstance(module, nn.Linear) and self._is_last(node):
+            readout = own.Readout.from_float(module)
+            self._exchange(node, readout)
+            self.readouts.append((readout, flow))
+            self.flows[node] = Flow("logits", channels)
+            return
+        first = all(self.flows[source].kind == "pixels" for source in flow.sources)
+        layer = _weight_class(module, ternary=self.options.method == "zou" and not first).from_float(module)
+        self._exchange(node, layer)
+        self.flows[node] = Flow("sum", channels, flow.sources, [Lazy(layer, (), s) for s in flow.sources])
+
+    def _norm(self, node: fx.Node, module: nn.Module, flow: Flow) -> None:
+        if getattr(module, "running_mean", None) is None:
+            self._problem(node, "keeps no running statistics; train with track_running_stats=True")
+        elif flow.kind in ("sum", "spikes"):
+            summands = flow.summands or [Lazy(None, (), s) for s in flow.sources]
+            behind = [replace(s, norms=(*s.norms, module)) for s in summands]
+            self.flows[node] = replace(flow, kind="sum", summands=behind)
+        else:
+            self._problem(node, f"normalises {flow.kind}; batch normalisation must follow a weight layer")
+
+    def _activation(self, node: fx.Node, module: nn.Module, flow: Flow) -> None:
+        low = module.min_val if isinstance(module, nn.Hardtanh) else 0
+        if low != 0:
+            self._problem(node, f"clips at {low}; {NO_NEGATIVE_COUNT}")
+        elif flow.kind == "spikes":
+            self.flows[node] = flow  # counts are not negative: nothing to do
+        elif flow.kind == "pixels":
+            self._problem(node, "is applied to the image; a weight layer must come first")
+        else:
+            limit = float(module.max_val) if isinstance(module, nn.Hardtanh) else None
+            quantiser = self._quantiser(flow, limit)
+            self._exchange(node, quantiser)
+            self._settle(node, flow)
+
+    def _add(self, node: fx.Node) -> None:
+        summands: list[Lazy] = []
+        flows = [self.flows[n] for n in node.all_input_nodes]
+        if len(flows) == 1:
+            self._problem(node, "adds a tensor to itself; scale the weights instead")
+            return
+        for tensor, flow in zip(node.all_input_nodes, flows, strict=True):
+            if flow.kind == "pool":
+                self._spikes(node, tensor)
+        flows = [self.flows[n] for n in node.all_input_nodes]
+        for flow in flows:
+            if flow.kind == "pixels":
+                self._problem(node, "adds the image itself; send it through a 1x1 convolution first")
+                return
+            if flow.kind == "spikes" and len(flow.sources) > 1:
+                self._problem(node, "adds a concatenation; put a 1x1 convolution behind the concatenation")
+                return
+            summands += flow.summands if flow.kind == "sum" else [Lazy(None, (), flow.sources[0])]
+        shortcuts = [s.source for s in summands if s.layer is None]
+        self._share(node, shortcuts)
+        self.flows[node] = Flow("sum", flows[0].channels, flows[0].sources, summands, flows[0].flat)
+
+    def _cat(self, node: fx.Node, tensors: list[fx.Node]) -> None:
+        flows = [self._spikes(node, tensor) for tensor in tensors]
+        if any(flow is None for flow in flows):
+            return
+        sources = tuple(s for flow in flows if flow is not None for s in flow.sources)
+        if any(self.flows[s].kind == "pixels" for s in sources):
+            self._problem(node, "joins the image with activations; send the image through a convolution first")
+            return
+        self._share(node, list(sources))
+        channels = sum(flow.channels for flow in flows if flow is not None)
+        self.flows[node] = Flow("spikes", channels, sources, flat=flows[0].flat)  # type: ignore[union-attr]
+
+    def _output(self, node: fx.Node) -> None:
+        last = node.args[0]
+        flow = self.flows.get(last) if isinstance(last, fx.Node) else None
+        if not isinstance(last, fx.Node):
+            self.problems.append("the output is not one tensor; return the logits alone")
+        elif flow is not None and flow.kind != "logits":
+            self.problems.append(f"{place(last)}: the model must end in an nn.Linear, whose output are the logits")
+
+    # -- pieces ----------------------------------------------------------------------------------------------------
+
+    def _spikes(self, node: fx.Node, before: fx.Node, flat_pool: bool = False) -> Flow | None:
+        """The flow of `before` as spikes; an average, or a sum of spikes, gets its own quantiser."""
+        flow = self.flows[before]
+        plain_sum = flow.kind == "sum" and all(s.layer is None and not s.norms for s in flow.summands)
+        if flow.kind == "pool" and flat_pool and flow.flat:
+            return flow
+        if flow.kind == "pool" and flow.flat:
+            self._problem(node, "takes a flattened average; only a linear layer can")
+            return None
+        if flow.kind == "pool" or plain_sum:
+            new = insert(self.traced, before, self._quantiser(flow, None), f"{before.name}_quantiser")
+            self._settle(new, flow)
+            return self.flows[new]
+        if flow.kind == "sum":
+            self._problem(node, "takes a sum that no activation follows; put nn.ReLU before it")
+            return None
+        return flow
+
+    def _quantiser(self, flow: Flow, limit: float | None) -> own.Quantiser:
+        o = self.options
+        if o.method == "gao":
+            step = None if limit is None else limit / o.levels
+            return own.LearnedStep(o.levels, o.clip, o.power_of_two, step)
+        if flow.kind == "sum" and all(self.flows[s.source].kind == "pixels" for s in flow.summands):
+            return own.MedianQuant(0, o.encoder_levels, encoder=True)
+        return own.MedianQuant(o.k, 0 if limit is None else max(1, round(limit * 2**o.k)))
+
+    def _settle(self, node: fx.Node, flow: Flow) -> None:
+        """Note the spikes that the quantiser `node` gives, and what it sums."""
+        if flow.kind == "sum":
+            self.grids.append((flow.summands, node))
+        self.flows[node] = Flow("spikes", flow.channels, (node,), flat=flow.flat)
+
+    def _share(self, node: fx.Node, sources: list[fx.Node]) -> None:
+        """Spikes that are joined or added directly must have one unit: they get one quantiser between them."""
+        first = self.traced.get_submodule(str(sources[0].target)) if sources else None
+        for other in sources[1:]:
+            module = self.traced.get_submodule(str(other.target))
+            if isinstance(first, own.MedianQuant) and isinstance(module, own.MedianQuant):
+                if first.k != module.k:
+                    self._problem(node, f"joins level {first.k} with level {module.k}; put a convolution between")
+            elif module is not first:
+                other.target = sources[0].target
+
+    def _max_pool(self, node: fx.Node, module: Any, before: fx.Node) -> None:
+        """The replacement that was asked for: a learned convolution with normalisation and ReLU, or an average."""
+        flow = self._spikes(node, before)
+        if flow is None:
+            return
+        two = isinstance(module, nn.MaxPool2d)
+        geometry = {"kernel_size": module.kernel_size, "stride": module.stride, "padding": module.padding}
+        if self.options.max_pool == "average":
+            pool: nn.Module = (nn.AvgPool2d if two else nn.AvgPool1d)(**geometry)
+            self._exchange(node, pool)
+            self._module(node, pool, before)
+            return
+        kind, norm = (nn.Conv2d, nn.BatchNorm2d) if two else (nn.Conv1d, nn.BatchNorm1d)
+        conv = kind(flow.channels, flow.channels, **geometry, bias=False)
+        behind = insert(self.traced, node, norm(flow.channels), f"{node.name}_norm")
+        active = insert(self.traced, behind, nn.ReLU(), f"{node.name}_relu")
+        self._exchange(node, conv)
+        for one in (node, behind, active):
+            self._module(one, self.traced.get_submodule(str(one.target)), one.all_input_nodes[0])
+
+    def _is_last(self, node: fx.Node) -> bool:
+        """Whether nothing but layers without effect stands between the node and the output."""
+        users = list(node.users)
+        if len(users) != 1:
+            return False
+        if users[0].op == "output":
+            return True
+        follows = users[0].op == "call_module" and isinstance(self.traced.get_submodule(str(users[0].target)), NOTHING)
+        return follows and self._is_last(users[0])
+
+    def _exchange(self, node: fx.Node, module: nn.Module) -> None:
+        """Put `module` where the node's module was; a module that is called several times keeps its other calls."""
+        target = str(node.target)
+        shared = self.calls.get(target, 1) > 1
+        if shared and any(True for _ in module.parameters()) and isinstance(module, own.QuantisedWeight):
+            self._problem(node, "is called more than once; one layer of neurons cannot stand in two places")
+            return
+        if shared:
+            self.calls[target] -= 1
+            target = unused(self.traced, node.name)
+            self.traced.add_submodule(target, module)
+            node.target = target
+            return
+        parent, _, name = target.rpartition(".")
+        setattr(self.traced.get_submodule(parent), name, module)
+
+    def _link(self) -> None:
+        """Grids and readouts learn the units of their inputs, now that shared quantisers are settled."""
+
+        def source(node: fx.Node) -> Any:
+            return self.traced.get_submodule(str(node.target))
+
+        owner: dict[int, Grid] = {}
+        for lazy, node in self.grids:
+            summands = [Summand(s.layer, s.norms, source(s.source)) for s in lazy]
+            layers = [s.layer for s in summands if s.layer is not None]
+            several = len({id(layer) for layer in layers}) + sum(s.layer is None for s in summands) > 1
+            if not layers or not (several or self.options.power_of_two):
+                continue
+            grid = Grid(_without_copies(summands), source(node) if self.options.power_of_two else None)
+            for layer in layers:
+                if owner.setdefault(id(layer), grid) is not grid:
+                    raise ConversionError(
+                        f"{place(node)}: a layer's sum is used by two activations, of which one adds more to it; put "
+                        f"the activation before the branch (post-activation residual blocks)"
+                    )
+                layer.grid = grid
+        for readout, flow in self.readouts:
+            readout.source = (source(flow.sources[0]),)
+            if flow.pool is not None:
+                average = own.Average(source(flow.pool), readout.source[0])
+                self._exchange(flow.pool, average)
+                readout.source = (average,)
+
+
+def _without_copies(summands: Iterable[Summand]) -> list[Summand]:
+    """A layer behind a concatenation has one summand for each joined source; their unit is the same."""
+    kept: dict[int, Summand] = {}
+    return [kept.setdefault(id(s.layer), s) for s in summands if s.layer is None or id(s.layer) not in kept]
+
+
+def _weight_class(module: nn.Module, ternary: bool) -> Any:
+    table: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
+        nn.Linear: (own.Int8Linear, own.TernaryLinear),
+        nn.Conv1d: (own.Int8Conv1d, own.TernaryConv1d),
+        nn.Conv2d: (own.Int8Conv2d, own.TernaryConv2d),
+    }
+    return next(pair[ternary] for kind, pair in table.items() if isinstance(module, kind))

@@ -1,0 +1,238 @@
+"""A model as a torch.fx graph in which every operation but addition and concatenation is a module.
+
+`F.relu(x)`, `torch.flatten(x, 1)`, `x.view(x.size(0), -1)` and their like become the modules that do the same, so that
+`prepare` and `convert` know one form of each operation. What has no such form is collected, to be told all at once.
+"""
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional
+
+from lava_conv.errors import ConversionError
+
+ADD = (operator.add, operator.iadd, torch.add)
+CAT = (torch.cat, torch.concat, torch.concatenate)
+
+
+def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphModule:
+    """Trace `model`, then turn functional calls into modules.
+
+    Args:
+        is_leaf: which modules, besides torch's own, are kept whole.
+
+    Raises:
+        ConversionError: the forward cannot be traced.
+    """
+
+    class Tracer(fx.Tracer):
+        def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+            return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
+
+    try:
+        traced = fx.GraphModule(model, Tracer().trace(model))
+    except Exception as error:
+        raise ConversionError(
+            f"the model's forward cannot be traced ({' '.join(str(error).split())}); no control flow may depend on "
+            f"tensor values"
+        ) from error
+    _modules_for_calls(traced)
+    return traced
+
+
+def place(node: fx.Node) -> str:
+    """Where a node stands in the user's model, for messages: module path, or the call and the module it is in."""
+    if node.op == "call_module":
+        return str(node.target)
+    stack: dict[str, Any] = node.meta.get("nn_module_stack") or {}
+    scope = [str(path) for path in stack if path]
+    return f"{node.name} (in {scope[-1]})" if scope else node.name
+
+
+def name_of(node: fx.Node) -> str:
+    """The called function or method, for messages."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def is_add(node: fx.Node) -> bool:
+    """Whether the node adds two tensors."""
+    called = (node.op == "call_function" and node.target in ADD) or (
+        node.op == "call_method" and node.target in ("add", "add_")
+    )
+    tensors = [a for a in node.args if isinstance(a, fx.Node)]
+    return called and len(node.args) == 2 and len(tensors) == 2 and not node.kwargs
+
+
+def cat_inputs(node: fx.Node) -> list[fx.Node] | None:
+    """The tensors that a concatenation along the channels joins; None if the node is none."""
+    if node.op != "call_function" or node.target not in CAT:
+        return None
+    tensors = node.args[0] if node.args else node.kwargs.get("tensors")
+    axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
+    if axis not in (1, -3) or not isinstance(tensors, list | tuple):
+        return None
+    return [t for t in tensors if isinstance(t, fx.Node)]
+
+
+def insert(traced: fx.GraphModule, node: fx.Node, module: nn.Module, name: str) -> fx.Node:
+    """A call of a new submodule on the output of `node`; the old users of `node` take its result."""
+    target = unused(traced, name)
+    traced.add_submodule(target, module)
+    users = list(node.users)
+    with traced.graph.inserting_after(node):
+        new = traced.graph.call_module(target, (node,))
+    new.meta = dict(node.meta)
+    for user in users:
+        user.replace_input_with(node, new)
+    return new
+
+
+def unused(traced: fx.GraphModule, name: str) -> str:
+    """`name`, with a number behind it if the model already has such a submodule or attribute."""
+    candidate, number = name.replace(".", "_"), 1
+    while hasattr(traced, candidate):
+        number += 1
+        candidate = f"{name}_{number}".replace(".", "_")
+    return candidate
+
+
+# -- functional calls ------------------------------------------------------------------------------------------------
+
+
+def _get(node: fx.Node, number: int, name: str, default: Any = None) -> Any:
+    return node.args[number] if len(node.args) > number else node.kwargs.get(name, default)
+
+
+def _clamp(node: fx.Node) -> nn.Module | None:
+    low, high = _get(node, 1, "min"), _get(node, 2, "max")
+    if low != 0:
+        return None
+    return nn.ReLU() if high is None else nn.Hardtanh(0.0, float(high))
+
+
+def _hardtanh(node: fx.Node) -> nn.Module:
+    return nn.Hardtanh(float(_get(node, 1, "min_val", -1.0)), float(_get(node, 2, "max_val", 1.0)))
+
+
+def _pool(kind: Any) -> Callable[[fx.Node], nn.Module]:
+    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+
+    def make(node: fx.Node) -> nn.Module:
+        options = {n: _get(node, i, n) for i, n in enumerate(names, 1)}
+        return kind(**{n: v for n, v in options.items() if v is not None})
+
+    return make
+
+
+def _max_pool(kind: Any) -> Callable[[fx.Node], nn.Module]:
+    def make(node: fx.Node) -> nn.Module:
+        options = {n: _get(node, i, n) for i, n in enumerate(("kernel_size", "stride", "padding", "dilation"), 1)}
+        return kind(**{n: v for n, v in options.items() if v is not None})
+
+    return make
+
+
+def _mean(node: fx.Node) -> nn.Module | None:
+    axes, keep = _get(node, 1, "dim"), _get(node, 2, "keepdim", False)
+    if not isinstance(axes, list | tuple) or sorted(a % 4 for a in axes) != [2, 3]:
+        return None
+    pool = nn.AdaptiveAvgPool2d(1)
+    return pool if keep else nn.Sequential(pool, nn.Flatten())
+
+
+def _flatten(node: fx.Node) -> nn.Module:
+    return nn.Flatten(_get(node, 1, "start_dim", 0), _get(node, 2, "end_dim", -1))
+
+
+def _view(node: fx.Node) -> nn.Module | None:
+    """view and reshape that keep the batch and flatten the rest: (x.size(0), -1) or (-1, n)."""
+    shape: Any = node.args[1] if len(node.args) == 2 and isinstance(node.args[1], list | tuple) else node.args[1:]
+    if len(shape) != 2:
+        return None
+    batch, rest = shape
+    of_batch = isinstance(batch, fx.Node) and name_of(batch) in ("size", "getitem", "getattr")
+    return nn.Flatten() if (of_batch and (rest == -1 or isinstance(rest, int))) or batch == -1 else None
+
+
+def _dropout(kind: Any) -> Callable[[fx.Node], nn.Module]:
+    return lambda node: kind(_get(node, 1, "p", 0.5))
+
+
+def _nothing(node: fx.Node) -> nn.Module:
+    return nn.Identity()
+
+
+CALLS: dict[Any, Callable[[fx.Node], nn.Module | None]] = {
+    functional.relu: lambda node: nn.ReLU(),
+    torch.relu: lambda node: nn.ReLU(),
+    torch.relu_: lambda node: nn.ReLU(),
+    "relu": lambda node: nn.ReLU(),
+    "relu_": lambda node: nn.ReLU(),
+    functional.relu6: lambda node: nn.ReLU6(),
+    functional.hardtanh: _hardtanh,
+    torch.clamp: _clamp,
+    "clamp": _clamp,
+    "clamp_": _clamp,
+    functional.leaky_relu: lambda node: nn.LeakyReLU(),
+    functional.gelu: lambda node: nn.GELU(),
+    functional.silu: lambda node: nn.SiLU(),
+    functional.elu: lambda node: nn.ELU(),
+    functional.hardswish: lambda node: nn.Hardswish(),
+    torch.sigmoid: lambda node: nn.Sigmoid(),
+    torch.tanh: lambda node: nn.Tanh(),
+    functional.avg_pool1d: _pool(nn.AvgPool1d),
+    functional.avg_pool2d: _pool(nn.AvgPool2d),
+    functional.adaptive_avg_pool1d: lambda node: nn.AdaptiveAvgPool1d(_get(node, 1, "output_size")),
+    functional.adaptive_avg_pool2d: lambda node: nn.AdaptiveAvgPool2d(_get(node, 1, "output_size")),
+    functional.max_pool1d: _max_pool(nn.MaxPool1d),
+    functional.max_pool2d: _max_pool(nn.MaxPool2d),
+    torch.max_pool2d: _max_pool(nn.MaxPool2d),
+    torch.mean: _mean,
+    "mean": _mean,
+    torch.flatten: _flatten,
+    "flatten": _flatten,
+    "view": _view,
+    "reshape": _view,
+    torch.reshape: _view,
+    functional.dropout: _dropout(nn.Dropout),
+    functional.dropout1d: _dropout(nn.Dropout1d),
+    functional.dropout2d: _dropout(nn.Dropout2d),
+    "contiguous": _nothing,
+    "float": _nothing,
+}
+
+
+def _modules_for_calls(traced: fx.GraphModule) -> None:
+    nodes: Any = list(traced.graph.nodes)
+    for node in nodes:
+        key = node.target
+        if node.op in ("call_function", "call_method") and key in CALLS and isinstance(node.args[0], fx.Node):
+            module = CALLS[key](node)
+            if module is not None:
+                _replace(traced, node, module)
+    nodes = list(traced.graph.nodes)
+    for node in reversed(nodes):  # sizes that only a view asked for
+        if node.op in ("call_function", "call_method") and not node.users and name_of(node) in _SIZES:
+            traced.graph.erase_node(node)
+    traced.recompile()
+
+
+_SIZES = ("size", "getattr", "getitem")
+
+
+def _replace(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+    """The functional call becomes calls of modules (a Sequential one call an item)."""
+    items = list(module) if isinstance(module, nn.Sequential) else [module]
+    last = node.args[0]
+    for item in items:
+        target = unused(traced, node.name)
+        traced.add_submodule(target, item)
+        with traced.graph.inserting_before(node):
+            new = traced.graph.call_module(target, (last,))
+        new.meta = dict(node.meta)
+        last = new
+    node.replace_all_uses_with(last)
+    traced.graph.erase_node(node)
