@@ -281,6 +281,16 @@ def _scaled(term: Term, multiple: Ints, flat: bool) -> tuple[int, Synapse]:
     return term.layer, replace(synapse, weight=weight)
 
 
+def without(synapse: Synapse, channels: NDArray[np.bool_]) -> Synapse:
+    """The synapse with the weights of some output channels set to 0."""
+    if not channels.any():
+        return synapse
+    if isinstance(synapse, Identity):
+        return _elementwise(np.where(channels, 0, synapse.scale), False)
+    keep = ~channels.reshape(-1, *[1] * (synapse.weight.ndim - 1))
+    return replace(synapse, weight=synapse.weight * keep)
+
+
 def _elementwise(multiple: Ints, flat: bool) -> Conv | Dense:
     """A shortcut with a weight for each channel."""
     return Dense(np.diag(multiple)) if flat else Conv(multiple.reshape(-1, 1, 1, 1), groups=len(multiple))

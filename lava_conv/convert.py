@@ -329,14 +329,16 @@ def _neurons(walk: _Walk, module: Quantiser, rounding: Staircase, total: Sum) ->
     """One layer: N = clip(floor((z - theta) / delta), 0, n_max) with y = unit * z + offset and delta = step / unit."""
     flat = len(walk.layers[total.terms[0].layer].shape) == 1
     feeds, unit = algebra.on_one_grid(total, rounding, walk.counts, flat)
+    reach = min(module.n_max, walk.max_steps) if module.n_max else walk.max_steps
+    low, high = drive_range([(synapse, walk.counts[layer]) for layer, synapse in feeds])
+    # A channel that nothing can move is a constant: its weights say nothing, and cost spikes.
+    ends = [rounding.counts(unit * z + total.offset, reach) for z in (low, high)]
+    constant = ends[0] == ends[1]
+    feeds = [(layer, algebra.without(synapse, constant)) for layer, synapse in feeds]
     level = total.offset / rounding.step + rounding.zero + rounding.half
-    # A channel without any gain is a constant, whose weights are zero.
-    constant = ~np.any([term.gain for term in total.terms], axis=0)
-    fixed = rounding.counts(total.offset, walk.max_steps)
-    theta = np.where(constant, -fixed - 0.5, -level * rounding.step / unit)
+    theta = np.where(constant, -ends[0] - 0.5, -level * rounding.step / unit)
     delta = np.where(constant, 1.0, rounding.step / unit)
     low, high = drive_range([(synapse, walk.counts[layer]) for layer, synapse in feeds])
-    reach = min(module.n_max, walk.max_steps) if module.n_max else walk.max_steps
     found = search_thresholds(theta, delta, low, high, reach, half_even=rounding.half_even)
     neuron = NEURONS[module.neuron]
     if module.neuron == "DTB":

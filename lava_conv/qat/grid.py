@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from lava_conv.fixedpoint import WEIGHT_MAX
-from lava_conv.qat.layers import QuantisedWeight, Quantiser, TernaryWeight
+from lava_conv.qat.layers import ANCHOR_PARTS, QuantisedWeight, Quantiser, TernaryWeight
 
 TERNARY_GRAIN = 8  # a ternary layer's weight spans at least so many units: its slope is met within 1/16
+
+SLACK = 1e-6  # a ratio so close below a whole number is one
 
 
 class Summand(NamedTuple):
@@ -36,6 +38,16 @@ class Summand(NamedTuple):
         return torch.as_tensor(self.source.unit()).detach()
 
 
+def _denominator(ratio: Tensor) -> int:
+    """The smallest power of two, up to ANCHOR_PARTS, that makes every ratio whole; 1 if none does."""
+    part = 1
+    while part <= ANCHOR_PARTS:
+        if bool(((ratio * part - torch.round(ratio * part)).abs() < SLACK)[torch.isfinite(ratio)].all()):
+            return part
+        part *= 2
+    return 1
+
+
 def norm_factor(norm: Any) -> Tensor:
     """gamma / sigma of a batch normalisation, from its running statistics."""
     factor = torch.rsqrt(norm.running_var + norm.eps)
@@ -43,44 +55,54 @@ def norm_factor(norm: Any) -> Tensor:
 
 
 class Grid:
-    """The common unit of a neuron layer.
+    """The common unit of a neuron layer; the neuron's step is a whole multiple of it.
+
+    That makes integer thresholds exact however wide the layer: with a whole step, rounding the first threshold up to the
+    next integer changes no count.
 
     Args:
         summands: all that is added up.
-        quantiser: given if the neuron's step must be a power of two of the unit.
+        quantiser: the activation behind the sum.
+        power_of_two: the step is to be a power of two of the unit.
     """
 
-    def __init__(self, summands: list[Summand], quantiser: Quantiser | None = None) -> None:
-        self.summands, self.quantiser = summands, quantiser
+    def __init__(self, summands: list[Summand], quantiser: Quantiser, power_of_two: bool = False) -> None:
+        self.summands, self.quantiser, self.power_of_two = summands, quantiser, power_of_two
 
     def unit(self) -> Tensor:
         """The value of 1 in the neuron's sum, per output channel."""
-        layers = [s for s in self.summands if s.layer is not None]
-        least, fine = [], []  # lower limits for int8, and what a ternary slope wishes at most
-        for s in layers:
-            assert s.layer is not None
-            reach = s.layer.amplitude() * abs(s.factor()) * s.unit()
-            least.append(reach / WEIGHT_MAX)
-            if isinstance(s.layer, TernaryWeight):
-                fine.append(torch.where(reach > 0, reach / TERNARY_GRAIN, torch.inf))
+        unit = self._finest()
+        step = torch.as_tensor(self.quantiser.unit()).detach()
+        shortcuts = [abs(s.factor()) * s.unit() + 0 * unit for s in self.summands if s.layer is None]
+        if shortcuts:
+            smallest = torch.stack(shortcuts).amin(0)
+            most = 1 << (WEIGHT_MAX.bit_length() - 1) if self.power_of_two else WEIGHT_MAX
+            # one count of the shortcut is a whole multiple too, and a multiple that keeps the step whole
+            part = _denominator(step / smallest)
+            multiple = (torch.floor(smallest / unit / part).clamp_min(1) * part).clamp(max=most // part * part)
+            if self.power_of_two:
+                multiple = torch.exp2(torch.floor(torch.log2(multiple)))
+            unit = torch.where(smallest > 0, smallest / multiple, unit)
+            if not self.power_of_two or bool((smallest > 0).all()):
+                return unit
+        ratio = step / unit
+        ratio = torch.exp2(torch.floor(torch.log2(ratio) + SLACK)) if self.power_of_two else torch.floor(ratio + SLACK)
+        return step / (ratio if self.power_of_two else ratio.clamp_min(1))
+
+    def _finest(self) -> Tensor:
+        """The finest unit on which the weights fit int8 and a ternary slope is met well."""
+        least, fine = [], []
+        for s in self.summands:
+            if s.layer is not None:
+                reach = s.layer.amplitude() * abs(s.factor()) * s.unit()
+                least.append(reach / WEIGHT_MAX)
+                if isinstance(s.layer, TernaryWeight):
+                    fine.append(torch.where(reach > 0, reach / TERNARY_GRAIN, torch.inf))
         unit = torch.stack(least).amax(0)
         if fine:
             wish = torch.stack(fine).amin(0)
             unit = torch.where(torch.isfinite(wish), torch.maximum(unit, wish), unit)
-        unit = torch.where(unit > 0, unit, 1.0)
-        shortcuts = [abs(s.factor()) * s.unit() for s in self.summands if s.layer is None]
-        if shortcuts:
-            smallest = torch.stack([x + 0 * unit for x in shortcuts]).amin(0)
-            multiple = torch.floor(smallest / unit).clamp(1, WEIGHT_MAX)
-            unit = torch.where(smallest > 0, smallest / multiple, unit)
-        if self.quantiser is not None:
-            step = torch.as_tensor(self.quantiser.unit()).detach()
-            # rounding up keeps the weights within int8, and a shortcut (itself a power of two) a whole multiple
-            power = torch.exp2(torch.floor(torch.log2(step / unit) + 1e-6))
-            unit = step / power
-            if shortcuts:
-                unit = torch.minimum(unit, torch.stack([x + 0 * unit for x in shortcuts]).amin(0))
-        return unit
+        return torch.where(unit > 0, unit, 1.0)
 
     def scale(self, layer: QuantisedWeight) -> Tensor:
         """The weight scale (channels,) that puts `layer` on the grid; its own where normalisation gives zero."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lava_conv.qat.grid import Grid
 
 TERNARY_CUT = 0.7  # weights below 0.7 * mean|w| become 0 (Zou et al. 2024)
+ANCHOR_PARTS = 16  # a step beside a shortcut is a multiple of 1/16 of the shortcut's
 SMALLEST = 1e-8  # scales and steps stay above it
 
 
@@ -262,6 +263,7 @@ class LearnedStep(Quantiser):
 
     neuron = "CALIF"
     step_ready: Tensor
+    anchor: tuple[Any, ...] = ()  # the quantiser of the shortcut that is added before this one
 
     def __init__(
         self, levels: int = 16, clip: bool = True, power_of_two: bool = False, step: float | None = None
@@ -273,7 +275,12 @@ class LearnedStep(Quantiser):
 
     def unit(self) -> Tensor:
         size = self.step.abs().clamp_min(SMALLEST)
-        return straight_through(torch.exp2(torch.round(torch.log2(size))), size) if self.power_of_two else size
+        if self.power_of_two:
+            return straight_through(torch.exp2(torch.round(torch.log2(size))), size)
+        if self.anchor:
+            part = torch.as_tensor(self.anchor[0].unit()).detach() / ANCHOR_PARTS
+            return straight_through(torch.round(size / part).clamp_min(1) * part, size)
+        return size
 
     def forward(self, y: Tensor) -> Tensor:
         if self.training and not self.step_ready:

@@ -412,12 +412,16 @@ class _Preparation:
 
         owner: dict[int, Grid] = {}
         for lazy, node in self.grids:
-            summands = [Summand(s.layer, s.norms, source(s.source)) for s in lazy]
+            quantiser = source(node)
+            summands = _without_copies(Summand(s.layer, s.norms, source(s.source)) for s in lazy)
             layers = [s.layer for s in summands if s.layer is not None]
-            several = len({id(layer) for layer in layers}) + sum(s.layer is None for s in summands) > 1
-            if not layers or not (several or self.options.power_of_two):
+            shortcuts = [s.source for s in summands if s.layer is None and not s.norms]
+            learned = isinstance(quantiser, own.LearnedStep)
+            if learned and layers and shortcuts and shortcuts[0] is not quantiser:
+                quantiser.anchor = (shortcuts[0],)
+            if not layers or not (len(summands) > 1 or learned or self.options.power_of_two):
                 continue
-            grid = Grid(_without_copies(summands), source(node) if self.options.power_of_two else None)
+            grid = Grid(summands, quantiser, self.options.power_of_two)
             for layer in layers:
                 if owner.setdefault(id(layer), grid) is not grid:
                     raise ConversionError(
