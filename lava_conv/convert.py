@@ -17,7 +17,16 @@ from torch import fx, nn
 from lava_conv import __version__, algebra
 from lava_conv.algebra import Part, Pool, Spikes, Staircase, Sum, Sums
 from lava_conv.errors import ConversionError, DataError, RangeError
-from lava_conv.fixedpoint import INPUT_MAX, MAX_STEPS, STATE_MAX, STATE_MIN, TIE, search_thresholds
+from lava_conv.fixedpoint import (
+    INPUT_MAX,
+    MAX_STEPS,
+    STATE_MAX,
+    STATE_MIN,
+    TIE,
+    Thresholds,
+    nearest_thresholds,
+    search_thresholds,
+)
 from lava_conv.graph import Graph, Layer, Skip, drive_range
 from lava_conv.neurons import NEURONS
 from lava_conv.qat import exact, toolkits
@@ -37,6 +46,8 @@ def convert(
     steps: int = 8,
     max_steps: int | None = None,
     labels: tuple[str, ...] = (),
+    input_scale: float = 1.0,
+    round_thresholds: bool = False,
 ) -> Graph:
     """Convert a model trained with quantisation.
 
@@ -49,6 +60,9 @@ def convert(
         max_steps: steps for which bounds and thresholds are proven (a neuron counts at most so far). Default: the most
             that fits the hardware, up to 64.
         labels: names of the classes.
+        input_scale: a toolkit's model was trained on pixels (0..255) times this.
+        round_thresholds: where no integer thresholds do exactly what the model does, take the nearest instead of
+            refusing; the log says how many counts that changes. For models trained elsewhere.
 
     Returns:
         Graph whose settled counts equal the model's quantised activations, for every image.
@@ -57,9 +71,9 @@ def convert(
         ConversionError: lists everything that cannot be converted, each with its place and remedy.
         RangeError: no integer thresholds within 24 bits do what the model does.
     """
-    model = exact(toolkits.canonical(model))
     one_dimensional = any(isinstance(m, nn.Conv1d) for m in model.modules())
     images = _example(example_input, one_dimensional)
+    model = exact(toolkits.canonical(model, images, input_scale))
     traced = trace(model, lambda m: isinstance(m, LEAVES))
     _refuse_unknown(traced)
     if max_steps is not None:
@@ -72,7 +86,7 @@ def convert(
     shape = (shape[0], 1, shape[1]) if one_dimensional else shape
     for attempt in tries:
         try:
-            walk = _Walk(traced, shape, attempt)
+            walk = _Walk(traced, shape, attempt, round_thresholds)
             graph = Graph(tuple(walk.layers), steps, labels=tuple(labels), generator=f"lava-conv {__version__}")
             graph.check(attempt)
         except RangeError as error:
@@ -144,6 +158,8 @@ class _Walk:
     traced: fx.GraphModule
     shape: tuple[int, ...]
     max_steps: int
+    round_thresholds: bool = False
+    inexact: dict[int, str] = field(default_factory=dict)  # layers that do not round as the model does, and why
     layers: list[Layer] = field(default_factory=list)
     counts: list[NDArray[np.int64]] = field(default_factory=list)  # largest count per channel, by layer
     flats: dict[int, int] = field(default_factory=dict)  # layer -> the flatten layer behind it
@@ -319,8 +335,7 @@ def _quantise(walk: _Walk, module: Quantiser, before: Value) -> Value:
     unit = float(module.unit())
     if not np.isfinite(unit) or unit <= 0:
         raise ConversionError(f"its step is {unit}; the training diverged")
-    half = 0.5 if module.half_even else 0.5 + TIE
-    rounding = Staircase(unit, module.n_max, module.zero, half, module.half_even)
+    rounding = Staircase(unit, module.n_max, module.zero, 0.5 + (module.tie or 0.0), module.tie is None)
     parts = [_neurons(walk, module, rounding, total) for total in algebra.as_sums(before)]
     return Spikes(tuple(Part(layer, unit, walk.layers[layer].shape[0], module.zero) for layer in parts))
 
@@ -339,7 +354,7 @@ def _neurons(walk: _Walk, module: Quantiser, rounding: Staircase, total: Sum) ->
     theta = np.where(constant, -ends[0] - 0.5, -level * rounding.step / unit)
     delta = np.where(constant, 1.0, rounding.step / unit)
     low, high = drive_range([(synapse, walk.counts[layer]) for layer, synapse in feeds])
-    found = search_thresholds(theta, delta, low, high, reach, half_even=rounding.half_even)
+    found = _thresholds(walk, rounding, theta, delta, low, high, reach)
     neuron = NEURONS[module.neuron]
     if module.neuron == "DTB":
         params = neuron.Params(found.theta, found.delta, found.shift, module.n_max, int(module.encoder))
@@ -353,6 +368,27 @@ def _neurons(walk: _Walk, module: Quantiser, rounding: Staircase, total: Sum) ->
     layer = walk._add_neurons(feeds, module.neuron, params, total.channels)
     walk.counts.append(bounds.count_max)
     return layer
+
+
+def _thresholds(
+    walk: _Walk, rounding: Staircase, theta: Any, delta: Any, low: Any, high: Any, reach: int
+) -> Thresholds:
+    """Exact integer thresholds; where there are none, halves that went to even go up, or (asked for) the nearest."""
+    try:
+        return search_thresholds(theta, delta, low, high, reach, half_even=rounding.half_even)
+    except RangeError as error:
+        refusal = error
+    if rounding.half_even:  # no evenly spaced thresholds round halves to even, as behind an average
+        try:
+            found = search_thresholds(theta - TIE * delta, delta, low, high, reach)
+            walk.inexact[len(walk.layers)] = "halves that go up instead of to the even neighbour"
+            return found
+        except RangeError:
+            pass
+    if not walk.round_thresholds:
+        raise RangeError(f"{refusal}; or pass round_thresholds=True for the nearest thresholds") from None
+    walk.inexact[len(walk.layers)] = "rounded thresholds"
+    return nearest_thresholds(theta, delta, low, high)
 
 
 def _pool(walk: _Walk, module: Any, before: Value) -> Value:
@@ -480,6 +516,12 @@ def _verify(traced: fx.GraphModule, graph: Graph, walk: _Walk, images: torch.Ten
             expected = np.rint(given[:, here] / part.unit).astype(np.int64) + part.zero
             found = counts[part.layer].reshape(expected.shape)
             wrong = (np.minimum(expected, walk.max_steps) != np.minimum(found, walk.max_steps))[within]
+            if wrong.any() and part.layer in walk.inexact:
+                log.warning(
+                    "layer %d (%s): %s change %d of %d counts on the example images, by up to %d", part.layer, name,
+                    walk.inexact[part.layer], wrong.sum(), wrong.size, np.abs(expected - found)[within].max(),
+                )  # fmt: skip
+                return  # what follows works on other counts than the model's
             if wrong.any():
                 raise ConversionError(
                     f"threshold search: layer {part.layer} ({name}) differs from the model in {int(wrong.sum())} of "

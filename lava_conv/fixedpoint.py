@@ -157,6 +157,27 @@ def search_thresholds(
     )
 
 
+def nearest_thresholds(
+    theta: NDArray[np.float64], delta: NDArray[np.float64], z_min: NDArray[np.int64], z_max: NDArray[np.int64]
+) -> Thresholds:
+    """Thresholds rounded at the largest shift that 24 bits allow; where `search_thresholds` finds none.
+
+    A count differs from the float staircase's only where z lies next to a step.
+
+    Raises:
+        RangeError: the sums exceed 24 bits without a shift.
+    """
+    largest = max(int(np.maximum(z_max, -z_min).max()), int(np.abs(theta).max()), 1)
+    shift = MAX_SHIFT
+    while shift >= 0 and largest << shift > STATE_MAX:
+        shift -= 1
+    if shift < 0:
+        raise RangeError(f"synaptic sums reach {largest}, which exceeds the {STATE_BITS}-bit limit {STATE_MAX}")
+    whole_theta = np.ceil(theta * 2.0**shift).astype(np.int64)
+    whole_delta = np.clip(np.rint(delta * 2.0**shift), 1, STATE_MAX).astype(np.int64)
+    return Thresholds(whole_theta, whole_delta, shift)
+
+
 def _solve(
     b: NDArray[np.int64], z_min: NDArray[np.int64], z_max: NDArray[np.int64], shift: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lava_conv.qat.layers import (
-    FixedStep,
     Int8Conv1d,
     Int8Conv2d,
     Int8Linear,
@@ -25,7 +24,6 @@ from lava_conv.qat.layers import (
 from lava_conv.qat.prepare import prepare
 
 __all__ = [
-    "FixedStep",
     "Int8Conv1d",
     "Int8Conv2d",
     "Int8Linear",

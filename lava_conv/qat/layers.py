@@ -28,9 +28,9 @@ def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
     return smooth + (exact - smooth).detach()
 
 
-def half_up(x: Tensor) -> Tensor:
-    """floor(x + 1/2). A half that float64 missed by its last bits still goes up (see fixedpoint.TIE)."""
-    return torch.floor(x + (0.5 + TIE))
+def half_up(x: Tensor, tie: float = TIE) -> Tensor:
+    """floor(x + 1/2). A half that floating point missed by its last bits, by `tie` at most, still goes up."""
+    return torch.floor(x + (0.5 + tie))
 
 
 class Pixels(nn.Module):
@@ -206,15 +206,15 @@ class Quantiser(nn.Module):
     """A quantised activation: the count N of the neuron behind it, times `unit()`.
 
     neuron: its type in the table lava_conv.neurons.NEURONS. n_max: largest count, 0 = no upper clip. zero: the count
-    that stands for the value 0. encoder: the neuron never sends negative spikes. half_even: a half goes to the even
-    neighbour, not up.
+    that stands for the value 0. encoder: the neuron never sends negative spikes. tie: a half goes up, even if it is
+    missed by so much; None: it goes to the even neighbour.
     """
 
     neuron: str = "DTB"
     n_max: int = 0
     zero: int = 0
     encoder: bool = False
-    half_even: bool = False
+    tie: float | None = TIE
 
     def unit(self) -> Any:
         """The value of one count."""
@@ -297,31 +297,6 @@ class LearnedStep(Quantiser):
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, n_max={self.n_max}, power_of_two={self.power_of_two}"
-
-
-class FixedStep(Quantiser):
-    """A quantiser with a fixed step, zero point and rounding, as toolkits export them.
-
-    N = clip(round(y / step) + zero, 0, n_max), output (N - zero) * step.
-    """
-
-    neuron = "CALIF"
-
-    def __init__(self, step: float, n_max: int, zero: int = 0, half_even: bool = True) -> None:
-        super().__init__()
-        self.n_max, self.zero, self.half_even = n_max, zero, half_even
-        self.register_buffer("step", torch.tensor(step, dtype=torch.float64))
-
-    def unit(self) -> Any:
-        return self.step
-
-    def forward(self, y: Tensor) -> Tensor:
-        smooth = y / self.step
-        exact = torch.round(smooth) if self.half_even else half_up(smooth)
-        return (exact + self.zero).clamp(0, self.n_max).sub(self.zero).mul(self.step).to(y.dtype)
-
-    def extra_repr(self) -> str:
-        return f"step={float(self.step):g}, n_max={self.n_max}, zero={self.zero}"  # type: ignore[arg-type]
 
 
 class Average(nn.Module):

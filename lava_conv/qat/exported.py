@@ -1,0 +1,81 @@
+"""What a toolkit exports: integer weights with their scales, and quantisers with fixed steps. Nothing here is trained."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lava_conv.qat.layers import QuantisedConv1d, QuantisedConv2d, QuantisedLinear, QuantisedWeight, Quantiser, half_up
+
+
+class _Exported(QuantisedWeight):
+    integer: Tensor
+    scale: Tensor
+
+    def quantise(self) -> tuple[Tensor, Tensor]:
+        return self.integer, self.scale
+
+
+class ExportedConv1d(_Exported, QuantisedConv1d):
+    """Conv1d with the integer weight and the scale that it was given."""
+
+
+class ExportedConv2d(_Exported, QuantisedConv2d):
+    """Conv2d with the integer weight and the scale that it was given."""
+
+
+class ExportedLinear(_Exported, QuantisedLinear):
+    """Linear with the integer weight and the scale that it was given."""
+
+
+def export(module: Any, integer: Tensor, scale: Tensor, bias: Tensor | None) -> Any:
+    """A convolution or linear layer of the geometry of `module`, with integer weights.
+
+    Args:
+        integer: as module.weight. scale: (channels,) or a scalar. bias: (channels,), float.
+    """
+    options = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")
+               if hasattr(module, name)}  # fmt: skip
+    if isinstance(module, nn.Linear):
+        new: Any = ExportedLinear(module.in_features, module.out_features)
+    else:
+        kind = ExportedConv1d if isinstance(module, nn.Conv1d) else ExportedConv2d
+        new = kind(module.in_channels, module.out_channels, module.kernel_size, **options)  # type: ignore[arg-type]
+    del new.weight
+    new.register_buffer("weight", integer.detach().double() * _column(scale.detach().double(), integer))
+    new.register_buffer("integer", integer.detach().double())
+    new.register_buffer("scale", scale.detach().double())
+    new.bias = None
+    if bias is not None:
+        del new._parameters["bias"]
+        new.register_buffer("bias", bias.detach().double())
+    return new
+
+
+def _column(scale: Tensor, like: Tensor) -> Tensor:
+    return scale.reshape(-1, *[1] * (like.ndim - 1)) if scale.numel() > 1 else scale.reshape(())
+
+
+class FixedStep(Quantiser):
+    """A quantiser with a fixed step, zero point and rounding, as toolkits export them.
+
+    N = clip(round(y / step) + zero, 0, n_max), output (N - zero) * step. tie as in `Quantiser`: None rounds half to even.
+    """
+
+    neuron = "CALIF"
+
+    def __init__(self, step: float, n_max: int, zero: int = 0, tie: float | None = None) -> None:
+        super().__init__()
+        self.n_max, self.zero, self.tie = n_max, zero, tie
+        self.register_buffer("step", torch.tensor(step, dtype=torch.float64))
+
+    def unit(self) -> Any:
+        return self.step
+
+    def forward(self, y: Tensor) -> Tensor:
+        smooth = y / self.step
+        exact = torch.round(smooth) if self.tie is None else half_up(smooth, self.tie)
+        return (exact + self.zero).clamp(0, self.n_max).sub(self.zero).mul(self.step).to(y.dtype)
+
+    def extra_repr(self) -> str:
+        return f"step={float(self.step):g}, n_max={self.n_max}, zero={self.zero}"  # type: ignore[arg-type]

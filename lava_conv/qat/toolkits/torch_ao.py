@@ -1,0 +1,288 @@
+"""torch.ao.quantization in FX graph mode: `prepare`, the qconfig behind it, and the export of what was trained.
+
+What `prepare_qat_fx` gives can be exported if weights are symmetric int8, activations are quantised per tensor, and what is
+padded is unsigned with zero point 0 (as behind a ReLU). `prepare` makes such a model and links weights to activations, so
+that every neuron's step is a whole number in its integer sum: then integer thresholds exist however wide the layer.
+"""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.ao.quantization import (
+    FakeQuantize,
+    FakeQuantizeBase,
+    MovingAverageMinMaxObserver,
+    MovingAveragePerChannelMinMaxObserver,
+    QConfig,
+    QConfigMapping,
+)
+from torch.ao.quantization.quantize_fx import prepare_qat_fx
+
+from lava_conv.errors import ConversionError
+from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
+from lava_conv.qat.exported import FixedStep, export
+from lava_conv.qat.layers import Pixels, half_up, straight_through
+from lava_conv.qat.trace import insert, place, trace, unused
+
+TIE_FLOAT32 = 2.0**-16  # halves that float32 missed by its last bits go up too
+NORMALISED = torch.ao.nn.intrinsic.qat.modules.conv_fused._ConvBnNd
+RELUS = (nn.ReLU,)
+
+
+class WholeStepFakeQuantize(FakeQuantize):
+    """A weight quantiser whose scale makes the neuron's step a whole multiple of the unit of its sum.
+
+    scale = s_out / (s_in * floor(s_out / (s_in * scale of the observer))); s_in and s_out are the steps of the activations
+    before and behind the layer, known once `prepare` has linked them.
+    """
+
+    link: tuple[Any, ...] = ()
+
+    def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        scale, zero = super().calculate_qparams()
+        if self.link:
+            before, behind = (float(q.scale) if isinstance(q, FakeQuantizeBase) else q.unit() for q in self.link)
+            scale = behind / before / torch.floor(behind / before / scale.double() + 1e-6).clamp_min(1)
+        return scale, zero
+
+    def forward(self, X: Tensor) -> Tensor:
+        if self.observer_enabled[0] == 1:
+            self.activation_post_process(X.detach())
+        scale, zero = self.calculate_qparams()
+        self.scale.resize_(scale.shape).copy_(scale)
+        self.zero_point.resize_(zero.shape).copy_(zero)
+        if self.fake_quant_enabled[0] == 0:
+            return X
+        kind = torch.fake_quantize_per_channel_affine if self.is_per_channel else None
+        if kind is not None:
+            return kind(X, self.scale, self.zero_point, self.ch_axis, self.quant_min, self.quant_max)
+        return torch.fake_quantize_per_tensor_affine(X, self.scale, self.zero_point, self.quant_min, self.quant_max)
+
+
+class HalfUpFakeQuantize(FakeQuantize):
+    """An activation quantiser in which a half goes up, as in integer thresholds, and not to the even neighbour.
+
+    Halves are frequent behind an average of counts, and no evenly spaced thresholds round them to even.
+    """
+
+    def forward(self, X: Tensor) -> Tensor:
+        if self.observer_enabled[0] == 1:
+            self.activation_post_process(X.detach())
+            scale, zero = self.calculate_qparams()
+            self.scale.resize_(scale.shape).copy_(scale)
+            self.zero_point.resize_(zero.shape).copy_(zero)
+        if self.fake_quant_enabled[0] == 0:
+            return X
+        low, high = (bound - int(self.zero_point[0]) for bound in (self.quant_min, self.quant_max))
+        smooth = (X / self.scale).clamp(low, high)
+        return straight_through(half_up(smooth, TIE_FLOAT32).clamp(low, high), smooth) * self.scale
+
+
+def qconfig(levels: int = 16) -> QConfig:
+    """Activations with `levels` levels above zero, per tensor; weights symmetric int8, per output channel."""
+    return QConfig(activation=_activation(levels), weight=_weight(per_channel=True))
+
+
+def qconfig_mapping(model: nn.Module, levels: int = 16) -> QConfigMapping:
+    """`qconfig` for every layer; the last linear layer has one weight scale for all classes, which must compare."""
+    mapping = QConfigMapping().set_global(qconfig(levels))
+    linear = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if linear:
+        mapping.set_module_name(linear[-1], QConfig(activation=_activation(levels), weight=_weight(per_channel=False)))
+    return mapping
+
+
+def _activation(levels: int) -> Any:
+    return HalfUpFakeQuantize.with_args(
+        observer=MovingAverageMinMaxObserver,
+        quant_min=0,
+        quant_max=levels,
+        dtype=torch.quint8,
+        qscheme=torch.per_tensor_affine,
+        reduce_range=False,
+    )
+
+
+def _weight(per_channel: bool) -> Any:
+    options: dict[str, Any] = {"quant_min": -WEIGHT_MAX, "quant_max": WEIGHT_MAX, "dtype": torch.qint8}
+    if per_channel:
+        return WholeStepFakeQuantize.with_args(
+            observer=MovingAveragePerChannelMinMaxObserver, qscheme=torch.per_channel_symmetric, ch_axis=0, **options
+        )
+    return FakeQuantize.with_args(observer=MovingAverageMinMaxObserver, qscheme=torch.per_tensor_symmetric, **options)
+
+
+def prepare(model: nn.Module, example_input: Tensor, levels: int = 16, input_scale: float = 1.0) -> fx.GraphModule:
+    """`prepare_qat_fx` with our qconfig, the image entering unquantised (it is integer already), weights linked.
+
+    Args:
+        model: a float model; it is not changed.
+        example_input: (N, C, H, W), as the model takes it.
+        levels: largest count of a neuron.
+        input_scale: the model is trained on pixels (0..255) times this. The prepared model takes the pixels themselves.
+    """
+    model = copy.deepcopy(model).train()
+    prepared = prepare_qat_fx(model, qconfig_mapping(model, levels), (example_input,))
+    pixels = _strip(prepared, input_scale)
+    nodes: Any = prepared.graph.nodes
+    for node in nodes:
+        weight = _weight_quantiser(prepared, node)
+        if isinstance(weight, WholeStepFakeQuantize):
+            before = _find(prepared, node.all_input_nodes[0], lambda n: n.all_input_nodes[:1])
+            behind = _find(prepared, next(iter(node.users)), lambda n: list(n.users)[:1])
+            if behind is not None:
+                weight.link = (before or pixels, behind)
+    return prepared
+
+
+def _weight_quantiser(traced: fx.GraphModule, node: fx.Node) -> Any:
+    return getattr(_module(traced, node), "weight_fake_quant", None)
+
+
+def _module(traced: fx.GraphModule, node: fx.Node) -> Any:
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def _find(traced: fx.GraphModule, node: fx.Node, onward: Any) -> Any:
+    """The first activation quantiser from `node` on, past what has no weights."""
+    while True:
+        module = _module(traced, node)
+        if isinstance(module, FakeQuantizeBase):
+            return module
+        following = onward(node)
+        if not following or hasattr(module, "weight_fake_quant"):
+            return None
+        node = following[0]
+
+
+def made(model: nn.Module) -> bool:
+    """Whether torch.ao's fake-quantisers are in the model."""
+    return any(isinstance(module, FakeQuantizeBase) for module in model.modules())
+
+
+def export_model(model: nn.Module, input_scale: float) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """(the trained model with integer input and unquantised logits, the same made of our layers)."""
+    model = copy.deepcopy(model).eval()
+    traced = trace(model, lambda m: isinstance(m, FakeQuantizeBase | Pixels) or hasattr(m, "weight_fake_quant"))
+    for module in traced.modules():
+        if isinstance(module, FakeQuantizeBase):
+            module.disable_observer()
+    if not any(isinstance(m, Pixels) for m in traced.modules()):
+        _strip(traced, input_scale)
+    new = copy.deepcopy(traced)
+    problems: list[str] = []
+    nodes: Any = list(new.graph.nodes)
+    for node in nodes:
+        module = _module(new, node)
+        try:
+            if hasattr(module, "weight_fake_quant"):
+                _set(new, node, _export_weights(module))
+            elif isinstance(module, FakeQuantizeBase):
+                _export_activation(new, node, module)
+        except ConversionError as error:
+            problems.append(f"{place(node)}: {error}")
+    if problems:
+        raise ConversionError("cannot convert " + "; ".join(problems))
+    for node in list(new.graph.nodes):  # type: ignore[attr-defined]
+        if isinstance(_module(new, node), RELUS):
+            node.replace_all_uses_with(node.all_input_nodes[0])  # the quantiser behind it clips at 0 as well
+            new.graph.erase_node(node)
+    new.delete_all_unused_submodules()
+    new.recompile()
+    return traced, new
+
+
+def _strip(traced: fx.GraphModule, input_scale: float) -> Pixels:
+    """The image enters as pixels and the logits leave unquantised; gives the entrance."""
+    pixels = Pixels(input_scale)
+    nodes: Any = list(traced.graph.nodes)
+    for node in nodes:
+        quantiser = _module(traced, node)
+        if not isinstance(quantiser, FakeQuantizeBase):
+            if node.op == "placeholder":
+                insert(traced, node, pixels, "pixels")
+            continue
+        before = node.all_input_nodes[0]
+        of_input = before.op == "placeholder" or _module(traced, before) is pixels
+        of_output = all(user.op == "output" for user in node.users)
+        if of_input and not made_for_pixels(quantiser, input_scale):
+            raise ConversionError(
+                f"{place(node)}: quantises the image with step {float(quantiser.scale[0]):g} and zero point "
+                f"{int(quantiser.zero_point[0])}, needed are the pixels themselves (step {input_scale:g}, zero point 0, "
+                f"0..255); prepare with lava_conv.qat.toolkits.torch_ao.prepare, and pass its input_scale to convert"
+            )
+        if of_input or of_output:
+            node.replace_all_uses_with(before)
+            traced.graph.erase_node(node)
+    traced.delete_all_unused_submodules()
+    traced.recompile()
+    return pixels
+
+
+def made_for_pixels(quantiser: Any, input_scale: float) -> bool:
+    """Whether an input quantiser changes no pixel: not yet calibrated, or with exactly the pixels' grid."""
+    if not torch.isfinite(getattr(quantiser.activation_post_process, "min_val", torch.zeros(1))).all():
+        return True
+    top = quantiser.quant_max - quantiser.quant_min
+    offset = int(quantiser.zero_point[0]) - quantiser.quant_min
+    return top >= 255 and offset == 0 and abs(float(quantiser.scale[0]) / input_scale - 1) < 1e-3
+
+
+def _export_weights(module: Any) -> nn.Module:
+    quantiser = module.weight_fake_quant
+    if int(quantiser.zero_point.abs().max()) or quantiser.quant_min < WEIGHT_MIN or quantiser.quant_max > WEIGHT_MAX:
+        raise ConversionError(
+            f"its weights are quantised to {quantiser.quant_min}..{quantiser.quant_max} with zero point "
+            f"{int(quantiser.zero_point.abs().max())}, allowed is symmetric int8 (zero point 0)"
+        )
+    if (
+        not torch.isfinite(quantiser.activation_post_process.min_val).all()
+        or not quantiser.activation_post_process.min_val.numel()
+    ):
+        raise ConversionError("its weight quantiser was never calibrated; run the model on data in training mode first")
+    weight, bias = module.weight.detach(), module.bias
+    if isinstance(module, NORMALISED):
+        bn = module.bn
+        factor = bn.weight.detach() / torch.sqrt(bn.running_var + bn.eps)
+        weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        bias = bn.bias.detach() + (0 if bias is None else bias.detach() - 0) * factor - bn.running_mean * factor
+    if isinstance(quantiser, WholeStepFakeQuantize):
+        quantiser.scale.copy_(quantiser.calculate_qparams()[0])
+    scale = quantiser.scale.detach()
+    column = scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.numel() > 1 else scale
+    # the kernel multiplies by the inverse in float32, and rounds a half to the even neighbour
+    integer = torch.round(weight * (1 / column)).clamp(quantiser.quant_min, quantiser.quant_max)
+    return export(module, integer, scale if scale.numel() > 1 else scale.reshape(()), bias)
+
+
+def _export_activation(traced: fx.GraphModule, node: fx.Node, quantiser: Any) -> None:
+    if quantiser.scale.numel() != 1:
+        raise ConversionError("it quantises activations per channel; use per_tensor_affine")
+    if not quantiser.fake_quant_enabled[0]:
+        raise ConversionError("its fake quantisation is disabled; enable it and train with it")
+    if not torch.isfinite(quantiser.activation_post_process.min_val).all():
+        raise ConversionError("it was never calibrated; run the model on data in training mode first")
+    step = float(quantiser.scale[0])
+    zero = int(quantiser.zero_point[0]) - quantiser.quant_min
+    top = quantiser.quant_max - quantiser.quant_min
+    tie = TIE_FLOAT32 if isinstance(quantiser, HalfUpFakeQuantize) else None
+    before = node.all_input_nodes[0]
+    if zero and "ReLU" in type(_module(traced, before)).__name__:
+        raise ConversionError(f"its zero point is {zero} behind a ReLU, needed is 0; calibrate it on more data")
+    for user in list(node.users):
+        if isinstance(_module(traced, user), RELUS):
+            # A ReLU behind a signed quantiser cuts off what lies below the zero point: the counts begin there.
+            user.replace_input_with(node, before)
+            user.target = unused(traced, f"{user.name}_counts")
+            traced.add_submodule(user.target, FixedStep(step, top - zero, tie=tie))
+    if node.users:
+        _set(traced, node, FixedStep(step, top, zero, tie))
+    else:
+        traced.graph.erase_node(node)
+
+
+def _set(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+    parent, _, name = str(node.target).rpartition(".")
+    setattr(traced.get_submodule(parent), name, module)
