@@ -10,7 +10,7 @@ from torch import fx, nn
 from lava_conv.errors import ConversionError
 from lava_conv.qat import layers as own
 from lava_conv.qat.grid import Grid, Summand
-from lava_conv.qat.trace import cat_inputs, insert, is_add, name_of, place, trace, unused
+from lava_conv.qat.trace import cat_inputs, exchange, insert, is_add, name_of, place, trace, unused
 
 METHODS = ("zou", "gao")
 ENCODER_LEVELS = 4  # the encoder sends at most 4 spikes in a row (B of Zou et al. 2024)
@@ -401,8 +401,7 @@ class _Preparation:
             self.traced.add_submodule(target, module)
             node.target = target
             return
-        parent, _, name = target.rpartition(".")
-        setattr(self.traced.get_submodule(parent), name, module)
+        exchange(self.traced, node, module)
 
     def _link(self) -> None:
         """Grids and readouts learn the units of their inputs, now that shared quantisers are settled."""

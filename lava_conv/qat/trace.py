@@ -90,6 +90,17 @@ def insert(traced: fx.GraphModule, node: fx.Node, module: nn.Module, name: str) 
     return new
 
 
+def module_of(traced: fx.GraphModule, node: fx.Node) -> Any:
+    """The module that a node calls, None if it calls none."""
+    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def exchange(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
+    """Put `module` where the node's module is, for all its calls."""
+    parent, _, name = str(node.target).rpartition(".")
+    setattr(traced.get_submodule(parent), name, module)
+
+
 def unused(traced: fx.GraphModule, name: str) -> str:
     """`name`, with a number behind it if the model already has such a submodule or attribute."""
     candidate, number = name.replace(".", "_"), 1

@@ -24,7 +24,7 @@ from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.qat.exported import FixedStep, export
 from lava_conv.qat.layers import Pixels, half_up, straight_through
-from lava_conv.qat.trace import insert, place, trace, unused
+from lava_conv.qat.trace import exchange, insert, module_of, place, trace, unused
 
 TIE_FLOAT32 = 2.0**-16  # halves that float32 missed by its last bits go up too
 NORMALISED = torch.ao.nn.intrinsic.qat.modules.conv_fused._ConvBnNd
@@ -138,17 +138,13 @@ def prepare(model: nn.Module, example_input: Tensor, levels: int = 16, input_sca
 
 
 def _weight_quantiser(traced: fx.GraphModule, node: fx.Node) -> Any:
-    return getattr(_module(traced, node), "weight_fake_quant", None)
-
-
-def _module(traced: fx.GraphModule, node: fx.Node) -> Any:
-    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+    return getattr(module_of(traced, node), "weight_fake_quant", None)
 
 
 def _find(traced: fx.GraphModule, node: fx.Node, onward: Any) -> Any:
     """The first activation quantiser from `node` on, past what has no weights."""
     while True:
-        module = _module(traced, node)
+        module = module_of(traced, node)
         if isinstance(module, FakeQuantizeBase):
             return module
         following = onward(node)
@@ -175,10 +171,10 @@ def export_model(model: nn.Module, input_scale: float) -> tuple[fx.GraphModule, 
     problems: list[str] = []
     nodes: Any = list(new.graph.nodes)
     for node in nodes:
-        module = _module(new, node)
+        module = module_of(new, node)
         try:
             if hasattr(module, "weight_fake_quant"):
-                _set(new, node, _export_weights(module))
+                exchange(new, node, _export_weights(module))
             elif isinstance(module, FakeQuantizeBase):
                 _export_activation(new, node, module)
         except ConversionError as error:
@@ -186,7 +182,7 @@ def export_model(model: nn.Module, input_scale: float) -> tuple[fx.GraphModule, 
     if problems:
         raise ConversionError("cannot convert " + "; ".join(problems))
     for node in list(new.graph.nodes):  # type: ignore[attr-defined]
-        if isinstance(_module(new, node), RELUS):
+        if isinstance(module_of(new, node), RELUS):
             node.replace_all_uses_with(node.all_input_nodes[0])  # the quantiser behind it clips at 0 as well
             new.graph.erase_node(node)
     new.delete_all_unused_submodules()
@@ -199,13 +195,13 @@ def _strip(traced: fx.GraphModule, input_scale: float) -> Pixels:
     pixels = Pixels(input_scale)
     nodes: Any = list(traced.graph.nodes)
     for node in nodes:
-        quantiser = _module(traced, node)
+        quantiser = module_of(traced, node)
         if not isinstance(quantiser, FakeQuantizeBase):
             if node.op == "placeholder":
                 insert(traced, node, pixels, "pixels")
             continue
         before = node.all_input_nodes[0]
-        of_input = before.op == "placeholder" or _module(traced, before) is pixels
+        of_input = before.op == "placeholder" or module_of(traced, before) is pixels
         of_output = all(user.op == "output" for user in node.users)
         if of_input and not made_for_pixels(quantiser, input_scale):
             raise ConversionError(
@@ -269,20 +265,15 @@ def _export_activation(traced: fx.GraphModule, node: fx.Node, quantiser: Any) ->
     top = quantiser.quant_max - quantiser.quant_min
     tie = TIE_FLOAT32 if isinstance(quantiser, HalfUpFakeQuantize) else None
     before = node.all_input_nodes[0]
-    if zero and "ReLU" in type(_module(traced, before)).__name__:
+    if zero and "ReLU" in type(module_of(traced, before)).__name__:
         raise ConversionError(f"its zero point is {zero} behind a ReLU, needed is 0; calibrate it on more data")
     for user in list(node.users):
-        if isinstance(_module(traced, user), RELUS):
+        if isinstance(module_of(traced, user), RELUS):
             # A ReLU behind a signed quantiser cuts off what lies below the zero point: the counts begin there.
             user.replace_input_with(node, before)
             user.target = unused(traced, f"{user.name}_counts")
             traced.add_submodule(user.target, FixedStep(step, top - zero, tie=tie))
     if node.users:
-        _set(traced, node, FixedStep(step, top, zero, tie))
+        exchange(traced, node, FixedStep(step, top, zero, tie))
     else:
         traced.graph.erase_node(node)
-
-
-def _set(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
-    parent, _, name = str(node.target).rpartition(".")
-    setattr(traced.get_submodule(parent), name, module)
