@@ -283,7 +283,7 @@ def _weights(walk: _Walk, module: Any, before: Value) -> Value:
             offset = module.quantised_bias(scales)
     weight = integer.numpy().astype(np.int8)
     scale = np.broadcast_to(scales.numpy().astype(np.float64), len(weight)).copy()
-    bias = offset.numpy().astype(np.float64)
+    bias = offset.detach().numpy().astype(np.float64)
     if not isinstance(module, nn.Conv1d | nn.Conv2d):
         return _dense(walk, before, weight, scale, bias)
     if isinstance(before, Pool):

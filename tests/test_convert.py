@@ -7,13 +7,13 @@ from torch import nn
 
 import lava_conv as lc
 from lava_conv import qat
-from lava_conv.qat.models import digits
+from lava_conv.qat.models import build
 
 
 def random_model(k=0, seed=0):
     """A digits network whose normalisation has random statistics, negative and zero gammas included."""
     torch.manual_seed(seed)
-    model = digits(k=k)
+    model = build("digits", 1, 8, 10, k=k)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = None  # running statistics become those of the one batch
@@ -41,7 +41,7 @@ def test_random_gammas_stay_exact(k, rng):
 def test_negative_gammas_are_flipped_and_zero_ones_constant(rng):
     model = random_model()
     graph = lc.convert(model, rng.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8))
-    first = model[1].quantise()[0].detach().numpy()
+    first = model.get_submodule("0").quantise()[0].detach().numpy()
     assert np.array_equal(graph.layers[1].synapse.weight[1], -first[1])
     assert not graph.layers[1].synapse.weight[0].any()
 
@@ -72,7 +72,7 @@ def test_everything_unsupported_is_listed_at_once():
     with pytest.raises(lc.ConversionError) as caught:
         lc.convert(model, np.zeros((1, 1, 8, 8), np.uint8))
     message = str(caught.value)
-    for part in ("0 is a Conv2d", "1 is a ReLU", "2 is a MaxPool2d", "4 is a Linear", "2x2 stride-2", "qat.Readout"):
+    for part in ("0 is a Conv2d", "1 is a ReLU", "2 is a MaxPool2d", "4 is a Linear", "max_pool='conv'", "qat.prepare"):
         assert part in message
 
 
@@ -84,9 +84,10 @@ class Branching(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (nn.Sequential(qat.Pixels(), nn.Flatten(), qat.MedianQuant()), "2: an activation must follow"),
-        (nn.Sequential(qat.Int8Conv2d(1, 2, 3), qat.TernaryConv2d(2, 2, 3)), "1: it follows another weight layer"),
-        (nn.Sequential(qat.Int8Conv2d(1, 2, 3), qat.MedianQuant()), "must end in a qat.Readout"),
+        (nn.Sequential(qat.Pixels(), nn.Flatten(), qat.MedianQuant()), "must end in a linear layer"),
+        (nn.Sequential(qat.Pixels(), nn.AvgPool2d(2), qat.Int8Conv2d(1, 2, 3)), "2: it takes an average"),
+        (nn.Sequential(qat.Int8Conv2d(1, 2, 3), qat.TernaryConv2d(2, 2, 3)), "1: it follows a sum"),
+        (nn.Sequential(qat.Int8Conv2d(1, 2, 3), qat.MedianQuant()), "must end in a linear layer"),
         (nn.Sequential(qat.Int8Conv2d(3, 2, 3), qat.MedianQuant(), nn.Flatten(), qat.Readout(72, 2)), "channels"),
         (Branching(), "cannot be traced"),
     ],
@@ -104,16 +105,16 @@ def test_wrong_examples():
         np.zeros((0, 1, 8, 8)),
     ):
         with pytest.raises(lc.DataError, match="example_input"):
-            lc.convert(digits(), example)
+            lc.convert(build("digits", 1, 8, 10), example)
 
 
 def test_max_steps_below_steps():
     with pytest.raises(lc.ConversionError, match="max_steps is 4"):
-        lc.convert(digits(), np.zeros((1, 1, 8, 8), np.uint8), steps=8, max_steps=4)
+        lc.convert(build("digits", 1, 8, 10), np.zeros((1, 1, 8, 8), np.uint8), steps=8, max_steps=4)
 
 
 def test_diverged_model():
-    model = digits()
-    model[2].weight.data[3] = float("nan")
+    model = build("digits", 1, 8, 10)
+    model.get_submodule("1").weight.data[3] = float("nan")
     with pytest.raises(lc.ConversionError, match="diverged"):
         lc.convert(model, np.zeros((1, 1, 8, 8), np.uint8))

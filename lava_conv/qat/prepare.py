@@ -59,6 +59,7 @@ class Options:
     encoder_levels: int
     power_of_two: bool
     clip: bool
+    n_max: int
     max_pool: str | None
     input_scale: float
 
@@ -93,6 +94,7 @@ def prepare(
     encoder_levels: int = ENCODER_LEVELS,
     power_of_two: bool = False,
     clip: bool = True,
+    n_max: int = 0,
     max_pool: str | None = None,
     input_scale: float = 1.0,
 ) -> fx.GraphModule:
@@ -110,14 +112,15 @@ def prepare(
         levels: gao: largest count of a neuron.
         encoder_levels: zou: largest count of the first layer, whose level is 0.
         power_of_two: every neuron's step becomes a power of two of its integer unit (needed for lowering).
-        clip: gao: False drops the upper clip at `levels`. zou has none; ReLU6 and Hardtanh bring theirs.
+        clip: gao: False drops the upper clip at `levels`.
+        n_max: zou: largest count of a hidden neuron, 0 = no upper clip as in the paper. ReLU6 and Hardtanh bring theirs.
         max_pool: "conv" or "average": what to put in the place of max pooling; None refuses it.
         input_scale: the model is trained on pixels (0..255) times this.
 
     Raises:
         ConversionError: an option is out of range, or everything that cannot be converted, each with place and remedy.
     """
-    options = Options(method, k, levels, encoder_levels, power_of_two, clip, max_pool, input_scale)
+    options = Options(method, k, levels, encoder_levels, power_of_two, clip, n_max, max_pool, input_scale)
     _check_options(options)
     traced = trace(copy.deepcopy(model), lambda m: isinstance(m, own.LEAVES))
     return _Preparation(traced, options).done()
@@ -130,6 +133,7 @@ def _check_options(o: Options) -> None:
         ("k", o.k, range(9)),
         ("levels", o.levels, range(1, 256)),
         ("encoder_levels", o.encoder_levels, range(1, 256)),
+        ("n_max", o.n_max, range(256)),
     ):
         if value not in allowed:
             words = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else ", ".join(map(repr, allowed))
@@ -339,7 +343,7 @@ class _Preparation:
             return own.LearnedStep(o.levels, o.clip, o.power_of_two, step)
         if flow.kind == "sum" and all(self.flows[s.source].kind == "pixels" for s in flow.summands):
             return own.MedianQuant(0, o.encoder_levels, encoder=True)
-        return own.MedianQuant(o.k, 0 if limit is None else max(1, round(limit * 2**o.k)))
+        return own.MedianQuant(o.k, o.n_max if limit is None else max(1, round(limit * 2**o.k)))
 
     def _settle(self, node: fx.Node, flow: Flow) -> None:
         """Note the spikes that the quantiser `node` gives, and what it sums."""

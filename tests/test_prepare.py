@@ -1,0 +1,323 @@
+"""From a plain nn.Module to integers: layers, functional calls, structures of the papers, options, refusals."""
+
+import numpy as np
+import pytest
+import torch
+from nets import assert_exact, images, lively
+from torch import nn
+from torch.nn import functional
+
+import lava_conv as lc
+from lava_conv import qat
+from lava_conv.neurons import NEURONS
+from lava_conv.qat import models
+from lava_conv.qat.layers import LearnedStep, MedianQuant
+
+METHODS = [{"method": "zou", "n_max": 8}, {"method": "zou", "k": 1, "n_max": 12}, {"method": "gao", "levels": 8}]
+
+
+class Functional(nn.Module):
+    """Nested modules, functional calls, a shared ReLU, both kinds of shortcut, averages, dropout, a view."""
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 3, padding=2, dilation=2)
+            self.narrow = nn.Conv2d(8, 8, 1, bias=False)
+            self.norm = nn.BatchNorm2d(8)
+
+        def forward(self, x):
+            y = functional.relu(self.conv(x))
+            return torch.relu(self.norm(self.narrow(y)) + x)
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(2, 8, (3, 5), stride=(1, 2), padding=(1, 2), bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.relu = nn.ReLU(inplace=True)
+        self.block = self.Block()
+        self.depthwise = nn.Conv2d(8, 16, 3, padding=1, groups=8)
+        self.short = nn.Sequential(nn.Conv2d(8, 16, 1, bias=False), nn.BatchNorm2d(16))
+        self.dense = nn.Linear(16 * 3 * 2, 20)
+        self.last = nn.Linear(20, 5)
+
+    def forward(self, x):
+        x = self.relu(self.norm(self.first(x)))
+        x = self.block(x)
+        y = self.depthwise(x)
+        y += self.short(x)
+        x = self.relu(y)
+        x = functional.avg_pool2d(x, 2)
+        x = functional.dropout(x, 0.2, self.training)
+        x = x.view(x.size(0), -1)
+        return self.last(self.relu(self.dense(x)))
+
+
+class Joined(nn.Module):
+    """Two branches of different depth, concatenated; then a normal and a depthwise convolution; global average."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 4, 3, padding=1)
+        self.a = nn.Conv2d(4, 6, 1)
+        self.b = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1))
+        self.both = nn.Conv2d(12, 8, 3, stride=2)
+        self.each = nn.Conv2d(12, 12, 3, padding=1, groups=12)
+        self.tail = nn.Conv2d(20, 10, 1, bias=False)
+        self.norm = nn.BatchNorm2d(10)
+        self.last = nn.Linear(10, 4)
+
+    def forward(self, x):
+        x = self.stem(x).relu()
+        joined = torch.cat([self.a(x).relu(), functional.relu(self.b(x))], dim=1)
+        each = functional.avg_pool2d(functional.relu(self.each(joined)), 3, 2)
+        joined = torch.cat((functional.relu(self.both(joined)), each), 1)
+        x = functional.relu6(self.norm(self.tail(joined)))
+        return self.last(x.mean((2, 3)))
+
+
+class OneDimensional(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv1d(2, 6, 5, stride=2, padding=2, bias=False), nn.BatchNorm1d(6), nn.ReLU(),
+            nn.Conv1d(6, 8, 3, padding="valid", groups=2), nn.ReLU6(), nn.AvgPool1d(2),
+            nn.Conv1d(8, 8, 3, dilation=2, padding=2), nn.Hardtanh(0, 4),
+        )  # fmt: skip
+        self.pool, self.last = nn.AdaptiveAvgPool1d(1), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.last(torch.flatten(self.pool(self.body(x)), 1))
+
+
+@pytest.mark.parametrize("options", METHODS, ids=str)
+@pytest.mark.parametrize(
+    ("plain", "shape"), [(Functional, (2, 6, 8)), (Joined, (1, 9, 9)), (OneDimensional, (2, 24))], ids=lambda x: str(x)
+)
+def test_layers_and_calls(plain, shape, options):
+    torch.manual_seed(1)
+    model = lively(qat.prepare(plain(), **options), shape)
+    graph = assert_exact(model, shape, steps=40)
+    wanted = "DTB" if options["method"] == "zou" else "CALIF"
+    assert {layer.neuron for layer in graph.layers} == {"", wanted, "ACC"}
+
+
+@pytest.mark.parametrize("options", [METHODS[0], METHODS[2]], ids=str)
+def test_branches_run_on_lava_and_through_the_file(options, tmp_path):
+    pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+    torch.manual_seed(1)
+    for plain, shape in ((Functional, (2, 6, 8)), (Joined, (1, 9, 9))):
+        graph = lc.convert(lively(qat.prepare(plain(), **options), shape), images(shape, 2))
+        lc.save(graph, tmp_path / "m.net")
+        again = lc.load(tmp_path / "m.net")
+        assert again == graph
+        result = lc.compare(again, images(shape, 3), steps=6)
+        assert result.equal, result
+
+
+STRUCTURES = {  # narrow versions; the full widths are in test_full_width
+    "lenet": (models.lenet, (1, 28, 28), {}),
+    "vgg11": (models.vgg11, (3, 24, 24), {"width": 12}),
+    "resnet18": (models.resnet18, (3, 16, 16), {"width": 8}),
+    "resnet20": (models.resnet20, (3, 16, 16), {"width": 8}),
+    "mobilenet-v1": (models.mobilenet_v1, (3, 16, 16), {"width": 8}),
+}
+
+
+@pytest.mark.parametrize("options", [{"method": "zou", "n_max": 8}, METHODS[2]], ids=str)
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_structures_of_the_papers(name, options):
+    """Random weights; 29 layers in MobileNet. Deep networks settle late: a change runs through every layer."""
+    build, shape, sizes = STRUCTURES[name]
+    torch.manual_seed(0)
+    model = lively(qat.prepare(build(channels=shape[0], size=shape[1], **sizes), **options), shape)
+    graph = lc.convert(model, images(shape, 2), steps=8)
+    assert_exact(model, shape, {"mobilenet-v1": 96}.get(name, 64), converted=graph)
+    weights = sum(s.synapse is not None for s in graph.layers)
+    assert weights == {"lenet": 6, "vgg11": 11, "resnet18": 18, "resnet20": 20, "mobilenet-v1": 28}[name]
+
+
+def test_a_deep_structure_on_lava():
+    """ResNet-20, with shortcuts of both kinds and aligned windows: every spike of every step."""
+    pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+    torch.manual_seed(0)
+    model = lively(qat.prepare(models.resnet20(width=4, size=8), "gao", levels=4), (3, 8, 8))
+    result = lc.compare(lc.convert(model, images((3, 8, 8), 2)), images((3, 8, 8), 2), steps=6)
+    assert result.equal and result.values > 10_000, result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{"method": "zou", "n_max": 8}, METHODS[2]], ids=str)
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_full_width(name, options):
+    build, shape, _ = STRUCTURES[name]
+    shape = {"resnet18": (3, 32, 32), "resnet20": (3, 32, 32), "mobilenet-v1": (3, 32, 32)}.get(name, shape)
+    torch.manual_seed(0)
+    model = lively(qat.prepare(build(channels=shape[0], size=shape[1]), **options), shape, batches=1)
+    assert_exact(model, shape, 64, count=2)
+
+
+def test_training_goes_through_and_the_plain_model_stays():
+    torch.manual_seed(0)
+    plain = Functional()
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    for options in METHODS:
+        model = qat.prepare(plain, **options)
+        assert set(before) <= set(model.state_dict()), "names of the plain model stay"
+        optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+        x = torch.randint(0, 256, (64, 2, 6, 8)).float()
+        y = (x[:, 0, :, :4].mean((1, 2)) > x[:, 0, :, 4:].mean((1, 2))).long()
+        losses = []
+        for _ in range(60):
+            loss = functional.cross_entropy(model(x), y)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.3 * losses[0], options
+        assert_exact(model.eval(), (2, 6, 8), 40)
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+
+
+@pytest.mark.parametrize("options", METHODS, ids=str)
+def test_power_of_two_steps(options):
+    for plain, shape in ((Functional, (2, 6, 8)), (models.resnet20(width=4, size=8), (3, 8, 8))):
+        torch.manual_seed(1)
+        plain = plain() if isinstance(plain, type) else plain
+        model = lively(qat.prepare(plain, power_of_two=True, **options), shape)
+        graph = assert_exact(model, shape, steps=64)
+        for index, layer, neuron in graph.neuron_layers():
+            if neuron.spiking:
+                # constants and layers of shortcuts alone (averages) have no weights to scale
+                step = layer.params.delta if layer.neuron == "DTB" else layer.params.theta
+                assert (step & (step - 1) == 0).all(), (index, step)
+
+
+def test_no_upper_clip():
+    model = lively(qat.prepare(Functional(), "gao", levels=4, clip=False), (2, 6, 8))
+    graph = assert_exact(model, (2, 6, 8), steps=64)
+    assert all(layer.params.ca_max == 0 for layer in graph.layers if layer.neuron == "CALIF")
+    clipped = lively(qat.prepare(Functional(), "gao", levels=4), (2, 6, 8))
+    assert (
+        max(c.max() for c in assert_exact(clipped, (2, 6, 8), 64).reference(images((2, 6, 8), 5)).counts.values()) <= 4
+    )
+
+
+@pytest.mark.parametrize("choice", ["conv", "average"])
+@pytest.mark.parametrize("options", METHODS, ids=str)
+def test_max_pooling_is_replaced_on_request(choice, options):
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
+    with pytest.raises(lc.ConversionError, match="2: is a MaxPool2d.*max_pool='conv'"):
+        qat.prepare(plain, **options)
+    model = qat.prepare(plain, max_pool=choice, **options)
+    assert_exact(lively(model, (1, 8, 8)), (1, 8, 8), 32)
+
+
+class Everything(nn.Module):
+    """All that has no spiking form, in one forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3, padding=1)
+        self.act = nn.LeakyReLU()
+        self.pool = nn.MaxPool2d(2)
+        self.next = nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
+        self.norm = nn.InstanceNorm2d(4)
+        self.last = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = self.pool(self.act(self.conv(x)))
+        x = functional.gelu(self.next(x)) * 2
+        x = self.norm(x)
+        x = torch.softmax(self.last(torch.flatten(x, 1)), 1)
+        return x
+
+
+def test_everything_unsupported_is_told_at_once():
+    with pytest.raises(lc.ConversionError) as caught:
+        qat.prepare(Everything())
+    for part in (
+        "act: is a LeakyReLU", "pool: is a MaxPool2d", "next: pads with 'reflect'", "gelu: is a GELU", "mul: calls mul",
+        "norm: is a InstanceNorm2d", "softmax: calls softmax",
+    ):  # fmt: skip
+        assert part in str(caught.value), part
+
+
+class TwoInputs(nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+class Linear(nn.Module):
+    """conv -> conv without an activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3), nn.Linear(32, 2)
+
+    def forward(self, x):
+        return self.c(torch.flatten(torch.relu(self.b(self.a(x))), 1))
+
+
+class PreActivation(nn.Module):
+    """A sum used by an activation and, with something added, by another."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1), nn.Linear(128, 2)
+
+    def forward(self, x):
+        raw = self.a(x)
+        raw = raw + self.b(torch.relu(raw))
+        return self.c(torch.flatten(torch.relu(raw), 1))
+
+
+@pytest.mark.parametrize(
+    ("plain", "message"),
+    [
+        (TwoInputs(), "y is a second input"),
+        (Linear(), "b: takes a sum that no activation follows"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), "must end in an nn.Linear"),
+        (nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)), "0: is applied to the image"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)), "1: flattens a sum"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Hardtanh(), nn.Flatten(), nn.Linear(72, 2)), "clips at -1.0"),
+        (PreActivation(), "used by two activations"),
+        (nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU()), "only 1-D and 2-D"),
+    ],
+)
+def test_refusals(plain, message):
+    with pytest.raises(lc.ConversionError, match=message):
+        qat.prepare(plain, "gao")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "li"}, "method is 'li', allowed is 'zou', 'gao'"),
+        ({"levels": 0}, "levels is 0, allowed is 1..255"),
+        ({"k": -1}, "k is -1"),
+        ({"max_pool": "max"}, "max_pool is 'max'"),
+        ({"input_scale": 0.0}, "input_scale is 0.0"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(lc.ConversionError, match=message):
+        qat.prepare(nn.Linear(2, 2), **options)
+
+
+def test_input_scale_is_part_of_the_model():
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    model = lively(qat.prepare(plain, "gao", input_scale=1 / 255), (1, 8, 8))
+    assert model(torch.full((1, 1, 8, 8), 255.0)).abs().max() < 10
+    assert_exact(model, (1, 8, 8), 40)
+
+
+def test_quantisers_are_those_of_the_papers():
+    """Median quantisation and learned steps against their formulas, away from ties."""
+    y = torch.linspace(-3, 9, 1001).double()
+    for k in (0, 1, 2):
+        assert torch.equal(MedianQuant(k)(y), torch.clamp(torch.floor(2**k * y + 0.5), min=0) / 2**k)
+    step = LearnedStep(6, step=0.75).double().eval()
+    assert torch.equal(step(y), torch.clamp(torch.floor(y / 0.75 + 0.5), 0, 6) * 0.75)
+    assert step.neuron in NEURONS and np.isclose(float(step.unit().detach()), 0.75)
