@@ -2,7 +2,8 @@
 
 Spikes are counts N of graph layers, worth unit * (N - zero) each. Sums are affine in integers, per output channel:
 y = sum over terms of gain * z + offset, z = synapse applied to the counts of one layer. Neither holds data: these are
-the coefficients of the network. A neuron layer needs one integer sum; `on_one_grid` brings the terms of a Sum to a common unit.
+the coefficients of the network. A neuron layer needs one integer sum; `on_one_grid` brings the terms of a Sum to a
+common unit.
 """
 
 from dataclasses import dataclass, replace
@@ -101,7 +102,8 @@ def convolve(spikes: Spikes, conv: Conv, scale: Floats, bias: Floats) -> Sums:
     if start != width * conv.groups:
         raise ConversionError(f"the weight takes {width * conv.groups} channels, but {start} arrive")
     if conv.groups == 1:
-        sums.append(Sum(tuple(term for term, _ in terms), bias + np.sum([offset for _, offset in terms], axis=0)))
+        offset = np.sum([offset for _, offset in terms], axis=0)
+        sums.append(Sum(tuple(term for term, _ in terms), bias + offset))
     return tuple(sums)
 
 
@@ -165,7 +167,7 @@ def as_sums(value: Spikes | Pool | Sums) -> Sums:
         return average(value)
     if isinstance(value, Spikes):
         gains = [np.full(part.channels, part.unit) for part in value.parts]
-        return tuple(Sum((Term(p.layer, Identity(), g),), -g * p.zero) for p, g in zip(value.parts, gains, strict=True))
+        return tuple(Sum((Term(p.layer, Identity(), g),), -p.zero * g) for p, g in zip(value.parts, gains, strict=True))
     return value
 
 

@@ -1,7 +1,7 @@
 """A model trained with quantisation -> Graph: weights exported as they are, normalisation folded into thresholds.
 
-The model is traced with torch.fx and walked node by node; the table LAYERS says what a layer does to what flows through it
-(see `algebra`). Each quantised activation becomes a layer of neurons, whose integer thresholds are searched.
+The model is traced with torch.fx and walked node by node; the table LAYERS says what a layer does to what flows through
+it (see `algebra`). Each quantised activation becomes a layer of neurons, whose integer thresholds are searched.
 """
 
 import logging
@@ -34,6 +34,7 @@ from lava_conv.qat.layers import LEAVES, Average, Pixels, QuantisedWeight, Quant
 from lava_conv.qat.prepare import NORMS, NOTHING, POOLS, REMEDIES
 from lava_conv.qat.trace import cat_inputs, is_add, name_of, place, trace
 from lava_conv.synapses import Conv, Dense
+from lava_conv.verify import Activation, verify
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def convert(
             log.info("thresholds for up to %d steps do not exist (%s); trying fewer", attempt, error)
             continue
         log.info("bounds and thresholds are proven for up to %d steps", attempt)
-        _verify(traced, graph, walk, images)
+        verify(traced, graph, images, walk.activations, attempt)
         return graph
     raise AssertionError("unreachable: the last attempt returns or raises")
 
@@ -163,8 +164,7 @@ class _Walk:
     layers: list[Layer] = field(default_factory=list)
     counts: list[NDArray[np.int64]] = field(default_factory=list)  # largest count per channel, by layer
     flats: dict[int, int] = field(default_factory=dict)  # layer -> the flatten layer behind it
-    spikes: dict[str, Spikes] = field(default_factory=dict)  # quantiser node -> its spikes, for the check afterwards
-    sums: dict[str, Sums] = field(default_factory=dict)  # quantiser node -> what it quantises
+    activations: dict[str, Activation] = field(default_factory=dict)  # by node, for the check afterwards
 
     def __post_init__(self) -> None:
         values: dict[fx.Node, Value] = {}
@@ -203,7 +203,8 @@ class _Walk:
         assert handler is not None, "refused before the walk"
         value = handler(self, module, inputs[0])
         if isinstance(module, Quantiser):
-            self.spikes[node.name], self.sums[node.name] = value, algebra.as_sums(inputs[0])
+            assert isinstance(value, Spikes)
+            self.activations[node.name] = Activation(value, algebra.as_sums(inputs[0]), self.inexact)
         return value
 
     def _cat(self, values: list[Value]) -> Value:
@@ -246,6 +247,7 @@ class _Walk:
     def _add_neurons(self, feeds: list[Any], neuron: str, params: Any, channels: int) -> int:
         shape = feeds[0][1].output_shape(self.layers[feeds[0][0]].shape)
         (source, main), *rest = algebra.main_and_skips(feeds, len(self.layers) - 1, shape)
+        assert isinstance(main, Conv | Dense)
         kind = "conv" if isinstance(main, Conv) else "dense"
         skips = tuple(Skip(layer, synapse) for layer, synapse in rest)
         before = None if source == len(self.layers) - 1 else source
@@ -256,8 +258,8 @@ class _Walk:
 def _whole_bias(bias: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
     """Integer biases and a shift of the sums that keep the order of the classes for every input.
 
-    Where z_a - z_b is a whole number, only the whole part of bias_a - bias_b and the order of the fractions matter; so each
-    fraction is replaced by its rank, in as many bits as there are different ones.
+    Where z_a - z_b is a whole number, only the whole part of bias_a - bias_b and the order of the fractions matter; so
+    each fraction is replaced by its rank, in as many bits as there are different ones.
     """
     whole = np.rint(bias)
     if np.allclose(bias, whole, rtol=0, atol=1e-6):
@@ -291,17 +293,23 @@ def _weights(walk: _Walk, module: Any, before: Value) -> Value:
     if module.padding_mode != "zeros" or module.padding == "same":
         raise ConversionError(f"padding is {module.padding} {module.padding_mode}; use a number of zeros")
     options: dict[str, Any] = {
-        name: _pair(0 if getattr(module, name) == "valid" else getattr(module, name), int(name != "padding"))
+        name: _pair(
+            0 if getattr(module, name) == "valid" else getattr(module, name),
+            int(name != "padding"),
+            isinstance(module, nn.Conv1d),
+        )
         for name in ("stride", "padding", "dilation")
     }
     weight = weight[:, :, None] if weight.ndim == 3 else weight
     return algebra.convolve(before, Conv(weight, **options, groups=module.groups), scale, bias)
 
 
-def _pair(value: Any, neutral: int) -> tuple[int, int]:
+def _pair(value: Any, neutral: int, one_dimensional: bool) -> tuple[int, int]:
     """H, W of an option; a 1-D layer has only W."""
     values = (value,) if isinstance(value, int) else tuple(value)
-    return (neutral, values[0]) if len(values) == 1 else (values[0], values[1])
+    if one_dimensional:
+        return (neutral, values[0])
+    return (values[0], values[-1])
 
 
 def _dense(walk: _Walk, before: Spikes | Pool, weight: Any, scale: Any, bias: Any) -> Value:
@@ -396,36 +404,34 @@ def _pool(walk: _Walk, module: Any, before: Value) -> Value:
         raise ConversionError("it averages a sum; put the activation before it")
     module = module.pool if isinstance(module, Average) else module
     shape = walk.layers[before.parts[0].layer].shape
-    size = shape[1:]
+    size = (shape[1], shape[2])
     if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
-        target = module.output_size
-        target = (target,) if isinstance(target, int) else tuple(target)
-        target = (1, *target) if isinstance(module, nn.AdaptiveAvgPool1d) else target * (2 // len(target))
-        target = tuple(s if t is None else t for s, t in zip(size, target, strict=True))
+        target = _target(module, size)
         if any(s % t for s, t in zip(size, target, strict=True)):
             raise ConversionError(f"it averages {size} to {target}, which does not divide it; choose a divisor")
-        kernel = stride = tuple(s // t for s, t in zip(size, target, strict=True))
-        padding, divisor = (0, 0), int(np.prod(kernel))
+        kernel = stride = (size[0] // target[0], size[1] // target[1])
+        padding, divisor = (0, 0), kernel[0] * kernel[1]
     else:
-        kernel, stride = _pair(module.kernel_size, 1), _pair(module.stride or module.kernel_size, 1)
-        if isinstance(module, nn.AvgPool2d):
-            kernel, stride, padding = (
-                _square(v) for v in (module.kernel_size, module.stride or module.kernel_size, module.padding)
-            )
-        else:
-            padding = _pair(module.padding, 0)
+        flat = isinstance(module, nn.AvgPool1d)
+        values = (module.kernel_size, module.stride or module.kernel_size, module.padding)
+        kernel, stride, padding = (_pair(v, int(i < 2), flat) for i, v in enumerate(values))
         uneven = any((s + 2 * p - k) % d for s, p, k, d in zip(size, padding, kernel, stride, strict=True))
         if module.ceil_mode and uneven:
             raise ConversionError("ceil_mode adds incomplete windows; use ceil_mode=False or a fitting kernel")
         if any(padding) and not module.count_include_pad:
             raise ConversionError("it leaves the padding out of the average; use count_include_pad=True")
-        divisor = getattr(module, "divisor_override", None) or int(np.prod(kernel))
+        divisor = getattr(module, "divisor_override", None) or kernel[0] * kernel[1]
     channels = sum(part.channels for part in before.parts)
     return Pool(before, kernel, stride, padding, divisor, (channels, *size))
 
 
-def _square(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+def _target(module: Any, size: tuple[int, int]) -> tuple[int, int]:
+    """H, W that an adaptive average gives."""
+    wanted = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,)
+    if isinstance(module, nn.AdaptiveAvgPool1d):
+        wanted = (1, wanted[0])
+    height, width = wanted if len(wanted) == 2 else wanted * 2
+    return (size[0] if height is None else height, size[1] if width is None else width)
 
 
 def _flatten(walk: _Walk, module: nn.Flatten, before: Value) -> Value:
@@ -462,99 +468,3 @@ LAYERS: tuple[tuple[Any, Callable[[_Walk, Any, Any], Value]], ...] = (
 
 def _handler(module: nn.Module) -> Callable[[_Walk, Any, Any], Value] | None:
     return next((handler for kinds, handler in LAYERS if isinstance(module, kinds)), None)
-
-
-# -- the check afterwards --------------------------------------------------------------------------------------------
-
-
-class _Recorder(fx.Interpreter):
-    """Runs the traced model and keeps what its activations took and gave."""
-
-    def __init__(self, module: fx.GraphModule, wanted: dict[str, Spikes]) -> None:
-        super().__init__(module)
-        self.wanted = wanted
-        self.taken: dict[str, torch.Tensor] = {}
-        self.given: dict[str, torch.Tensor] = {}
-
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        value = super().call_module(target, args, kwargs)
-        self._last = args[0]
-        return value
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self.wanted:
-            self.taken[n.name], self.given[n.name] = self._last, value
-        return value
-
-
-FOLD_TOLERANCE = 1e-6  # of the largest value in the layer: float64 loses less, a wrong fold far more
-
-
-def _verify(traced: fx.GraphModule, graph: Graph, walk: _Walk, images: torch.Tensor) -> None:
-    """Compare the float64 model with the integers on the example images, layer by layer and pass by pass.
-
-    Folding: what each activation takes is gain * z + offset of the counts before it. Thresholds: what it gives, counted, is
-    what the integer oracle counts.
-    """
-    recorder = _Recorder(traced, walk.spikes)
-    with torch.inference_mode():
-        recorder.run(images.double())
-    frames = images.numpy() if images.ndim == 4 else images.numpy()[:, :, None]
-    counts = graph.reference(frames).counts | {0: frames.astype(np.int64)}
-    for index, layer in enumerate(graph.layers):
-        if layer.kind == "flatten":
-            counts[index] = counts[graph.source(index)].reshape(len(frames), -1)
-    within = np.ones(len(images), bool)  # a neuron cannot count beyond max_steps, and nothing after it is promised then
-    for name, value in recorder.given.items():
-        start = 0
-        given = value.numpy().reshape(len(images), value.shape[1], -1)
-        taken = recorder.taken[name].numpy().reshape(given.shape)
-        for part, total in zip(walk.spikes[name].parts, walk.sums[name], strict=True):
-            here = slice(start, start + part.channels)
-            _verify_fold(name, part, total, taken[within, here], [c[within] for c in _by_layer(counts, graph)])
-            expected = np.rint(given[:, here] / part.unit).astype(np.int64) + part.zero
-            found = counts[part.layer].reshape(expected.shape)
-            wrong = (np.minimum(expected, walk.max_steps) != np.minimum(found, walk.max_steps))[within]
-            if wrong.any() and part.layer in walk.inexact:
-                log.warning(
-                    "layer %d (%s): %s change %d of %d counts on the example images, by up to %d", part.layer, name,
-                    walk.inexact[part.layer], wrong.sum(), wrong.size, np.abs(expected - found)[within].max(),
-                )  # fmt: skip
-                return  # what follows works on other counts than the model's
-            if wrong.any():
-                raise ConversionError(
-                    f"threshold search: layer {part.layer} ({name}) differs from the model in {int(wrong.sum())} of "
-                    f"{wrong.size} counts on the example images; this is a fault of the converter, please report it"
-                )
-            within &= (expected <= walk.max_steps).reshape(len(images), -1).all(axis=1)
-            start += part.channels
-    if not within.all():
-        log.warning(
-            "%d of %d example images need more than %d spikes from some neuron, which it cannot send in %d steps; "
-            "train with an upper clip (n_max) or smaller k",
-            len(images) - within.sum(),
-            len(images),
-            walk.max_steps,
-            walk.max_steps,
-        )
-
-
-def _by_layer(counts: dict[int, NDArray[np.int64]], graph: Graph) -> list[NDArray[np.int64]]:
-    return [counts[i] for i in range(len(graph.layers) - 1)]
-
-
-def _verify_fold(name: str, part: Part, total: Sum, taken: Any, counts: list[NDArray[np.int64]]) -> None:
-    if not len(taken):
-        return
-    column = (-1, 1)
-    folded = total.offset.reshape(column) + np.zeros_like(taken)
-    for term in total.terms:
-        z = term.synapse.apply(counts[term.layer]).reshape(taken.shape)
-        folded = folded + term.gain.reshape(column) * z
-    error, size = float(np.abs(folded - taken).max()), max(1.0, float(np.abs(taken).max()))
-    if not error <= FOLD_TOLERANCE * size:
-        raise ConversionError(
-            f"folding: what layer {part.layer} ({name}) takes differs from the model's by up to {error:g} of {size:g} on "
-            f"the example images; this is a fault of the converter, please report it"
-        )

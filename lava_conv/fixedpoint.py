@@ -56,8 +56,8 @@ class Thresholds(NamedTuple):
 def staircase(z: Any, theta: Any, delta: Any, count_max: int, half_even: bool = False) -> NDArray[np.int64]:
     """The quantised activation of a channel as a function of the synaptic sum.
 
-    Equation: `N = clip(floor((z - theta) / delta), 0, count_max)`, evaluated in float64. With half_even a sum that meets
-    a step exactly (a half, before theta took the 1/2 in) goes to the even count, as torch.round has it.
+    Equation: `N = clip(floor((z - theta) / delta), 0, count_max)`, evaluated in float64. With half_even a sum that
+    meets a step exactly (a half, before theta took the 1/2 in) goes to the even count, as torch.round has it.
 
     Args:
         z: integer synaptic sums, any shape that broadcasts with the thresholds.

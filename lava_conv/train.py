@@ -67,7 +67,7 @@ def train(
     Raises:
         DataError: images and model do not go together, or the checkpoint is of another recipe.
     """
-    channels, height, width = data.shape
+    _, height, width = data.shape
     if height != width or height % 4:
         raise DataError(
             f"images of {data.name} are {height}x{width}; the built-in models need squares of a multiple of 4"

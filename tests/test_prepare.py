@@ -92,7 +92,7 @@ class OneDimensional(nn.Module):
 
 @pytest.mark.parametrize("options", METHODS, ids=str)
 @pytest.mark.parametrize(
-    ("plain", "shape"), [(Functional, (2, 6, 8)), (Joined, (1, 9, 9)), (OneDimensional, (2, 24))], ids=lambda x: str(x)
+    ("plain", "shape"), [(Functional, (2, 6, 8)), (Joined, (1, 9, 9)), (OneDimensional, (2, 24))], ids=str
 )
 def test_layers_and_calls(plain, shape, options):
     torch.manual_seed(1)
@@ -181,9 +181,8 @@ def test_training_goes_through_and_the_plain_model_stays():
 
 @pytest.mark.parametrize("options", METHODS, ids=str)
 def test_power_of_two_steps(options):
-    for plain, shape in ((Functional, (2, 6, 8)), (models.resnet20(width=4, size=8), (3, 8, 8))):
-        torch.manual_seed(1)
-        plain = plain() if isinstance(plain, type) else plain
+    torch.manual_seed(1)
+    for plain, shape in ((Functional(), (2, 6, 8)), (models.resnet20(width=4, size=8), (3, 8, 8))):
         model = lively(qat.prepare(plain, power_of_two=True, **options), shape)
         graph = assert_exact(model, shape, steps=64)
         for index, layer, neuron in graph.neuron_layers():
@@ -207,7 +206,7 @@ def test_no_upper_clip():
 @pytest.mark.parametrize("options", METHODS, ids=str)
 def test_max_pooling_is_replaced_on_request(choice, options):
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
-    with pytest.raises(lc.ConversionError, match="2: is a MaxPool2d.*max_pool='conv'"):
+    with pytest.raises(lc.ConversionError, match=r"2: is a MaxPool2d.*max_pool='conv'"):
         qat.prepare(plain, **options)
     model = qat.prepare(plain, max_pool=choice, **options)
     assert_exact(lively(model, (1, 8, 8)), (1, 8, 8), 32)

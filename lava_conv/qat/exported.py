@@ -1,4 +1,4 @@
-"""What a toolkit exports: integer weights with their scales, and quantisers with fixed steps. Nothing here is trained."""
+"""What a toolkit exports: integer weights with their scales, quantisers with fixed steps. Nothing here is trained."""
 
 from typing import Any
 
@@ -59,7 +59,8 @@ def _column(scale: Tensor, like: Tensor) -> Tensor:
 class FixedStep(Quantiser):
     """A quantiser with a fixed step, zero point and rounding, as toolkits export them.
 
-    N = clip(round(y / step) + zero, 0, n_max), output (N - zero) * step. tie as in `Quantiser`: None rounds half to even.
+    N = clip(round(y / step) + zero, 0, n_max), output (N - zero) * step. tie as in
+    `Quantiser`: None rounds half to even.
     """
 
     neuron = "CALIF"

@@ -1,9 +1,9 @@
 """One integer unit for everything that a neuron adds up.
 
-A neuron sums integers, so where several layers meet (a residual addition) their products must be whole multiples of one
-common unit, for each output channel. The grid finds that unit from the layers' weights, the normalisation behind them and the
-unit of their inputs, and tells each layer the weight scale that puts it there; training sees the rounding. With power-of-two
-steps, the unit is also the neuron's step divided by a power of two.
+A neuron sums integers, so where several layers meet (a residual addition) their products must be whole multiples of
+one common unit, for each output channel. The grid finds that unit from the layers' weights, the normalisation behind
+them and the unit of their inputs, and tells each layer the weight scale that puts it there; training sees the rounding.
+The neuron's step is a whole multiple of the unit too, if asked for a power of two.
 """
 
 from typing import Any, NamedTuple
@@ -57,8 +57,8 @@ def norm_factor(norm: Any) -> Tensor:
 class Grid:
     """The common unit of a neuron layer; the neuron's step is a whole multiple of it.
 
-    That makes integer thresholds exact however wide the layer: with a whole step, rounding the first threshold up to the
-    next integer changes no count.
+    That makes integer thresholds exact however wide the layer: with a whole step, rounding the first threshold up to
+    the next integer changes no count.
 
     Args:
         summands: all that is added up.

@@ -74,7 +74,7 @@ class QuantisedWeight:
         """A copy of a torch layer, parameters and options included, that quantises its weight."""
         new = copy.copy(module)
         new.__dict__ = {name: dict(v) if isinstance(v, dict) else v for name, v in vars(module).items()}
-        new.__class__ = cls
+        new.__class__ = cls  # type: ignore[assignment]
         return new
 
 

@@ -1,7 +1,7 @@
 """Plain float networks of the source papers, by name; `lava_conv.qat.prepare` quantises them.
 
-Weight layers stand without bias where normalisation follows. Pooling is learned (a convolution with stride 2) as in Zou et
-al. 2024, or an average.
+Weight layers stand without bias where normalisation follows. Pooling is learned (a convolution with stride 2) as in
+Zou et al. 2024, or an average.
 """
 
 import inspect
@@ -149,7 +149,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, channels: int, size: int, classes: int, **options: Any) -> nn.Module:
-    """A fresh network of the table MODELS, quantised; `options` are those of `prepare`, and `width` where there is one."""
+    """A fresh network of the table MODELS, quantised; `options`: those of `prepare`, and `width` where there is one."""
     if name not in MODELS:
         raise DataError(f"model is {name!r}, allowed are {', '.join(MODELS)}")
     known = inspect.signature(MODELS[name]).parameters

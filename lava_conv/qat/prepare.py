@@ -22,8 +22,8 @@ MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 
 NO_NEGATIVE_COUNT = "a spike count has no negative values; replace it with nn.ReLU before training"
 REMEDIES: dict[type, str] = {
-    nn.MaxPool1d: "max pooling has no exact spiking form; prepare(..., max_pool='conv') puts a learned convolution with "
-    "the same stride in its place, 'average' an average, both before training",
+    nn.MaxPool1d: "max pooling has no exact spiking form; prepare(..., max_pool='conv') puts a learned convolution "
+    "with the same stride in its place, 'average' an average, both before training",
     nn.LeakyReLU: NO_NEGATIVE_COUNT,
     nn.PReLU: NO_NEGATIVE_COUNT,
     nn.ELU: NO_NEGATIVE_COUNT,
@@ -113,7 +113,8 @@ def prepare(
         encoder_levels: zou: largest count of the first layer, whose level is 0.
         power_of_two: every neuron's step becomes a power of two of its integer unit (needed for lowering).
         clip: gao: False drops the upper clip at `levels`.
-        n_max: zou: largest count of a hidden neuron, 0 = no upper clip as in the paper. ReLU6 and Hardtanh bring theirs.
+        n_max: zou: largest count of a hidden neuron, 0 = no upper clip as in the paper. ReLU6 and Hardtanh bring
+            their own.
         max_pool: "conv" or "average": what to put in the place of max pooling; None refuses it.
         input_scale: the model is trained on pixels (0..255) times this.
 
@@ -435,7 +436,7 @@ class _Preparation:
         for readout, flow in self.readouts:
             readout.source = (source(flow.sources[0]),)
             if flow.pool is not None:
-                average = own.Average(source(flow.pool), readout.source[0])
+                average = own.Average(source(flow.pool), source(flow.sources[0]))
                 self._exchange(flow.pool, average)
                 readout.source = (average,)
 

@@ -245,5 +245,5 @@ def _replace(traced: fx.GraphModule, node: fx.Node, module: nn.Module) -> None:
             new = traced.graph.call_module(target, (last,))
         new.meta = dict(node.meta)
         last = new
-    node.replace_all_uses_with(last)
+    node.replace_all_uses_with(last)  # type: ignore[arg-type]
     traced.graph.erase_node(node)

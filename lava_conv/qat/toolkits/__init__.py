@@ -42,6 +42,6 @@ def _compare(toolkit: str, stripped: nn.Module, new: nn.Module, images: torch.Te
     error = (theirs - ours).abs().flatten(1).amax(1).median() / theirs.abs().max().clamp_min(1e-12)
     if not float(error) <= TOLERANCE:
         raise ConversionError(
-            f"export from {toolkit}: the exported model differs from the trained one by {float(error):.2g} of the largest "
-            f"logit; look for operations whose quantiser is disabled or was never calibrated"
+            f"export from {toolkit}: the exported model differs from the trained one by {float(error):.2g} of the "
+            f"largest logit; look for operations whose quantiser is disabled or was never calibrated"
         )

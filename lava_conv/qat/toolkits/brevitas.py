@@ -1,4 +1,4 @@
-"""Brevitas (optional: pip install lava-conv[brevitas]): export of QuantConv1d/2d, QuantLinear, QuantReLU, QuantIdentity.
+"""Brevitas (optional, `lava-conv[brevitas]`): export of QuantConv1d/2d, QuantLinear, QuantReLU, QuantIdentity.
 
 Weights: symmetric int8 or fewer bits, per tensor or per output channel (per tensor in the last layer). Activations: per
 tensor, a fixed number of bits; behind what is padded unsigned, as QuantReLU gives them.

@@ -1,8 +1,9 @@
 """torch.ao.quantization in FX graph mode: `prepare`, the qconfig behind it, and the export of what was trained.
 
-What `prepare_qat_fx` gives can be exported if weights are symmetric int8, activations are quantised per tensor, and what is
-padded is unsigned with zero point 0 (as behind a ReLU). `prepare` makes such a model and links weights to activations, so
-that every neuron's step is a whole number in its integer sum: then integer thresholds exist however wide the layer.
+What `prepare_qat_fx` gives can be exported if weights are symmetric int8, activations are quantised per tensor, and
+what is padded is unsigned with zero point 0 (as behind a ReLU). `prepare` makes such a model and links weights to
+activations, so that every neuron's step is a whole number in its integer sum: then integer thresholds exist however
+wide the layer.
 """
 
 import copy
@@ -34,8 +35,8 @@ RELUS = (nn.ReLU,)
 class WholeStepFakeQuantize(FakeQuantize):
     """A weight quantiser whose scale makes the neuron's step a whole multiple of the unit of its sum.
 
-    scale = s_out / (s_in * floor(s_out / (s_in * scale of the observer))); s_in and s_out are the steps of the activations
-    before and behind the layer, known once `prepare` has linked them.
+    scale = s_out / (s_in * floor(s_out / (s_in * scale of the observer))); s_in and s_out are the steps of the
+    activations before and behind the layer, known once `prepare` has linked them.
     """
 
     link: tuple[Any, ...] = ()
@@ -76,8 +77,9 @@ class HalfUpFakeQuantize(FakeQuantize):
         if self.fake_quant_enabled[0] == 0:
             return X
         low, high = (bound - int(self.zero_point[0]) for bound in (self.quant_min, self.quant_max))
-        smooth = (X / self.scale).clamp(low, high)
-        return straight_through(half_up(smooth, TIE_FLOAT32).clamp(low, high), smooth) * self.scale
+        step = self.scale.clone()  # a quantiser that stands in two places moves it again before the gradient is taken
+        smooth = (X / step).clamp(low, high)
+        return straight_through(half_up(smooth, TIE_FLOAT32).clamp(low, high), smooth) * step
 
 
 def qconfig(levels: int = 16) -> QConfig:
@@ -106,7 +108,9 @@ def _activation(levels: int) -> Any:
 
 
 def _weight(per_channel: bool) -> Any:
-    options: dict[str, Any] = {"quant_min": -WEIGHT_MAX, "quant_max": WEIGHT_MAX, "dtype": torch.qint8}
+    # no average over time: normalisation moves the folded weights faster than an average follows, which would clip them
+    options: dict[str, Any] = {"quant_min": -WEIGHT_MAX, "quant_max": WEIGHT_MAX, "averaging_constant": 1.0}
+    options["dtype"] = torch.qint8
     if per_channel:
         return WholeStepFakeQuantize.with_args(
             observer=MovingAveragePerChannelMinMaxObserver, qscheme=torch.per_channel_symmetric, ch_axis=0, **options
