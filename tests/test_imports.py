@@ -10,12 +10,14 @@ CORE = {"errors", "fixedpoint"}
 MAY = {
     "errors": set(),
     "fixedpoint": CORE,
+    "files": set(),
+    "device": CORE,
     "neurons": CORE | {"neurons"},
     "synapses": CORE,
     "record": CORE,
     "graph": CORE | {"neurons", "synapses", "record"},
-    "netx": CORE | {"graph", "neurons", "synapses"},
-    "simulate": CORE | {"graph", "neurons", "synapses", "record"},
+    "netx": CORE | {"files", "graph", "neurons", "synapses"},
+    "simulate": CORE | {"device", "graph", "neurons", "synapses", "record"},
     "qat": CORE | {"qat"},
     "convert": CORE | {"graph", "neurons", "synapses", "qat", ""},
     "backends": CORE | {"graph", "record"},
@@ -25,11 +27,11 @@ MAY = {
     "backends.lava_segments": set(),
     "compare": CORE | {"backends", "graph", "record"},
     "data": CORE,
-    "train": CORE | {"data", "qat"},
+    "train": CORE | {"data", "device", "files", "qat"},
     "report": CORE | {"record"},
     "processes": CORE | {"neurons", "processes"},
 }
-TORCH = {"simulate", "qat", "convert", "train"}
+TORCH = {"device", "simulate", "qat", "convert", "train"}
 LAVA = {"backends.lava", "backends.lava_runtime", "backends.lava_progress", "processes"}
 
 
