@@ -166,8 +166,11 @@ def as_sums(value: Spikes | Pool | Sums) -> Sums:
     if isinstance(value, Pool):
         return average(value)
     if isinstance(value, Spikes):
-        gains = [np.full(part.channels, part.unit) for part in value.parts]
-        return tuple(Sum((Term(p.layer, Identity(), g),), -p.zero * g) for p, g in zip(value.parts, gains, strict=True))
+        sums = []
+        for part in value.parts:
+            gain: Floats = np.full(part.channels, part.unit, np.float64)
+            sums.append(Sum((Term(part.layer, Identity(), gain),), gain * -float(part.zero)))
+        return tuple(sums)
     return value
 
 

@@ -88,7 +88,6 @@ def cli() -> None:
 def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--samples", type=click.IntRange(1), help="Use only the first so many images."),
-        click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True),
         click.option("--folder", type=click.Path(), help="Of the data sets.  [default: $LAVA_CONV_DATA, then ./data]"),
         click.option(
             "--data", "data_name", default="digits", show_default=True,
@@ -107,6 +106,7 @@ def _images(data_name: str, folder: str | None, split: str, samples: int | None,
     return x[:samples], y[:samples]
 
 
+_split_option = click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
 _seed_option = click.option("--seed", default=0, show_default=True, help="Of the digits split, and of training.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 
@@ -144,8 +144,8 @@ def demo(target: str, with_lava: bool | None, seed: int) -> None:
     lava = _demo_lava(lc, graph, data.x_test[:DEMO_LAVA_SAMPLES], with_lava)
     ledger = build_ledger(data.y_test, reference, simulator, predictions, lava)
     _print_ledger(ledger)
-    for layer, positive, negative in spike_table(simulator, lambda i: f"layer {i}"):
-        out.print(f"{layer}: {positive:.2f} positive and {negative:.2f} negative spikes a neuron and sample")
+    for layer, positive, negative in spike_table(simulator):
+        out.print(f"layer {layer}: {positive:.2f} positive and {negative:.2f} negative spikes a neuron and sample")
     out.print(f"\nwhole demo: {time.perf_counter() - began:.1f} s. Next: lava-conv inspect {target}")
     if not ledger.exact:
         raise click.exceptions.Exit(1)
@@ -190,8 +190,8 @@ def _print_ledger(ledger: Any) -> None:
 @click.option("--device", default="cpu", show_default=True)
 @_seed_option
 def train(
-    data_name: str, folder: str | None, split: str, samples: int | None, model: str | None, k: int, epochs: int,
-    batch: int, lr: float, shift: int, target: str, resume: bool, device: str, seed: int,
+    data_name: str, folder: str | None, samples: int | None, model: str | None, k: int, epochs: int, batch: int,
+    lr: float, shift: int, target: str, resume: bool, device: str, seed: int,
 ) -> None:  # fmt: skip
     """Train a network with quantisation and keep it in a checkpoint."""
     from dataclasses import replace
@@ -240,6 +240,7 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None) -> 
 @cli.command()
 @click.argument("net", type=click.Path())
 @_data_options
+@_split_option
 @click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: what the file says]")
 @click.option("--backend", default="torch", show_default=True, help="torch or lava.")
 @click.option("--device", help="For torch: cpu or cuda.")
@@ -280,6 +281,7 @@ def run(
 @cli.command()
 @click.argument("net", type=click.Path())
 @_data_options
+@_split_option
 @click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: what the file says]")
 @click.option("--first", default="torch", show_default=True)
 @click.option("--second", default="lava", show_default=True)

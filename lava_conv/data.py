@@ -128,7 +128,7 @@ def _torchvision(name: str, root: Path) -> Dataset:
     parts: list[Any] = []
     for train in (True, False):
         try:
-            found = kind(str(root), train=train, download=not _present(kind, root, train))
+            found = _stored_or_downloaded(kind, root, train)
         except Exception as error:
             raise DataError(
                 f"data set {name} is not in {root} and cannot be downloaded ({' '.join(str(error).split())[:120]}); "
@@ -139,9 +139,8 @@ def _torchvision(name: str, root: Path) -> Dataset:
     return Dataset(name, *parts)
 
 
-def _present(kind: Any, root: Path, train: bool) -> bool:
+def _stored_or_downloaded(kind: Any, root: Path, train: bool) -> Any:
     try:
-        kind(str(root), train=train, download=False)
-    except RuntimeError:
-        return False
-    return True
+        return kind(str(root), train=train, download=False)
+    except RuntimeError:  # torchvision's word for files that are not there
+        return kind(str(root), train=train, download=True)

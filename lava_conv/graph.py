@@ -1,7 +1,7 @@
 """The integer network: layers, shapes, proven bounds, and the quantised-ANN oracle `reference()`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +39,6 @@ class Layer:
     neuron: str = ""
     params: Any = None
     skips: tuple[Skip, ...] = ()
-    name: str = ""
     source: int | None = None
 
 
@@ -60,7 +59,8 @@ class Graph:
     """A network of signed-spike neurons in integers, ready for any backend.
 
     Fields:
-        layers: layer 0 is the input; the last one has the neuron ACC.
+        layers: layer 0 is the input; the last one has the neuron ACC. A scalar given for a value per channel holds for
+            all of them.
         steps: time steps a sample takes unless `run` is told otherwise.
         input_code: "flash" (the image as one graded frame at the first step) or "constant" (at every step).
         labels: names of the classes, may be empty.
@@ -78,10 +78,10 @@ class Graph:
     input_bits: int = INPUT_BITS
 
     def __post_init__(self) -> None:
-        if len(self.layers) < 2 or self.layers[0].kind != "input":
-            raise ConversionError(
-                f"the network has {len(self.layers)} layers; layer 0 must be the input and others follow"
-            )
+        if len(self.layers) < 2:
+            raise ConversionError(f"the network has {len(self.layers)} layers, allowed is 2 or more")
+        if self.layers[0].kind != "input":
+            raise ConversionError(f"layer 0: type is {self.layers[0].kind!r}, it must be the input")
         if self.steps < 1:
             raise ConversionError(f"steps is {self.steps}, allowed is 1 or more")
         if self.input_code not in INPUT_CODES:
@@ -97,6 +97,7 @@ class Graph:
                 raise ConversionError(f"layer {index}: {error}") from None
         if self.labels and len(self.labels) != self.classes:
             raise ConversionError(f"labels names {len(self.labels)} classes, but the readout has {self.classes}")
+        object.__setattr__(self, "layers", tuple(map(_per_channel, self.layers)))
 
     def _check_layer(self, index: int) -> None:
         layer = self.layers[index]
@@ -129,10 +130,6 @@ class Graph:
                 raise ConversionError(f"neuron {name} has shape {value.shape}, allowed is ({expected[0]},)")
         if problem := neuron.check(layer.params):
             raise ConversionError(f"neuron {problem}")
-        whole = map_channels(
-            neuron, layer.params, lambda x: np.ascontiguousarray(np.broadcast_to(x, expected[:1]), np.int64)
-        )
-        object.__setattr__(layer, "params", whole)
         for number, skip in enumerate(layer.skips):
             if not 0 <= skip.source < index:
                 raise ConversionError(f"skip {number}: from is {skip.source}, allowed is an earlier layer")
@@ -218,18 +215,22 @@ class Graph:
         """Raise RangeError unless every state provably fits 24 bits for any image and `steps` steps."""
         steps = self.steps if steps is None else steps
         for index, b in self.bounds(steps).items():
-            channel, worst = 0, 0
-            for values in (b.v_min, b.v_max):
-                at = int(np.abs(values).argmax())
-                if abs(int(values[at])) > abs(worst):
-                    channel, worst = at, int(values[at])
-            if not STATE_MIN <= worst <= STATE_MAX or b.step_max > STATE_MAX:
-                what = worst if not STATE_MIN <= worst <= STATE_MAX else b.step_max
-                raise RangeError(
-                    f"layer {index} ({self.layers[index].kind}), channel {channel}: the membrane potential can reach "
-                    f"{what} within {steps} steps, the limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use "
-                    f"fewer steps, smaller weights, fewer inputs or a smaller shift"
-                )
+            lowest, highest = int(b.v_min.argmin()), int(b.v_max.argmax())
+            ends = ((lowest, int(b.v_min[lowest])), (highest, int(b.v_max[highest])))
+            outside = [(channel, v) for channel, v in ends if not STATE_MIN <= v <= STATE_MAX]
+            if outside:
+                channel, v = max(outside, key=lambda end: abs(end[1]))
+                what = f", channel {channel}: the membrane potential can reach {v} within {steps} steps"
+                remedy = "fewer steps, smaller weights, fewer inputs or a smaller shift"
+            elif b.step_max > STATE_MAX:
+                what = f": the input of one step can reach {b.step_max}"
+                remedy = "smaller weights or fewer inputs"
+            else:
+                continue
+            raise RangeError(
+                f"layer {index} ({self.layers[index].kind}){what}, the limit is {STATE_BITS} bits "
+                f"({STATE_MIN}..{STATE_MAX}); use {remedy}"
+            )
 
     # -- the oracle ------------------------------------------------------------------------------------------------
 
@@ -304,6 +305,18 @@ class Graph:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def _per_channel(layer: Layer) -> Layer:
+    """The layer with its per-channel values as int64 (channels,) arrays."""
+    if not layer.neuron:
+        return layer
+    params = map_channels(
+        NEURONS[layer.neuron],
+        layer.params,
+        lambda x: np.ascontiguousarray(np.broadcast_to(x, layer.shape[:1]), np.int64),
+    )
+    return replace(layer, params=params)
 
 
 def drive_range(feeds: list[tuple[Synapse, NDArray[np.int64]]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -5,7 +5,6 @@ the file where it stops. Writing is atomic and gives the same bytes for the same
 """
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError, NetFormatError
+from lava_conv.files import replacing
 from lava_conv.fixedpoint import INPUT_BITS
 from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.neurons import NEURONS
@@ -26,6 +26,7 @@ CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
 # Written by other netx exporters beside the shape; they repeat what the weight already says.
 REDUNDANT_KEYS = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
 ROOT_KEYS = {"layer", "simulation"}
+ATTRIBUTES = {"steps", "input_code", "input_bits", "labels"}  # those that Graph checks
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
 
 
@@ -50,7 +51,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
     except NetFormatError as error:
         raise NetFormatError(f"{name}: {error}") from None
     except ConversionError as error:
-        raise NetFormatError(f"{name}: /{_as_path(str(error))}") from None
+        raise NetFormatError(f"{name}: {_as_path(str(error))}") from None
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise NetFormatError(
@@ -59,9 +60,12 @@ def load(path: str | os.PathLike[str]) -> Graph:
 
 
 def _as_path(sentence: str) -> str:
-    """'layer 3: neuron theta ...' -> 'layer/3: neuron theta ...', the place as the file spells it."""
+    """What Graph says, with the place as the file spells it: 'layer 3: theta ...' -> '/layer/3: theta ...', 'steps is
+    0, ...' -> '/@steps is 0, ...'; the rest is about the layers as a whole."""
     head, _, tail = sentence.partition(": ")
-    return f"{head.replace(' ', '/')}: {tail}" if head.startswith("layer ") else sentence
+    if head.startswith("layer "):
+        return f"/{head.replace(' ', '/')}: {tail}"
+    return f"/@{sentence}" if sentence.partition(" ")[0] in ATTRIBUTES else f"/layer: {sentence}"
 
 
 def _read_graph(file: h5py.File) -> Graph:
@@ -127,7 +131,7 @@ def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
     try:
         if kind == "identity":
             return Identity(_scalar(group, "scale", path, 1))
-        weight = _numbers(group, "weight", path, ranks=(4,) if kind == "conv" else (2,), integer=False)
+        weight = _numbers(group, "weight", path, ranks=(4,) if kind == "conv" else (2,))
         if kind == "dense":
             return Dense(weight)
         pairs = [
@@ -238,10 +242,8 @@ def _dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
     return member
 
 
-def _numbers(
-    group: h5py.Group, name: str, path: str, ranks: tuple[int, ...], integer: bool = True
-) -> NDArray[np.int64]:
-    """A numeric dataset of one of the given ranks with integer values, as int64 (float if `integer` is False)."""
+def _numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> NDArray[np.int64]:
+    """A numeric dataset of one of the given ranks with integer values, as int64."""
     data, place = _dataset(group, name, path), f"{path}/{name}"
     if data.ndim not in ranks:
         raise NetFormatError(f"{place} has rank {data.ndim}, allowed is {' or '.join(map(str, ranks))}")
@@ -328,24 +330,11 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
         NetFormatError: the folder is missing or the file cannot be written; an existing file stays as it was.
     """
     target = Path(path)
-    partial: str | None = None
     try:
-        handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-        os.close(handle)
-        with h5py.File(partial, "w", libver=("earliest", "v110")) as file:
+        with replacing(target) as partial, h5py.File(partial, "w", libver=("earliest", "v110")) as file:
             _write_graph(file, graph)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)
-        with open(partial, "rb") as written:
-            os.fsync(written.fileno())
-        os.replace(partial, target)
-        partial = None
     except (OSError, RuntimeError) as error:
         raise NetFormatError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
-    finally:
-        if partial is not None and os.path.exists(partial):
-            os.unlink(partial)
 
 
 def _write_graph(file: h5py.File, graph: Graph) -> None:

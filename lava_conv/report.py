@@ -1,8 +1,6 @@
 """The accuracy ledger: one row a stage, and between neighbours how many predictions differ."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +25,6 @@ class Ledger:
     stages: tuple[Stage, ...]
     checks: tuple[str, ...]
     exact: bool
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The stages as plain values, for JSON."""
-        return [vars(stage) for stage in self.stages]
 
 
 def build_ledger(
@@ -84,10 +78,10 @@ def build_ledger(
     return Ledger(tuple(stages), tuple(checks), exact)
 
 
-def spike_table(record: Record, name: Callable[[int], str] = str) -> list[tuple[str, float, float]]:
-    """(layer, positive, negative) spikes per neuron and sample, from a record with spikes."""
+def spike_table(record: Record) -> list[tuple[int, float, float]]:
+    """(layer index, positive, negative) spikes per neuron and sample, from a record with spikes."""
     rows = []
     for index, spikes in sorted(record.spikes.items()):
         neurons = spikes.shape[1] * int(np.prod(spikes.shape[2:]))
-        rows.append((name(index), float((spikes > 0).sum() / neurons), float((spikes < 0).sum() / neurons)))
+        rows.append((index, float((spikes > 0).sum() / neurons), float((spikes < 0).sum() / neurons)))
     return rows

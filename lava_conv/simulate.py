@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from lava_conv.errors import BackendError
+from lava_conv.device import find_device
 from lava_conv.fixedpoint import FLOAT32_EXACT, INPUT_MAX
 from lava_conv.graph import Graph, check_images
 from lava_conv.neurons import map_channels
@@ -41,18 +41,13 @@ def simulate(
         progress: called after each chunk with its number of images.
 
     Raises:
-        DataError: wrong images. RangeError: a state could leave 24 bits within so many steps.
+        DataError: wrong images. RangeError: a state could leave 24 bits within so many steps. BackendError: no such
+        device.
     """
     images = check_images(graph, images)
     steps = graph.steps if steps is None else steps
     graph.check(steps)
-    try:
-        place = torch.device(device or "cpu")
-        torch.empty(0, device=place)
-    except (RuntimeError, AssertionError) as error:
-        raise BackendError(
-            f"device {device!r} is not to be had ({str(error).splitlines()[0]}); use device='cpu'"
-        ) from None
+    place = find_device(device)
     widest = max(int(np.prod(layer.shape)) for layer in graph.layers) * steps
     size = max(1, CHUNK_ELEMENTS // widest)
     parts = []

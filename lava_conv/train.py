@@ -2,7 +2,6 @@
 
 import math
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,10 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_conv.data import Dataset
+from lava_conv.device import find_device
 from lava_conv.errors import DataError
+from lava_conv.files import replacing
 from lava_conv.qat.models import build
 
 CHECKPOINT_VERSION = 1
+CHECKPOINT_KEYS = (
+    "version", "recipe", "shape", "classes", "data", "losses", "model", "optimiser", "generator", "rng",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ def train(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: Callable[[int, float], Any] | None = None,
-    device: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> Trained:
     """Train the recipe's model on a data set.
 
@@ -63,10 +67,13 @@ def train(
         checkpoint: file to keep the state in, rewritten after every epoch; complete or not at all.
         resume: go on from that file if it exists (the result is the same as without the interruption).
         progress: called after every epoch with its number and its mean loss.
+        device: where to train, "cpu" or a CUDA device; the trained model is on the CPU.
 
     Raises:
-        DataError: images and model do not go together, or the checkpoint is of another recipe.
+        DataError: images and model do not go together, or the checkpoint is of another recipe or other data.
+        BackendError: no such device.
     """
+    device = find_device(device)
     _, height, width = data.shape
     if height != width or height % 4:
         raise DataError(
@@ -80,16 +87,15 @@ def train(
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None and resume and path.is_file():
         state = read_checkpoint(path)
-        mine = {**asdict(recipe), "epochs": state["recipe"]["epochs"]}
-        if state["recipe"] != mine or tuple(state["shape"]) != data.shape or state["recipe"]["epochs"] != recipe.epochs:
-            raise DataError(
-                f"{path}: was written by another recipe ({state['recipe']}); choose another file or delete it"
-            )
-        model.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
-        losses = list(state["losses"])
+        try:
+            _same_run(path, state, recipe, data)
+            model.load_state_dict(state["model"])
+            optimiser.load_state_dict(state["optimiser"])
+            generator.set_state(state["generator"])
+            torch.set_rng_state(state["rng"])
+            losses = list(state["losses"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise DataError(f"{path}: the checkpoint does not fit its own recipe ({_reason(error)})") from None
     images = torch.from_numpy(data.x_train)
     labels = torch.from_numpy(data.y_train)
     batches = max(1, len(images) // recipe.batch)
@@ -151,6 +157,18 @@ def augmented(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
     return functional.grid_sample(x, grid, align_corners=False)
 
 
+def _same_run(path: Path, state: dict[str, Any], recipe: Recipe, data: Dataset) -> None:
+    """Raise DataError unless the checkpoint is of this recipe and of these data."""
+    shape, classes, name = tuple(state["shape"]), state["classes"], state["data"]
+    then = {**state["recipe"], "images of": shape, "classes": classes, "data": name}
+    now = {**asdict(recipe), "images of": tuple(data.shape), "classes": data.classes, "data": data.name}
+    if differ := [f"{key} {then[key]}, now {now[key]}" for key in now if then[key] != now[key]]:
+        raise DataError(
+            f"{path}: was written by another recipe or for other data ({'; '.join(differ)}); choose another file or "
+            f"delete it"
+        )
+
+
 def _state(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
@@ -174,22 +192,13 @@ def _state(
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Complete or not at all: temporary file, fsync, rename."""
-    partial: str | None = None
+    """Complete or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
+        with replacing(path) as partial, open(partial, "wb") as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        partial = None
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path}: the checkpoint cannot be written ({' '.join(str(error).split())})") from None
-    finally:
-        if partial is not None and os.path.exists(partial):
-            os.unlink(partial)
 
 
 def _reason(error: Exception) -> str:
@@ -197,15 +206,24 @@ def _reason(error: Exception) -> str:
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The contents of a checkpoint; tensors and plain values only, nothing in it is executed."""
+    """The contents of a checkpoint, CHECKPOINT_KEYS; tensors and plain values only, nothing in it is executed.
+
+    Fields that Recipe has got since the checkpoint was written have their defaults.
+    """
     if not os.path.isfile(path):
         raise DataError(f"{path}: there is no such checkpoint")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise DataError(f"{path}: not a readable checkpoint ({_reason(error)}); train again") from None
-    if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION or "model" not in state:
+    if not isinstance(state, dict) or state.get("version", CHECKPOINT_VERSION) != CHECKPOINT_VERSION:
         raise DataError(f"{path}: is no checkpoint of this release; write it with `lava-conv train`")
+    if missing := [key for key in CHECKPOINT_KEYS if key not in state]:
+        raise DataError(f"{path}: the checkpoint lacks {', '.join(missing)}; write it with `lava-conv train`")
+    try:
+        state["recipe"] = asdict(replace(Recipe(), **state["recipe"]))
+    except TypeError as error:
+        raise DataError(f"{path}: the checkpoint's recipe is not of this release ({_reason(error)})") from None
     return state
 
 
@@ -213,12 +231,10 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
     """The model of a checkpoint, ready to convert."""
     state = read_checkpoint(path)
     try:
-        recipe = replace(Recipe(), **state["recipe"])
+        recipe = Recipe(**state["recipe"])
         shape = tuple(state["shape"])
         model = _model(recipe, shape, state["classes"])
         model.load_state_dict(state["model"])
     except (KeyError, TypeError, RuntimeError, IndexError) as error:
-        raise DataError(
-            f"{path}: the checkpoint does not fit its own recipe ({' '.join(str(error).split())[:120]})"
-        ) from None
+        raise DataError(f"{path}: the checkpoint does not fit its own recipe ({_reason(error)})") from None
     return Trained(model.eval(), recipe, shape, state["classes"], state["data"], tuple(state["losses"]))

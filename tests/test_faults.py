@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
 
 HERE = pathlib.Path(__file__).parent
-SCENARIO = HERE / "faulty" / "scenario.py"
+SCENARIO = HERE / "fault_scenario.py"
 LIMIT = 10 + 5  # the promise is 10 s; a loaded machine needs some to start the interpreter
 
 
@@ -79,7 +79,7 @@ def test_fault(name, message):
     else:
         assert process.returncode == 1 and message in errors
     if name in ("before", "after"):
-        assert "faulty/" + name + "/models.py" in errors, "the child's own traceback is shown"
+        assert "tests/faulty/models.py" in errors, "the child's own traceback is shown"
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,18 @@ CORE = {"errors", "fixedpoint"}
 MAY = {
     "errors": set(),
     "fixedpoint": CORE,
+    "files": set(),
+    "device": CORE,
     "neurons": CORE | {"neurons"},
     "synapses": CORE,
     "record": CORE,
     "graph": CORE | {"neurons", "synapses", "record"},
-    "netx": CORE | {"graph", "neurons", "synapses"},
-    "simulate": CORE | {"graph", "neurons", "synapses", "record"},
+    "netx": CORE | {"files", "graph", "neurons", "synapses"},
+    "simulate": CORE | {"device", "graph", "neurons", "synapses", "record"},
     "qat": CORE | {"qat"},
-    "convert": CORE | {"graph", "neurons", "synapses", "qat", ""},
+    "algebra": CORE | {"synapses"},
+    "verify": CORE | {"algebra", "graph"},
+    "convert": CORE | {"algebra", "verify", "graph", "neurons", "synapses", "qat", ""},
     "backends": CORE | {"graph", "record"},
     "backends.lava": CORE | {"graph", "record", "synapses", "backends.lava_runtime", "processes"},
     "backends.lava_runtime": CORE | {"backends.lava_progress", "backends.lava_segments", "backends"},
@@ -25,11 +29,11 @@ MAY = {
     "backends.lava_segments": set(),
     "compare": CORE | {"backends", "graph", "record"},
     "data": CORE,
-    "train": CORE | {"data", "qat"},
+    "train": CORE | {"data", "device", "files", "qat"},
     "report": CORE | {"record"},
     "processes": CORE | {"neurons", "processes"},
 }
-TORCH = {"simulate", "qat", "convert", "train"}
+TORCH = {"device", "simulate", "qat", "convert", "verify", "train"}
 LAVA = {"backends.lava", "backends.lava_runtime", "backends.lava_progress", "processes"}
 
 
@@ -80,7 +84,8 @@ class Block:
 sys.meta_path.insert(0, Block())
 import lava_conv
 for module in pkgutil.walk_packages(lava_conv.__path__, "lava_conv."):
-    if not module.name.startswith("lava_conv.backends.lava"):
+    optional = ("lava_conv.backends.lava", "lava_conv.qat.toolkits.brevitas")
+    if not module.name.startswith(optional):
         importlib.import_module(module.name)
 assert callable(lava_conv.convert) and callable(lava_conv.compare)
 from lava_conv.cli import main

@@ -69,10 +69,13 @@ DAMAGE = {
     "format": (attribute("format", "other"), "@format is 'other'"),
     "version": (attribute("version", 2), "@version is 2"),
     "steps text": (attribute("steps", "six"), "@steps"),
-    "steps": (attribute("steps", 0), "steps is 0"),
-    "code": (attribute("input_code", "rate"), "input_code is 'rate'"),
-    "labels": (attribute("labels", ["a"]), "labels names 1"),
+    "steps": (attribute("steps", 0), ": /@steps is 0, allowed is 1 or more"),
+    "code": (attribute("input_code", "rate"), ": /@input_code is 'rate'"),
+    "bits": (attribute("input_bits", 4), ": /@input_bits is 4"),
+    "labels": (attribute("labels", ["a"]), ": /@labels names 1"),
     "no layers": (remove("layer"), "/layer is missing"),
+    "one layer": (lambda f: [f.__delitem__(f"layer/{i}") for i in range(1, 7)], ": /layer holds 1 layers"),
+    "no input": (replace("layer/0/type", np.array([b"flatten"], "S10")), ": /layer/0: type is 'flatten', it must be"),
     "gap": (remove("layer/3"), "/layer/6 is not one of the layers"),
     "unknown root": (replace("layer/6/neuron/bias", np.zeros(4, int)), "/layer/6: neuron bias has shape"),
     "type": (replace("layer/1/type", np.array([b"pool"], "S10")), "/layer/1/type is 'pool'"),
@@ -148,6 +151,15 @@ def test_a_failed_write_leaves_the_old_file(net, monkeypatch):
     with pytest.raises(lc.NetFormatError, match="No space left"):
         lc.save(graph, net)
     assert net.read_bytes() == before and os.listdir(net.parent) == [net.name]
+
+
+def test_the_mode_is_that_of_the_umask(net, tmp_path):
+    before = os.umask(0o027)
+    try:
+        lc.save(lc.load(net), tmp_path / "b.net")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "b.net").stat().st_mode & 0o777 == 0o640
 
 
 def test_missing_folder(net):

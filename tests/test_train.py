@@ -1,14 +1,20 @@
 """Training: resumes to the same bits, reads nothing that executes; data sets come in as they should."""
 
+import os
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 import lava_conv as lc
-from lava_conv.data import load_dataset
-from lava_conv.train import Recipe, load_trained, shifted, train
+from lava_conv.data import Dataset, load_dataset
+from lava_conv.train import CHECKPOINT_KEYS, Recipe, load_trained, read_checkpoint, shifted, train
 
 QUICK = Recipe(epochs=3, batch=128)
+TINY = Recipe(epochs=1, batch=10)
 
 
 def weights(trained):
@@ -27,8 +33,99 @@ def test_resume_gives_the_same_bits(tmp_path):
     resumed = train(data, QUICK, tmp_path / "x.pt", resume=True)
     assert torch.equal(weights(whole), weights(resumed)) and whole.losses == resumed.losses
     assert torch.equal(weights(load_trained(tmp_path / "x.pt")), weights(whole))
-    with pytest.raises(lc.DataError, match="another recipe"):
-        train(data, Recipe(epochs=3, batch=64), tmp_path / "x.pt", resume=True)
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    data = tiny()
+    train(data, TINY, tmp_path / "x.pt")
+    return tmp_path / "x.pt"
+
+
+def tiny(name="tiny", size=8):
+    x = np.random.default_rng(0).integers(0, 256, (20, 1, size, size), dtype=np.uint8)
+    y = np.arange(20) % 3
+    return Dataset(name, x, y, x, y)
+
+
+def rewrite(path, change):
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe", "message"),
+    [
+        (tiny(), replace(TINY, batch=5), r"another recipe .*\(batch 10, now 5\); choose"),
+        (tiny(), replace(TINY, epochs=2, lr=0.5), r"\(epochs 1, now 2; lr 0.002, now 0.5\)"),
+        (tiny("other"), TINY, r"\(data tiny, now other\)"),
+        (tiny(size=12), TINY, r"\(images of \(1, 8, 8\), now \(1, 12, 12\)\)"),
+    ],
+)
+def test_resume_refuses_another_run(checkpoint, data, recipe, message):
+    before = checkpoint.read_bytes()
+    with pytest.raises(lc.DataError, match=message):
+        train(data, recipe, checkpoint, resume=True)
+    assert checkpoint.read_bytes() == before
+
+
+def test_checkpoint_of_an_older_release(checkpoint):
+    """Fields that the recipe has got since have their defaults."""
+    rewrite(checkpoint, lambda state: [state["recipe"].pop(name) for name in ("rotate", "scale")])
+    assert load_trained(checkpoint).recipe == TINY
+    assert train(tiny(), TINY, checkpoint, resume=True).losses == load_trained(checkpoint).losses
+    with pytest.raises(lc.DataError, match=r"\(rotate 0.0, now 5.0\)"):
+        train(tiny(), replace(TINY, rotate=5.0), checkpoint, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        *[(lambda state, key=key: state.pop(key), f"lacks {key};") for key in CHECKPOINT_KEYS],
+        (lambda state: [state.pop(key) for key in ("rng", "data")], "lacks data, rng;"),
+        (lambda state: state.update(version=2), "no checkpoint of this release"),
+        (lambda state: state["recipe"].update(colour=1), "recipe is not of this release .*'colour'"),
+        (lambda state: state.update(recipe=[3]), "recipe is not of this release"),
+    ],
+)
+def test_incomplete_checkpoint(checkpoint, change, message):
+    rewrite(checkpoint, change)
+    with pytest.raises(lc.DataError, match=message):
+        read_checkpoint(checkpoint)
+
+
+def test_checkpoint_of_another_model(checkpoint):
+    rewrite(checkpoint, lambda state: state.update(model={}))
+    for call in (lambda: load_trained(checkpoint), lambda: train(tiny(), TINY, checkpoint, resume=True)):
+        with pytest.raises(lc.DataError, match="does not fit its own recipe") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+
+
+def test_checkpoint_is_written_whole_and_with_the_mode_of_the_umask(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        train(tiny(), TINY, tmp_path / "x.pt")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "x.pt").stat().st_mode & 0o777 == 0o640
+    written = (tmp_path / "x.pt").read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(lc.DataError, match=r"cannot be written .*No space left"):
+        train(tiny(), replace(TINY, seed=1), tmp_path / "x.pt")
+    assert (tmp_path / "x.pt").read_bytes() == written and os.listdir(tmp_path) == ["x.pt"]
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "meta"])
+def test_wrong_device(device):
+    with pytest.raises(lc.BackendError, match=f"device '{device}' is not to be had") as caught:
+        train(tiny(), TINY, device=device)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + bytes(50)])
@@ -104,6 +201,22 @@ def test_unknown_and_corrupt_sets(tmp_path):
         load_dataset(str(tmp_path / "a.npz"))
     with pytest.raises(lc.DataError, match="no such file"):
         load_dataset(str(tmp_path / "b.npz"))
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_torchvision_loads_each_part_once(tmp_path, monkeypatch, stored):
+    calls = []
+
+    def mnist(root, train, download):
+        calls.append((train, download))
+        if not stored and not download:
+            raise RuntimeError("Dataset not found. You can use download=True to download it")
+        return SimpleNamespace(data=torch.zeros((4, 28, 28), dtype=torch.uint8), targets=torch.arange(4))
+
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(datasets=SimpleNamespace(MNIST=mnist)))
+    assert load_dataset("mnist", tmp_path).shape == (1, 28, 28)
+    tries = (False,) if stored else (False, True)
+    assert calls == [(train, download) for train in (True, False) for download in tries]
 
 
 def test_digits_reach_98_percent_at_four_steps():

@@ -151,7 +151,7 @@ class WatchedRuntime(Runtime):
                 return self.stop()
             if not enum_equal(answer, MGMT_RESPONSE.DONE):
                 # An ERROR travels faster than the traceback of the child that caused it.
-                self._wait(lambda: None, "collecting the failure of", limit=STOP_TIMEOUT)
+                self._wait(lambda: None, "collecting the traceback of a failed process", limit=STOP_TIMEOUT)
         self._is_running = False
 
     def pause(self) -> None:

@@ -292,7 +292,7 @@ class _Preparation:
             if flow.kind == "spikes" and len(flow.sources) > 1:
                 self._problem(node, "adds a concatenation; put a 1x1 convolution behind the concatenation")
                 return
-            summands += flow.summands if flow.kind == "sum" else [Lazy(None, (), flow.sources[0])]
+            summands += flow.summands if flow.kind == "sum" else [Lazy(None, (), source) for source in flow.sources]
         shortcuts = [s.source for s in summands if s.layer is None]
         self._share(node, shortcuts)
         self.flows[node] = Flow("sum", flows[0].channels, flows[0].sources, summands, flows[0].flat)

@@ -210,8 +210,8 @@ def _strip(traced: fx.GraphModule, input_scale: float) -> Pixels:
         if of_input and not made_for_pixels(quantiser, input_scale):
             raise ConversionError(
                 f"{place(node)}: quantises the image with step {float(quantiser.scale[0]):g} and zero point "
-                f"{int(quantiser.zero_point[0])}, needed are the pixels themselves (step {input_scale:g}, zero point 0, "
-                f"0..255); prepare with lava_conv.qat.toolkits.torch_ao.prepare, and pass its input_scale to convert"
+                f"{int(quantiser.zero_point[0])}, needed are the pixels themselves (step {input_scale:g}, zero point "
+                f"0, 0..255); prepare with lava_conv.qat.toolkits.torch_ao.prepare, and pass its input_scale to convert"
             )
         if of_input or of_output:
             node.replace_all_uses_with(before)

@@ -1,4 +1,4 @@
-"""A model that never answers at step `at`."""
+"""A model that raises before or after it sends, or never answers, at step `at`."""
 
 import time
 
@@ -10,7 +10,7 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from faulty.stuck.process import Faulty
+from faulty.process import Faulty
 
 
 @implements(proc=Faulty, protocol=LoihiProtocol)
@@ -22,10 +22,17 @@ class PyFaulty(PyLoihiProcessModel):
 
     def __init__(self, proc_params):
         super().__init__(proc_params)
-        self.at = proc_params["at"]
+        self.mode, self.at = proc_params["mode"], proc_params["at"]
+        if self.at is None:
+            raise ValueError("cannot be built")
 
     def run_spk(self):
         a_in = self.a_in.recv()
-        if self.time_step == self.at:
+        now = self.time_step == self.at
+        if now and self.mode == "before":
+            raise ValueError("broken on purpose")
+        if now and self.mode == "stuck":
             time.sleep(1000)
         self.s_out.send(a_in)
+        if now and self.mode == "after":
+            raise ValueError("broken on purpose")

@@ -1,4 +1,4 @@
-"""One fault, played by a real interpreter: `python scenario.py NAME`. Prints what the user would see."""
+"""One fault, played by a real interpreter: `python fault_scenario.py NAME`. Prints what the user would see."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ import warnings
 warnings.simplefilter("ignore")
 
 import numpy as np  # noqa: E402
+from faulty.process import Faulty  # noqa: E402
 from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
 from lava.proc.io.source import RingBuffer  # noqa: E402
@@ -19,17 +20,15 @@ from processes import DynamicThreshold  # noqa: E402
 CFG = Loihi2SimCfg(select_tag="fixed_pt")
 
 
-def network(kind=None, at=3):
+def network(mode=None, at=3):
     source, neuron = (
         RingBuffer(data=np.ones((3, 5), int)),
         DynamicThreshold(shape=(3,), theta=0, delta=1, name="neuron"),
     )
-    if kind is None:
+    if mode is None:
         source.s_out.connect(neuron.a_in)
         return neuron
-    import importlib
-
-    faulty = importlib.import_module(f"faulty.{kind}.process").Faulty(at=at)
+    faulty = Faulty(mode=mode, at=at)
     source.s_out.connect(faulty.a_in)
     faulty.s_out.connect(neuron.a_in)
     return neuron
@@ -42,8 +41,8 @@ def run_for_ever():
             runtime.run(50)
 
 
-def fail(kind):
-    with watched(network(kind), CFG, timeout=3) as runtime:
+def fail(mode):
+    with watched(network(mode), CFG, timeout=3) as runtime:
         runtime.run(10)
 
 
