@@ -177,21 +177,28 @@ def _print_ledger(ledger: Any) -> None:
 
 @cli.command()
 @_data_options
-@click.option("--model", default=None, help="digits or lenet.  [default: digits for 8x8 images, else lenet]")
+@click.option("--model", help="A name of lava_conv.qat.models.  [default: digits for 8x8 images, else lenet]")
 @click.option(
-    "--k", type=click.IntRange(0, 4), default=0, show_default=True, help="Quantisation level: 2^k counts a unit."
-)
+    "--method", type=click.Choice(["zou", "gao"]), default="zou", show_default=True,
+    help="zou: ternary weights, dynamic-threshold neurons. gao: int8 weights, learned steps, Ca-LIF neurons.",
+)  # fmt: skip
+@click.option("--k", type=click.IntRange(0, 4), default=0, show_default=True, help="zou: 2^k counts a unit.")
+@click.option("--levels", type=click.IntRange(1, 255), default=16, show_default=True, help="gao: largest count.")
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
 @click.option("--batch", type=click.IntRange(2), default=64, show_default=True)
 @click.option("--lr", type=float, default=2e-3, show_default=True)
 @click.option("--shift", type=click.IntRange(0), default=1, show_default=True, help="Augmentation: shifts in pixels.")
+@click.option("--rotate", type=click.FloatRange(0, 180), default=0.0, help="Augmentation: degrees to either side.")
+@click.option("--scale", type=click.FloatRange(0, 0.9), default=0.0, help="Augmentation: share larger or smaller.")
+@click.option("--smoothing", type=click.FloatRange(0, 0.9), default=0.0, help="Label smoothing.")
 @click.option("--out", "target", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")
 @click.option("--resume", is_flag=True, help="Go on from that checkpoint if it exists.")
 @click.option("--device", default="cpu", show_default=True)
 @_seed_option
 def train(
-    data_name: str, folder: str | None, samples: int | None, model: str | None, k: int, epochs: int, batch: int,
-    lr: float, shift: int, target: str, resume: bool, device: str, seed: int,
+    data_name: str, folder: str | None, samples: int | None, model: str | None, method: str, k: int, levels: int,
+    epochs: int, batch: int, lr: float, shift: int, rotate: float, scale: float, smoothing: float, target: str,
+    resume: bool, device: str, seed: int,
 ) -> None:  # fmt: skip
     """Train a network with quantisation and keep it in a checkpoint."""
     from dataclasses import replace
@@ -205,7 +212,7 @@ def train(
     if samples:
         data = replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
     name = model or ("digits" if data.shape[1] == 8 else "lenet")
-    recipe = Recipe(model=name, k=k, epochs=epochs, batch=batch, lr=lr, shift=shift, seed=seed)
+    recipe = Recipe(name, k, epochs, batch, lr, shift, smoothing, seed, method, levels, rotate, scale)
     with _progress(f"training {name} on {data.name}", epochs) as advance:
         done = [0]
 
@@ -255,6 +262,8 @@ def run(
 
     graph = lc.load(net)
     x, y = _images(data_name, folder, split, samples, seed)
+    if device and backend != "torch":
+        raise click.UsageError(f"--device is for --backend torch; {backend} has none")
     options: dict[str, Any] = {"device": device} if device else {}
     with _progress(f"running on {backend}", len(x), not as_json) as advance:
         record = lc.run(graph, x, steps, backend, record=(), progress=advance, **options)

@@ -100,6 +100,19 @@ class Conv:
         least = (positive * lows + negative * highs).sum(-1).ravel()
         return least, (positive * highs + negative * lows).sum(-1).ravel()
 
+    def fan_out(self, shape: Shape, stored: bool = False) -> NDArray[np.int64]:
+        """Synapses that a spike of each source neuron (C, H, W) passes; `stored`: those with a weight other than 0."""
+        _, rows, columns = self.output_shape(shape)
+        (ph, pw), (sh, sw), (dh, dw) = self.padding, self.stride, self.dilation
+        used = (self.weight != 0) if stored else np.ones_like(self.weight, bool)
+        by_group = used.reshape(self.groups, -1, *used.shape[1:]).sum(1)
+        targets = by_group.reshape(shape[0], *used.shape[2:])  # outputs reached by each channel, per kernel position
+        out = np.zeros((shape[0], shape[1] + 2 * ph, shape[2] + 2 * pw), np.int64)
+        for i, j in np.ndindex(*used.shape[2:]):
+            at = (slice(i * dh, i * dh + sh * (rows - 1) + 1, sh), slice(j * dw, j * dw + sw * (columns - 1) + 1, sw))
+            out[:, at[0], at[1]] += targets[:, i, j, None, None]
+        return out[:, ph : ph + shape[1], pw : pw + shape[2]]
+
     @property
     def fan_in(self) -> int:
         return int(np.prod(self.weight.shape[1:]))
@@ -138,6 +151,11 @@ class Dense:
         positive, negative = np.maximum(weight, 0), np.minimum(weight, 0)
         return positive @ low + negative @ high, positive @ high + negative @ low
 
+    def fan_out(self, shape: Shape, stored: bool = False) -> NDArray[np.int64]:
+        """Synapses that a spike of each source neuron passes; `stored`: those with a weight other than 0."""
+        used = self.weight != 0 if stored else np.ones_like(self.weight, bool)
+        return used.sum(0).astype(np.int64)
+
     @property
     def fan_in(self) -> int:
         return self.weight.shape[1]
@@ -168,6 +186,10 @@ class Identity:
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
         return (self.scale * low, self.scale * high) if self.scale > 0 else (self.scale * high, self.scale * low)
+
+    def fan_out(self, shape: Shape, stored: bool = False) -> NDArray[np.int64]:
+        """One synapse for each source neuron."""
+        return np.ones(shape, np.int64)
 
     @property
     def fan_in(self) -> int:

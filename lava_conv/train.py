@@ -25,7 +25,11 @@ CHECKPOINT_KEYS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train; stored in the checkpoint. shift: images move by up to so many pixels as augmentation."""
+    """How to train; stored in the checkpoint.
+
+    method, k, levels: see `lava_conv.qat.prepare`. As augmentation images move by up to `shift` pixels, turn by up to
+    `rotate` degrees and grow or shrink by up to the share `scale`.
+    """
 
     model: str = "digits"
     k: int = 0

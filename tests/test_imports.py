@@ -28,6 +28,8 @@ MAY = {
     "backends.lava_progress": CORE,
     "backends.lava_segments": set(),
     "compare": CORE | {"backends", "graph", "record"},
+    "activity": CORE | {"backends", "graph"},
+    "early_exit": CORE | {"graph", "record", "synapses"},
     "data": CORE,
     "train": CORE | {"data", "device", "files", "qat"},
     "report": CORE | {"record"},

@@ -1,0 +1,216 @@
+#!/usr/bin/env python
+"""The model zoo: publish a checkpoint, verify what is shipped, and print its tables beside the papers' numbers.
+
+python benchmarks/zoo.py publish runs/k0.pt mnist-lenet-dtb-k0 --steps 4 --command "lava-conv train ..."
+python benchmarks/zoo.py table [NAME ...] --data mnist          from the shipped files alone
+python benchmarks/zoo.py exits [NAME ...] --data mnist          early exit: average steps against accuracy
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+import lava_conv as lc
+from lava_conv.activity import measure
+from lava_conv.data import load_dataset
+from lava_conv.early_exit import decided_after, leave, silent_after
+from lava_conv.qat import evaluate
+from lava_conv.train import load_trained
+
+ZOO = Path(__file__).parent.parent / "netx_models"
+GOLDEN_IMAGES = 6
+CHUNK = 250  # images a time
+# Zou et al. 2024 (Front. Neurosci. 18:1449020), LeNet on MNIST: accuracy at T = 4 for k = 0, and operations of the
+# ANN (4 for each multiply-accumulate) over synaptic operations for k = 0, 1, 2.
+PAPER = {
+    "mnist-lenet-dtb-k0": "Zou 2024: 99.45 % at T = 4 (ANN 99.45 %), 7.2x fewer operations",
+    "mnist-lenet-dtb-k1": "Zou 2024: 3.7x fewer operations",
+    "mnist-lenet-dtb-k2": "Zou 2024: 1.9x fewer operations",
+}
+
+
+def golden_images(shape: tuple[int, ...]) -> np.ndarray:
+    """Images that anyone can make again: noise, gradients, discs; uint8 (GOLDEN_IMAGES, C, H, W)."""
+    rng = np.random.default_rng(0)
+    channels, height, width = shape
+    rows, columns = np.mgrid[:height, :width]
+    images = [rng.integers(0, 256, shape), np.broadcast_to(rows * 255 // (height - 1), shape)]
+    for radius in np.linspace(0.15, 0.45, GOLDEN_IMAGES - 2):
+        ring = np.abs(np.hypot(rows - height / 2, columns - width / 2) - radius * height) < 1.5
+        images.append(np.broadcast_to(ring * 255, shape))
+    return np.stack(images).astype(np.uint8)
+
+
+def golden(graph: lc.Graph, steps: int) -> dict[str, np.ndarray]:
+    """Images, logits after each step, settled counts, and a digest of every layer's spikes."""
+    images = golden_images(graph.input_shape)
+    record, reference = lc.run(graph, images, steps), graph.reference(images)
+    digests = [hashlib.sha256(np.ascontiguousarray(s).tobytes()).hexdigest() for _, s in sorted(record.spikes.items())]
+    counts = {f"count_{i}": c.astype(np.uint8) for i, c in reference.counts.items()}
+    return {
+        "images": images,
+        "logits": record.logits,
+        "settled": reference.logits,
+        "spikes": np.array(digests),
+        **counts,
+    }
+
+
+def chunks(count: int):
+    return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
+
+
+def settled(graph: lc.Graph, images: np.ndarray, steps: int) -> tuple[int, int, np.ndarray]:
+    """(counts that differ from the reference after `steps`, counts in all, reference predictions)."""
+    differ = total = 0
+    predictions = []
+    for part in chunks(len(images)):
+        reference = graph.reference(images[part])
+        record = lc.run(graph, images[part], steps, record=())
+        differ += sum(int((record.counts[i] != c).sum()) for i, c in reference.counts.items())
+        total += sum(c.size for c in reference.counts.values())
+        predictions.append(reference.predictions[0])
+    return differ, total, np.concatenate(predictions)
+
+
+def ties(logits: np.ndarray) -> int:
+    """Images whose two largest logits are equal."""
+    ranked = np.sort(logits, axis=-1)
+    return int((ranked[..., -1] == ranked[..., -2]).sum())
+
+
+def accuracy(graph: lc.Graph, images: np.ndarray, labels: np.ndarray, steps: int) -> np.ndarray:
+    parts = [lc.run(graph, images[p], steps, record=()).predictions for p in chunks(len(images))]
+    return (np.concatenate(parts, axis=1) == labels).mean(1)
+
+
+def publish(options: argparse.Namespace) -> None:
+    trained = load_trained(options.checkpoint)
+    data = load_dataset(options.data or trained.data)
+    graph = lc.convert(trained.model, data.x_train[:64], options.steps)
+    target = ZOO / f"{options.name}.net"
+    lc.save(graph, target)
+    graph = lc.load(target)
+    model = evaluate(trained.model, data.x_test)
+    differ, total, predictions = settled(graph, data.x_test, options.settle)
+    unlike = int((model.argmax(1) != predictions).sum())
+    by_step = accuracy(graph, data.x_test, data.y_test, max(options.steps, 8))
+    np.savez_compressed(ZOO / f"{options.name}.golden.npz", **golden(graph, options.steps))
+    card = {
+        "name": options.name,
+        "data": f"{data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test images",
+        "command": options.command,
+        "recipe": vars(trained.recipe),
+        "steps": options.steps,
+        "bytes": target.stat().st_size,
+        "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
+        "accuracy": {
+            "quantised model (float64)": round(float((model.argmax(1) == data.y_test).mean()), 4),
+            "integer reference": round(float((predictions == data.y_test).mean()), 4),
+            "spiking, after each step": [round(float(a), 4) for a in by_step],
+        },
+        "exactness": {
+            "predictions of model and reference that differ": unlike,
+            "ties among the model's logits": ties(model),
+            f"counts of reference and simulator that differ after {options.settle} steps": differ,
+            "counts compared": total,
+        },
+        "note": options.note,
+    }
+    (ZOO / f"{options.name}.json").write_text(json.dumps(card, indent=2) + "\n")
+    print(json.dumps(card, indent=2))
+
+
+def names(options: argparse.Namespace) -> list[str]:
+    return options.names or sorted(path.stem for path in ZOO.glob(f"{options.data}-*.net"))
+
+
+def table(options: argparse.Namespace) -> None:
+    data = load_dataset(options.data)
+    images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
+    for name in names(options):
+        graph = lc.load(ZOO / f"{name}.net")
+        start = time.perf_counter()
+        steps = graph.steps
+        reference = np.concatenate([graph.reference(images[p]).predictions[0] for p in chunks(len(images))])
+        by_step = accuracy(graph, images, labels, max(steps, 8))
+        activity = measure(graph, images, steps)
+        print(f"\n{name}: {len(images):,} test images, all layers integer; {PAPER.get(name, '')}")
+        print(f"  quantised ANN in integers (reference): {100 * (reference == labels).mean():.2f} %")
+        shown = [t for t in (1, 2, 3, 4, 5, 6, 8, 12, 16, 20, 24, 28, 32) if t <= len(by_step)]
+        print("  T        " + "".join(f"{t:8d}" for t in shown))
+        print("  accuracy " + "".join(f"{100 * by_step[t - 1]:8.2f}" for t in shown))
+        print(
+            f"  at T = {steps}: {activity.positive:.3f} positive and {activity.negative:.3f} negative spikes a neuron"
+        )
+        for layer in activity.layers[:-1]:
+            print(
+                f"    layer {layer.index}: {layer.neurons:6,} neurons, {layer.positive / layer.neurons:.3f} positive, "
+                f"{layer.negative / layer.neurons:.3f} negative, {layer.synops:12,.0f} synaptic operations in, "
+                f"{layer.stored:12,.0f} with a weight other than 0"
+            )
+        spiking = sum(x.synops for x in activity.layers if not x.graded)
+        macs = sum(x.macs for x in activity.layers if not x.graded)
+        print(
+            f"  operations: ANN {activity.ann:,} (4 a multiply-accumulate), SNN {activity.synops:,.0f} with the first "
+            f"layer as in the ANN: {activity.ann / activity.synops:.2f}x fewer; spiking layers alone "
+            f"{4 * macs / spiking:.2f}x; without weights of 0 {activity.ann / activity.stored:.2f}x"
+        )
+        print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
+
+
+def exits(options: argparse.Namespace) -> None:
+    data = load_dataset(options.data)
+    images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
+    for name in names(options):
+        graph = lc.load(ZOO / f"{name}.net")
+        steps = options.steps or 2 * graph.steps
+        policies = [("margin", 0.0)] + [("confidence", x) for x in (0.5, 1, 2, 4, 8, 16)]
+        found: dict[tuple[str, float], list] = {p: [] for p in policies}
+        decided, silent = [], []
+        for part in chunks(len(images)):
+            record = lc.run(graph, images[part], steps)
+            decided.append(decided_after(record))
+            silent.append(silent_after(record))
+            for policy in policies:
+                found[policy].append(leave(graph, record, *policy))
+        late, quiet = np.concatenate(decided), np.concatenate(silent)
+        print(f"\n{name}, {len(images):,} images, up to {steps} steps")
+        print(f"  prediction final after {late.mean():.2f} steps on average, {late.max()} at most")
+        print(f"  last spike in step {quiet.mean():.2f} on average, {quiet.max()} at most")
+        for (policy, threshold), parts in found.items():
+            left = np.concatenate([p.steps for p in parts])
+            said = np.concatenate([p.predictions for p in parts])
+            what = policy if policy == "margin" else f"{policy} {threshold:g}"
+            print(f"  {what:16} {left.mean():6.2f} steps on average  {100 * (said == labels).mean():.2f} %", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("publish")
+    one.add_argument("checkpoint")
+    one.add_argument("name")
+    one.add_argument("--steps", type=int, required=True)
+    one.add_argument("--settle", type=int, default=16, help="steps after which all counts are compared")
+    one.add_argument("--command", required=True)
+    one.add_argument("--note", default="")
+    one.add_argument("--data")
+    one.set_defaults(call=publish)
+    for name, call in (("table", table), ("exits", exits)):
+        sub = commands.add_parser(name)
+        sub.add_argument("names", nargs="*")
+        sub.add_argument("--data", default="mnist")
+        sub.add_argument("--samples", type=int)
+        sub.add_argument("--steps", type=int)
+        sub.set_defaults(call=call)
+    options = parser.parse_args()
+    options.call(options)
+
+
+if __name__ == "__main__":
+    main()

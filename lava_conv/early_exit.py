@@ -1,0 +1,121 @@
+"""When a sample is done: settle detection, and policies that stop before the last step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import ConversionError, DataError
+from lava_conv.fixedpoint import WEIGHT_MAX
+from lava_conv.graph import Graph
+from lava_conv.record import Record
+from lava_conv.synapses import Dense
+
+POLICIES = ("margin", "confidence")
+
+
+@dataclass(frozen=True)
+class Exit:
+    """steps: int64 (N,), after which each sample was left. predictions: int64 (N,), what it said then."""
+
+    steps: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+
+    def accuracy(self, labels: NDArray[np.integer]) -> float:
+        """Share of correct predictions."""
+        return float((self.predictions == np.asarray(labels)).mean())
+
+
+def decided_after(record: Record) -> NDArray[np.int64]:
+    """Per sample, the first step (from 1) from which the prediction stays the same until the end; int64 (N,)."""
+    same = record.predictions == record.predictions[-1]
+    return record.steps - np.cumprod(same[::-1], axis=0).sum(0) + 1
+
+
+def silent_after(record: Record) -> NDArray[np.int64]:
+    """Per sample, the number of steps until the last spike of any neuron: from then on nothing changes; int64 (N,).
+
+    With a flash input and without leaks a step without a spike is final: no input comes, and no potential moves. A
+    sample that spikes in the last step of the record gets `steps`, and may not have settled.
+
+    Raises:
+        DataError: the record holds no spikes.
+    """
+    if not record.spikes:
+        raise DataError("the record holds no spikes; run with record=('spikes',)")
+    busy = np.zeros((record.steps, record.logits.shape[1]), bool)
+    for spikes in record.spikes.values():
+        busy |= spikes.reshape(*busy.shape, -1).any(-1)
+    return np.where(busy.any(0), record.steps - busy[::-1].argmax(0), 0)
+
+
+def leave(graph: Graph, record: Record, policy: str = "margin", threshold: float = 0.0) -> Exit:
+    """Stop each sample as early as a policy allows.
+
+    margin: when the network fell silent, or when the largest logit can no longer be overtaken until the last step of
+    the record, whatever the neurons in front of the readout do (each moves by at most one count a step, within
+    0..n_max). The prediction is that of the last step, exactly.
+    confidence: when the largest logit leads the second by at least `threshold` spikes of the largest weight
+    (threshold * 127); may change predictions.
+
+    Args:
+        record: with spikes for "margin".
+
+    Raises:
+        DataError: unknown policy, or no spikes. ConversionError: "margin" needs a flash input, no leak and no decay.
+    """
+    if policy not in POLICIES:
+        raise DataError(f"policy is {policy!r}, allowed are {', '.join(POLICIES)}")
+    ranked = np.sort(record.logits, axis=2)
+    lead = ranked[:, :, -1] - ranked[:, :, -2]
+    if policy == "confidence":
+        done = lead >= threshold * WEIGHT_MAX * (1 << graph.layers[-1].params.shift)
+    else:
+        _refuse_unending(graph)
+        done = np.arange(1, record.steps + 1)[:, None] > silent_after(record)
+        done |= _cannot_be_overtaken(graph, record)
+    done[-1] = True
+    step = done.argmax(0)
+    return Exit(step + 1, record.predictions[step, np.arange(len(step))])
+
+
+def _refuse_unending(graph: Graph) -> None:
+    if graph.input_code != "flash":
+        raise ConversionError("policy 'margin' needs input_code 'flash'; with 'constant' the input never ends")
+    for index, layer, _ in graph.neuron_layers():
+        if np.any(getattr(layer.params, "leak", 0)) or getattr(layer.params, "dv", 0):
+            raise ConversionError(
+                f"layer {index}: a leak or decay moves potentials without spikes, so policy 'margin' cannot tell; "
+                f"use 'confidence'"
+            )
+
+
+def _cannot_be_overtaken(graph: Graph, record: Record) -> NDArray[np.bool_]:
+    """(steps, N): whether no class can pass the leading one in the steps that remain."""
+    steps, samples, classes = record.logits.shape
+    last = len(graph.layers) - 1
+    leader = record.predictions
+    reach = np.zeros((steps, samples, classes))  # how much each class can gain on the leader
+    for feed in graph.inputs(last):
+        source = feed.source
+        while graph.layers[source].kind == "flatten":
+            source = graph.source(source)
+        if not isinstance(feed.synapse, Dense) or source == 0:
+            return np.zeros((steps, samples), bool)
+        count = record.spikes[source].reshape(steps, samples, -1).cumsum(0, dtype=np.int64)
+        params = graph.layers[source].params
+        n_max = getattr(params, "n_max", 0) or getattr(params, "ca_max", 0)
+        weight = feed.synapse.weight.astype(np.int64) << graph.layers[last].params.shift
+        for t in range(steps):
+            left = steps - 1 - t
+            up = np.minimum(left, n_max - count[t]) if n_max else np.full_like(count[t], left)
+            down = np.minimum(left, count[t])
+            for a in np.unique(leader[t]):
+                mine = leader[t] == a
+                gain = weight - weight[a]
+                reach[t, mine] += up[mine] @ np.maximum(gain, 0).T + down[mine] @ np.maximum(-gain, 0).T
+    lead = np.take_along_axis(record.logits, leader[..., None], 2) - record.logits
+    # a tie goes to the lower class, so a higher one must really pass
+    passes = np.where(np.arange(classes) < leader[..., None], lead <= reach, lead < reach)
+    np.put_along_axis(passes, leader[..., None], False, 2)
+    return ~passes.any(2)
