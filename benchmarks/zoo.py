@@ -36,7 +36,7 @@ PAPER = {
 def golden_images(shape: tuple[int, ...]) -> np.ndarray:
     """Images that anyone can make again: noise, gradients, discs; uint8 (GOLDEN_IMAGES, C, H, W)."""
     rng = np.random.default_rng(0)
-    channels, height, width = shape
+    _, height, width = shape
     rows, columns = np.mgrid[:height, :width]
     images = [rng.integers(0, 256, shape), np.broadcast_to(rows * 255 // (height - 1), shape)]
     for radius in np.linspace(0.15, 0.45, GOLDEN_IMAGES - 2):

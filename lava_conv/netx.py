@@ -2,6 +2,9 @@
 
 Reading checks type, rank, dtype, size, range and the shape chain before anything is built, and names the path inside
 the file where it stops. Writing is atomic and gives the same bytes for the same graph.
+
+Beyond the layout of stock netx, its neurons and skips: `from` in a layer names the layer that it reads, where that is
+not the one before (branches); a skip may be dense.
 """
 
 import os
@@ -23,6 +26,7 @@ FORMAT, VERSION = "lava-conv", 1
 MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read
 MAX_LAYERS = 10_000
 CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
+SKIP_KEYS = {"conv": CONV_KEYS, "identity": {"scale"}, "dense": {"weight"}}
 # Written by other netx exporters beside the shape; they repeat what the weight already says.
 REDUNDANT_KEYS = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
 ROOT_KEYS = {"layer", "simulation"}
@@ -190,9 +194,9 @@ def _read_skips(group: h5py.Group, path: str) -> tuple[Skip, ...]:
         place = f"{path}/{number}"
         item = _group(root, str(number), place)
         kind = _text(item, "type", place)
-        if kind not in ("conv", "identity"):
-            raise NetFormatError(f"{place}/type is {kind!r}, allowed are conv and identity")
-        _only_keys(item, place, {"type", "from"} | (CONV_KEYS if kind == "conv" else {"scale"}))
+        if kind not in SKIP_KEYS:
+            raise NetFormatError(f"{place}/type is {kind!r}, allowed are {', '.join(SKIP_KEYS)}")
+        _only_keys(item, place, {"type", "from"} | SKIP_KEYS[kind])
         if "from" not in item:
             raise NetFormatError(f"{place}/from is missing; it names the layer that the skip starts at")
         skips.append(Skip(_scalar(item, "from", place, 0), _read_synapse(item, place, kind)))
@@ -355,7 +359,7 @@ def _write_graph(file: h5py.File, graph: Graph) -> None:
             _write_neuron(group.create_group("neuron"), layer)
         for number, skip in enumerate(layer.skips):
             item = group.create_group(f"skip/{number}")
-            item["type"] = np.array([b"conv" if isinstance(skip.synapse, Conv) else b"identity"], dtype="S10")
+            item["type"] = np.array([type(skip.synapse).__name__.lower().encode()], dtype="S10")
             item["from"] = np.int64(skip.source)
             _write_synapse(item, skip.synapse)
 

@@ -13,6 +13,23 @@ from lava_conv.neurons import NEURONS
 from lava_conv.qat import models
 from lava_conv.qat.layers import LearnedStep, MedianQuant
 
+
+class Flat(nn.Module):
+    """Dense shortcuts, and flattened branches that are joined."""
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 3, 3), nn.Conv2d(1, 2, 5, stride=2)
+        self.wide, self.deep, self.norm = nn.Linear(116, 24), nn.Linear(24, 24, bias=False), nn.BatchNorm1d(24)
+        self.deeper, self.short, self.last = nn.Linear(24, 24), nn.Linear(116, 24), nn.Linear(24, 3)
+
+    def forward(self, x):
+        x = torch.cat([torch.flatten(self.a(x).relu(), 1), functional.relu(self.b(x)).flatten(1)], 1)
+        y = functional.relu(self.wide(x))
+        y = functional.relu(self.norm(self.deep(y)) + y)
+        return self.last(functional.relu(self.deeper(y) + self.short(x)))
+
+
 METHODS = [{"method": "zou", "n_max": 8}, {"method": "zou", "k": 1, "n_max": 12}, {"method": "gao", "levels": 8}]
 
 
@@ -92,7 +109,9 @@ class OneDimensional(nn.Module):
 
 @pytest.mark.parametrize("options", METHODS, ids=str)
 @pytest.mark.parametrize(
-    ("plain", "shape"), [(Functional, (2, 6, 8)), (Joined, (1, 9, 9)), (OneDimensional, (2, 24))], ids=str
+    ("plain", "shape"),
+    [(Functional, (2, 6, 8)), (Joined, (1, 9, 9)), (OneDimensional, (2, 24)), (Flat, (1, 8, 8))],
+    ids=str,
 )
 def test_layers_and_calls(plain, shape, options):
     torch.manual_seed(1)
@@ -106,7 +125,7 @@ def test_layers_and_calls(plain, shape, options):
 def test_branches_run_on_lava_and_through_the_file(options, tmp_path):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     torch.manual_seed(1)
-    for plain, shape in ((Functional, (2, 6, 8)), (Joined, (1, 9, 9))):
+    for plain, shape in ((Functional, (2, 6, 8)), (Joined, (1, 9, 9)), (Flat, (1, 8, 8))):
         graph = lc.convert(lively(qat.prepare(plain(), **options), shape), images(shape, 2))
         lc.save(graph, tmp_path / "m.net")
         again = lc.load(tmp_path / "m.net")
