@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """What each part of the Ca-LIF neuron is worth: python benchmarks/ablation.py [--data mnist --epochs 2] [--steps 8]
 
-A network is trained with quantisation and converted to dynamic-threshold neurons. A dynamic-threshold neuron with
+A network is trained with quantisation (or a .net of the zoo is taken: --net). A dynamic-threshold neuron with
 (theta, delta, n_max) is a Ca-LIF neuron with theta' = delta, ca_max = n_max and v_init + bias = -theta; so the same
 weights run with Ca-LIF neurons, and then with one part of the neuron changed at a time.
 """
@@ -38,13 +38,14 @@ def to_ca_lif(graph: Graph, steps: int, spread: bool = False) -> Graph:
     """The same network with Ca-LIF neurons; `spread`: the bias as a leak over the sample, not at its first step."""
     layers = []
     for layer in graph.layers:
-        if layer.neuron == "DTB":
+        if layer.neuron in ("DTB", "CALIF"):
             d = layer.params
-            v_init = d.delta // 2
-            bias = -d.theta - v_init
+            dynamic = layer.neuron == "DTB"
+            theta, v_init = (d.delta, d.delta // 2) if dynamic else (d.theta, d.v_init)
+            bias, n_max = (-d.theta - v_init, d.n_max) if dynamic else (d.bias, d.ca_max)
             leak = np.sign(bias) * (np.abs(bias) // steps) if spread else 0 * bias
             params = ca_lif.Params(
-                d.delta, bias - leak * steps, leak, v_init, 0 * v_init, d.shift, d.n_max, 0, steps if spread else 0
+                theta, bias - leak * steps, leak, v_init, 0 * v_init, d.shift, n_max, 0, steps if spread else 0
             )
             layers.append(dataclasses.replace(layer, neuron="CALIF", params=params))
         else:
@@ -69,7 +70,7 @@ def variants(graph: Graph, steps: int) -> dict[str, Graph]:
         NEURONS[name] = ca_lif.NEURON._replace(type=name, step=step)
     exact = to_ca_lif(graph, steps)
     return {
-        "dynamic threshold": graph,
+        "as it is": graph,
         "Ca-LIF, exact form (negative at v < 0, gate, bias at the first step)": exact,
         "bias as a leak over the sample": to_ca_lif(graph, steps, spread=True),
         "negative at v <= -theta (symmetrical)": changed(exact, v_neg=lambda p: -p.theta),
@@ -85,11 +86,15 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--net", help="a .net to take instead of training one")
     options = parser.parse_args()
     data = load_dataset(options.data)
-    model = "digits" if data.shape[1] == 8 else "lenet"
-    trained = train(data, Recipe(model=model, epochs=options.epochs, batch=64 if model == "digits" else 200))
-    graph = lc.convert(trained.model, data.x_train[:16], options.steps)
+    model = options.net or ("digits" if data.shape[1] == 8 else "lenet")
+    if options.net:
+        graph = dataclasses.replace(lc.load(options.net), steps=options.steps)
+    else:
+        trained = train(data, Recipe(model=model, epochs=options.epochs, batch=64 if model == "digits" else 200))
+        graph = lc.convert(trained.model, data.x_train[:16], options.steps)
     images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
     reference = graph.reference(images)
     print(f"{options.data}, {model}, {len(images)} test images, T = {options.steps}, ", end="")

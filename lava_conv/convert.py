@@ -142,6 +142,8 @@ def _refuse_unknown(traced: fx.GraphModule) -> None:
                     nn.Hardtanh: UNQUANTISED_RELU,
                 }
                 remedy = next((text for kind, text in known.items() if isinstance(module, kind)), GENERAL_REMEDY)
+                if ".quantized" in type(module).__module__:
+                    remedy = "it is what torch.ao's convert_fx made; pass the trained model as it was before convert_fx"
                 problems.append(f"{place(node)} is a {type(module).__name__}: {remedy}")
         elif node.op in ("call_function", "call_method", "get_attr") and not is_add(node) and cat_inputs(node) is None:
             problems.append(f"{place(node)} calls {name_of(node)}: {GENERAL_REMEDY}")

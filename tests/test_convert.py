@@ -97,6 +97,29 @@ def test_wrong_models(model, message):
         lc.convert(model, np.zeros((1, 1, 8, 8), np.uint8))
 
 
+@pytest.mark.parametrize("broken", ["normalise", "search_thresholds"])
+def test_a_wrong_pass_is_found_and_named(broken, monkeypatch, rng):
+    """The check after conversion is real: plant a fault in a pass, and it names the pass and the layer."""
+    import sys
+
+    from lava_conv import algebra
+
+    module = algebra if broken == "normalise" else sys.modules["lava_conv.convert"]
+    right = getattr(module, broken)
+
+    def shifted_fold(sums, factor, shift):
+        return right(sums, factor, shift + (0.5 if len(factor) == 32 else 0.0))
+
+    def wrong_search(theta, delta, *rest, **options):
+        found = right(theta, delta, *rest, **options)
+        return found._replace(theta=found.theta + (found.delta // 2 if len(theta) == 32 else 0))
+
+    monkeypatch.setattr(module, broken, shifted_fold if broken == "normalise" else wrong_search)
+    words = r"folding: .* layer 3 \(_8\)" if broken == "normalise" else r"threshold search: layer 3 \(_8\)"
+    with pytest.raises(lc.ConversionError, match=words):
+        lc.convert(random_model(), rng.integers(0, 256, (4, 1, 8, 8), dtype=np.uint8))
+
+
 def test_wrong_examples():
     for example in (
         np.zeros((2, 2)),
