@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""The model zoo: publish a checkpoint, verify what is shipped, and print its tables beside the papers' numbers.
+"""The model zoo: publish a checkpoint, and print the tables of what is shipped beside the papers' numbers.
 
 python benchmarks/zoo.py publish runs/k0.pt mnist-lenet-dtb-k0 --steps 4 --command "lava-conv train ..."
 python benchmarks/zoo.py table [NAME ...] --data mnist          from the shipped files alone
@@ -9,21 +9,21 @@ python benchmarks/zoo.py exits [NAME ...] --data mnist          early exit: aver
 import argparse
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 
 import lava_conv as lc
-from lava_conv.activity import measure
+from lava_conv.activity import MAC, Activity, Meter
 from lava_conv.data import load_dataset
-from lava_conv.early_exit import decided_after, leave, silent_after
+from lava_conv.early_exit import Exit, decided_after, leave, silent_after
 from lava_conv.qat import evaluate
 from lava_conv.train import load_trained
 
 ZOO = Path(__file__).parent.parent / "netx_models"
 GOLDEN_IMAGES = 6
 CHUNK = 250  # images a time
+THRESHOLDS = (0.5, 1, 2, 4, 8, 16)  # of the confidence policy
 # Zou et al. 2024 (Front. Neurosci. 18:1449020), LeNet on MNIST: accuracy at T = 4 for k = 0, and operations of the
 # ANN (4 for each multiply-accumulate) over synaptic operations for k = 0, 1, 2.
 PAPER = {
@@ -64,28 +64,26 @@ def chunks(count: int):
     return (slice(start, start + CHUNK) for start in range(0, count, CHUNK))
 
 
-def settled(graph: lc.Graph, images: np.ndarray, steps: int) -> tuple[int, int, np.ndarray]:
-    """(counts that differ from the reference after `steps`, counts in all, reference predictions)."""
+def settled(
+    graph: lc.Graph, images: np.ndarray, labels: np.ndarray, steps: int
+) -> tuple[int, int, np.ndarray, np.ndarray]:
+    """(counts unlike the reference after `steps`, counts in all, reference predictions, accuracy after each step)."""
     differ = total = 0
-    predictions = []
+    predictions, right = [], np.zeros(steps)
     for part in chunks(len(images)):
         reference = graph.reference(images[part])
         record = lc.run(graph, images[part], steps, record=())
         differ += sum(int((record.counts[i] != c).sum()) for i, c in reference.counts.items())
         total += sum(c.size for c in reference.counts.values())
         predictions.append(reference.predictions[0])
-    return differ, total, np.concatenate(predictions)
+        right += (record.predictions == labels[part]).sum(1)
+    return differ, total, np.concatenate(predictions), right / len(images)
 
 
 def ties(logits: np.ndarray) -> int:
     """Images whose two largest logits are equal."""
     ranked = np.sort(logits, axis=-1)
     return int((ranked[..., -1] == ranked[..., -2]).sum())
-
-
-def accuracy(graph: lc.Graph, images: np.ndarray, labels: np.ndarray, steps: int) -> np.ndarray:
-    parts = [lc.run(graph, images[p], steps, record=()).predictions for p in chunks(len(images))]
-    return (np.concatenate(parts, axis=1) == labels).mean(1)
 
 
 def publish(options: argparse.Namespace) -> None:
@@ -96,9 +94,8 @@ def publish(options: argparse.Namespace) -> None:
     lc.save(graph, target)
     graph = lc.load(target)
     model = evaluate(trained.model, data.x_test)
-    differ, total, predictions = settled(graph, data.x_test, options.settle)
+    differ, total, predictions, by_step = settled(graph, data.x_test, data.y_test, options.settle)
     unlike = int((model.argmax(1) != predictions).sum())
-    by_step = accuracy(graph, data.x_test, data.y_test, max(options.steps, 8))
     np.savez_compressed(ZOO / f"{options.name}.golden.npz", **golden(graph, options.steps))
     card = {
         "name": options.name,
@@ -111,7 +108,7 @@ def publish(options: argparse.Namespace) -> None:
         "accuracy": {
             "quantised model (float64)": round(float((model.argmax(1) == data.y_test).mean()), 4),
             "integer reference": round(float((predictions == data.y_test).mean()), 4),
-            "spiking, after each step": [round(float(a), 4) for a in by_step],
+            "spiking, after each step": [round(float(a), 4) for a in by_step[: max(options.steps, 8)]],
         },
         "exactness": {
             "predictions of model and reference that differ": unlike,
@@ -132,61 +129,69 @@ def names(options: argparse.Namespace) -> list[str]:
 def table(options: argparse.Namespace) -> None:
     data = load_dataset(options.data)
     images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
-    for name in names(options):
+    for name in options.names or sorted(path.stem for path in ZOO.glob(f"{options.data}-*.net")):
         graph = lc.load(ZOO / f"{name}.net")
-        start = time.perf_counter()
-        steps = graph.steps
-        reference = np.concatenate([graph.reference(images[p]).predictions[0] for p in chunks(len(images))])
-        by_step = accuracy(graph, images, labels, max(steps, 8))
-        activity = measure(graph, images, steps)
-        print(f"\n{name}: {len(images):,} test images, all layers integer; {PAPER.get(name, '')}")
-        print(f"  quantised ANN in integers (reference): {100 * (reference == labels).mean():.2f} %")
-        shown = [t for t in (1, 2, 3, 4, 5, 6, 8, 12, 16, 20, 24, 28, 32) if t <= len(by_step)]
-        print("  T        " + "".join(f"{t:8d}" for t in shown))
-        print("  accuracy " + "".join(f"{100 * by_step[t - 1]:8.2f}" for t in shown))
-        print(
-            f"  at T = {steps}: {activity.positive:.3f} positive and {activity.negative:.3f} negative spikes a neuron"
-        )
-        for layer in activity.layers[:-1]:
-            print(
-                f"    layer {layer.index}: {layer.neurons:6,} neurons, {layer.positive / layer.neurons:.3f} positive, "
-                f"{layer.negative / layer.neurons:.3f} negative, {layer.synops:12,.0f} synaptic operations in, "
-                f"{layer.stored:12,.0f} with a weight other than 0"
-            )
-        spiking = sum(x.synops for x in activity.layers if not x.graded)
-        macs = sum(x.macs for x in activity.layers if not x.graded)
-        print(
-            f"  operations: ANN {activity.ann:,} (4 a multiply-accumulate), SNN {activity.synops:,.0f} with the first "
-            f"layer as in the ANN: {activity.ann / activity.synops:.2f}x fewer; spiking layers alone "
-            f"{4 * macs / spiking:.2f}x; without weights of 0 {activity.ann / activity.stored:.2f}x"
-        )
-        print(f"  ({time.perf_counter() - start:.0f} s)", flush=True)
-
-
-def exits(options: argparse.Namespace) -> None:
-    data = load_dataset(options.data)
-    images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
-    for name in names(options):
-        graph = lc.load(ZOO / f"{name}.net")
-        steps = options.steps or 2 * graph.steps
-        policies = [("margin", 0.0)] + [("confidence", x) for x in (0.5, 1, 2, 4, 8, 16)]
-        found: dict[tuple[str, float], list] = {p: [] for p in policies}
-        decided, silent = [], []
+        steps = max(graph.steps, 8)
+        meter, right, reference, decided, silent = Meter(graph), np.zeros(steps), [], [], []
+        exits: dict[str, list[Exit]] = {}
         for part in chunks(len(images)):
             record = lc.run(graph, images[part], steps)
+            meter.add(record)
+            right += (record.predictions == labels[part]).sum(1)
+            reference.append(graph.reference(images[part]).predictions[0])
             decided.append(decided_after(record))
             silent.append(silent_after(record))
-            for policy in policies:
-                found[policy].append(leave(graph, record, *policy))
-        late, quiet = np.concatenate(decided), np.concatenate(silent)
-        print(f"\n{name}, {len(images):,} images, up to {steps} steps")
-        print(f"  prediction final after {late.mean():.2f} steps on average, {late.max()} at most")
-        print(f"  last spike in step {quiet.mean():.2f} on average, {quiet.max()} at most")
-        for (policy, threshold), parts in found.items():
-            left = np.concatenate([p.steps for p in parts])
-            said = np.concatenate([p.predictions for p in parts])
-            what = policy if policy == "margin" else f"{policy} {threshold:g}"
-            print(f"  {what:16} {left.mean():6.2f} steps on average  {100 * (said == labels).mean():.2f} %", flush=True)
+            exits.setdefault("margin", []).append(leave(graph, record))
+            for threshold in THRESHOLDS:
+                left = leave(graph, record, "confidence", threshold)
+                exits.setdefault(f"confidence {threshold:g}", []).append(left)
+        settled_accuracy = (np.concatenate(reference) == labels).mean()
+        print(f"\n{name}: {len(images):,} test images, all layers integer. {PAPER.get(name, '')}")
+        print_accuracy(right / len(images), settled_accuracy)
+        print_activity(meter.result())
+        print_exits(exits, labels, np.concatenate(decided), np.concatenate(silent), steps)
+
+
+def print_accuracy(by_step: np.ndarray, settled_accuracy: float) -> None:
+    shown = [t for t in (1, 2, 3, 4, 5, 6, 8, 12, 16, 20, 24, 28, 32) if t <= len(by_step)]
+    print("  T        " + "".join(f"{t:8d}" for t in shown) + "   settled")
+    print("  accuracy " + "".join(f"{100 * by_step[t - 1]:8.2f}" for t in shown) + f"{100 * settled_accuracy:10.2f} %")
+
+
+def print_activity(activity: Activity) -> None:
+    print(
+        f"  at T = {activity.steps}: {activity.positive:.3f} positive and {activity.negative:.3f} negative "
+        f"spikes a neuron"
+    )
+    for layer in activity.layers[:-1]:
+        print(
+            f"    layer {layer.index}: {layer.neurons:6,} neurons, {layer.positive / layer.neurons:.3f} positive, "
+            f"{layer.negative / layer.neurons:.3f} negative, {layer.synops:12,.0f} synaptic operations in, "
+            f"{layer.stored:12,.0f} with a weight other than 0"
+        )
+    spiking = sum(x.synops for x in activity.layers if not x.graded)
+    macs = sum(x.macs for x in activity.layers if not x.graded)
+    print(
+        f"  operations: ANN {activity.ann:,} ({MAC} a multiply-accumulate), SNN {activity.synops:,.0f} with the first "
+        f"layer as in the ANN: {activity.ann / activity.synops:.2f}x fewer; spiking layers alone "
+        f"{MAC * macs / spiking:.2f}x; without weights of 0 {activity.ann / activity.stored:.2f}x"
+    )
+
+
+def print_exits(
+    exits: dict[str, list[Exit]], labels: np.ndarray, decided: np.ndarray, silent: np.ndarray, steps: int
+) -> None:
+    print(
+        f"  within {steps} steps: prediction final after {decided.mean():.2f} steps on average, {decided.max()} at most"
+    )
+    print(f"  last spike in step {silent.mean():.2f} on average, {silent.max()} at most")
+    for policy, parts in exits.items():
+        left = np.concatenate([part.steps for part in parts])
+        said = np.concatenate([part.predictions for part in parts])
+        print(
+            f"    leave by {policy:14} {left.mean():6.2f} steps on average  {100 * (said == labels).mean():.2f} %",
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -201,13 +206,11 @@ def main() -> None:
     one.add_argument("--note", default="")
     one.add_argument("--data")
     one.set_defaults(call=publish)
-    for name, call in (("table", table), ("exits", exits)):
-        sub = commands.add_parser(name)
-        sub.add_argument("names", nargs="*")
-        sub.add_argument("--data", default="mnist")
-        sub.add_argument("--samples", type=int)
-        sub.add_argument("--steps", type=int)
-        sub.set_defaults(call=call)
+    two = commands.add_parser("table")
+    two.add_argument("names", nargs="*")
+    two.add_argument("--data", default="mnist")
+    two.add_argument("--samples", type=int)
+    two.set_defaults(call=table)
     options = parser.parse_args()
     options.call(options)
 

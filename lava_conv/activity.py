@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.backends import run
+from lava_conv.errors import DataError
 from lava_conv.graph import Graph
+from lava_conv.record import Record
 
 MAC = 4  # synaptic operations that one multiply-accumulate is counted as (Zou et al. 2024)
 CHUNK_SPIKES = 1 << 28  # spikes of all layers held at once (256 MiB)
@@ -70,6 +72,56 @@ class Activity:
         return MAC * sum(x.macs for x in self.layers)
 
 
+class Meter:
+    """Adds up what a graph did, record by record.
+
+    Args:
+        steps: time steps that count, default the graph's.
+    """
+
+    def __init__(self, graph: Graph, steps: int | None = None) -> None:
+        self.graph, self.steps, self.samples = graph, graph.steps if steps is None else steps, 0
+        shapes = {i: layer.shape for i, layer, neuron in graph.neuron_layers() if neuron.spiking}
+        self._up = {i: np.zeros(shape) for i, shape in shapes.items()}
+        self._down = {i: np.zeros(shape) for i, shape in shapes.items()}
+
+    def add(self, record: Record) -> None:
+        """Count a record with spikes, its first `steps` steps.
+
+        Raises:
+            DataError: the record holds no spikes, or fewer steps.
+        """
+        if not record.spikes or record.steps < self.steps:
+            raise DataError(f"needed is a record with spikes of {self.steps} steps; run with record=('spikes',)")
+        for index, spikes in record.spikes.items():
+            self._up[index] += (spikes[: self.steps] > 0).sum((0, 1))
+            self._down[index] += (spikes[: self.steps] < 0).sum((0, 1))
+        self.samples += record.logits.shape[1]
+
+    def result(self) -> Activity:
+        """Means per sample of all that was added."""
+        layers = tuple(self._layer(index) for index, _, _ in self.graph.neuron_layers())
+        return Activity(layers, self.steps, self.samples)
+
+    def _layer(self, index: int) -> LayerActivity:
+        graph, synops, stored, macs, graded = self.graph, 0.0, 0.0, 0, False
+        neurons = int(np.prod(graph.layers[index].shape))
+        for feed in graph.inputs(index):
+            source = feed.source
+            while graph.layers[source].kind == "flatten":
+                source = graph.source(source)
+            graded = graded or source == 0
+            if source:
+                shape = graph.layers[feed.source].shape
+                sent = (self._up[source] + self._down[source]).reshape(shape) / self.samples
+                synops += float((sent * feed.synapse.fan_out(shape)).sum())
+                stored += float((sent * feed.synapse.fan_out(shape, stored=True)).sum())
+            macs += feed.synapse.fan_in * neurons
+        spiking = index in self._up
+        positive, negative = (float(x[index].sum()) / self.samples if spiking else 0.0 for x in (self._up, self._down))
+        return LayerActivity(index, neurons, positive, negative, synops, stored, macs, graded)
+
+
 def measure(
     graph: Graph,
     images: NDArray[np.uint8],
@@ -78,32 +130,11 @@ def measure(
     progress: Callable[[int], Any] | None = None,
 ) -> Activity:
     """Run uint8 images (N, C, H, W) and count spikes and synaptic operations, as means per sample."""
-    steps = graph.steps if steps is None else steps
-    width = sum(int(np.prod(layer.shape)) for layer in graph.layers) * steps
-    size = max(1, CHUNK_SPIKES // width)
-    up = {i: np.zeros(layer.shape) for i, layer, neuron in graph.neuron_layers() if neuron.spiking}
-    down = {i: np.zeros_like(x) for i, x in up.items()}
+    meter = Meter(graph, steps)
+    size = max(1, CHUNK_SPIKES // (sum(int(np.prod(layer.shape)) for layer in graph.layers) * meter.steps))
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        for index, spikes in run(graph, part, steps, backend).spikes.items():
-            up[index] += (spikes > 0).sum((0, 1))
-            down[index] += (spikes < 0).sum((0, 1))
+        meter.add(run(graph, part, meter.steps, backend))
         if progress:
             progress(len(part))
-    layers = []
-    for index, layer, neuron in graph.neuron_layers():
-        synops, stored, macs, graded = 0.0, 0.0, 0, False
-        for feed in graph.inputs(index):
-            source = feed.source
-            while graph.layers[source].kind == "flatten":
-                source = graph.source(source)
-            graded = graded or source == 0
-            if source:
-                sent = (up[source] + down[source]).reshape(graph.layers[feed.source].shape) / len(images)
-                synops += float((sent * feed.synapse.fan_out(sent.shape)).sum())
-                stored += float((sent * feed.synapse.fan_out(sent.shape, stored=True)).sum())
-            macs += feed.synapse.fan_in * int(np.prod(layer.shape))
-        positive, negative = (float(x[index].sum()) / len(images) if neuron.spiking else 0.0 for x in (up, down))
-        neurons = int(np.prod(layer.shape))
-        layers.append(LayerActivity(index, neurons, positive, negative, synops, stored, macs, graded))
-    return Activity(tuple(layers), steps, len(images))
+    return meter.result()
