@@ -32,7 +32,22 @@ NORMALISED = torch.ao.nn.intrinsic.qat.modules.conv_fused._ConvBnNd
 RELUS = (nn.ReLU,)
 
 
-class WholeStepFakeQuantize(FakeQuantize):
+class _Observed(FakeQuantize):
+    """torch's fake-quantiser with its observation apart from its arithmetic."""
+
+    def observe(self, X: Tensor) -> bool:
+        """Let the observer see X and take over its step; gives whether to quantise."""
+        if self.observer_enabled[0] == 1:
+            self.activation_post_process(X.detach())
+            self.take(*self.calculate_qparams())
+        return bool(self.fake_quant_enabled[0] == 1)
+
+    def take(self, scale: Tensor, zero: Tensor) -> None:
+        self.scale.resize_(scale.shape).copy_(scale)
+        self.zero_point.resize_(zero.shape).copy_(zero)
+
+
+class WholeStepFakeQuantize(_Observed):
     """A weight quantiser whose scale makes the neuron's step a whole multiple of the unit of its sum.
 
     scale = s_out / (s_in * floor(s_out / (s_in * scale of the observer))); s_in and s_out are the steps of the
@@ -49,32 +64,21 @@ class WholeStepFakeQuantize(FakeQuantize):
         return scale, zero
 
     def forward(self, X: Tensor) -> Tensor:
-        if self.observer_enabled[0] == 1:
-            self.activation_post_process(X.detach())
-        scale, zero = self.calculate_qparams()
-        self.scale.resize_(scale.shape).copy_(scale)
-        self.zero_point.resize_(zero.shape).copy_(zero)
-        if self.fake_quant_enabled[0] == 0:
+        if not self.observe(X):
             return X
-        kind = torch.fake_quantize_per_channel_affine if self.is_per_channel else None
-        if kind is not None:
-            return kind(X, self.scale, self.zero_point, self.ch_axis, self.quant_min, self.quant_max)
-        return torch.fake_quantize_per_tensor_affine(X, self.scale, self.zero_point, self.quant_min, self.quant_max)
+        self.take(*self.calculate_qparams())  # the activations' steps move even while this observer rests
+        limits = (self.quant_min, self.quant_max)
+        return torch.fake_quantize_per_channel_affine(X, self.scale, self.zero_point, self.ch_axis, *limits)
 
 
-class HalfUpFakeQuantize(FakeQuantize):
+class HalfUpFakeQuantize(_Observed):
     """An activation quantiser in which a half goes up, as in integer thresholds, and not to the even neighbour.
 
     Halves are frequent behind an average of counts, and no evenly spaced thresholds round them to even.
     """
 
     def forward(self, X: Tensor) -> Tensor:
-        if self.observer_enabled[0] == 1:
-            self.activation_post_process(X.detach())
-            scale, zero = self.calculate_qparams()
-            self.scale.resize_(scale.shape).copy_(scale)
-            self.zero_point.resize_(zero.shape).copy_(zero)
-        if self.fake_quant_enabled[0] == 0:
+        if not self.observe(X):
             return X
         low, high = (bound - int(self.zero_point[0]) for bound in (self.quant_min, self.quant_max))
         step = self.scale.clone()  # a quantiser that stands in two places moves it again before the gradient is taken
@@ -248,9 +252,8 @@ def _export_weights(module: Any) -> nn.Module:
         factor = bn.weight.detach() / torch.sqrt(bn.running_var + bn.eps)
         weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
         bias = bn.bias.detach() + (0 if bias is None else bias.detach() - 0) * factor - bn.running_mean * factor
-    if isinstance(quantiser, WholeStepFakeQuantize):
-        quantiser.scale.copy_(quantiser.calculate_qparams()[0])
-    scale = quantiser.scale.detach()
+    whole = isinstance(quantiser, WholeStepFakeQuantize)  # before float32 rounds it, the step is a whole multiple
+    scale = quantiser.calculate_qparams()[0] if whole else quantiser.scale.detach()
     column = scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.numel() > 1 else scale
     # the kernel multiplies by the inverse in float32, and rounds a half to the even neighbour
     integer = torch.round(weight * (1 / column)).clamp(quantiser.quant_min, quantiser.quant_max)
