@@ -16,6 +16,7 @@ from lava_conv.device import find_device
 from lava_conv.errors import DataError
 from lava_conv.files import replacing
 from lava_conv.qat.models import build
+from lava_conv.qat.prepare import ENCODER_LEVELS
 
 CHECKPOINT_VERSION = 1
 CHECKPOINT_KEYS = (
@@ -27,8 +28,9 @@ CHECKPOINT_KEYS = (
 class Recipe:
     """How to train; stored in the checkpoint.
 
-    method, k, levels: see `lava_conv.qat.prepare`. As augmentation images move by up to `shift` pixels, turn by up to
-    `rotate` degrees and grow or shrink by up to the share `scale`.
+    method, k, levels, encoder_levels: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin with. As
+    augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees and grow or shrink by up to the
+    share `scale`.
     """
 
     model: str = "digits"
@@ -43,6 +45,8 @@ class Recipe:
     levels: int = 16
     rotate: float = 0.0
     scale: float = 0.0
+    encoder_levels: int = ENCODER_LEVELS
+    start: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,8 @@ def train(
         )
     torch.manual_seed(recipe.seed)
     model = _model(recipe, data.shape, data.classes).to(device)
+    if recipe.start:
+        _begin_with(model, recipe.start)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     generator = torch.Generator().manual_seed(recipe.seed)
     losses: list[float] = []
@@ -128,8 +134,15 @@ def train(
 
 
 def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
-    options = {"method": recipe.method, "k": recipe.k, "levels": recipe.levels}
+    options = {name: getattr(recipe, name) for name in ("method", "k", "levels", "encoder_levels")}
     return build(recipe.model, shape[0], shape[1], classes, **options)
+
+
+def _begin_with(model: nn.Module, path: str) -> None:
+    try:
+        model.load_state_dict(read_checkpoint(path)["model"])
+    except RuntimeError as error:
+        raise DataError(f"{path}: its weights are of another network ({_reason(error)})") from None
 
 
 def _cosine(done: float) -> float:

@@ -11,7 +11,8 @@ import torch
 
 import lava_conv as lc
 from lava_conv.data import Dataset, load_dataset
-from lava_conv.train import CHECKPOINT_KEYS, Recipe, load_trained, read_checkpoint, shifted, train
+from lava_conv.qat import evaluate
+from lava_conv.train import CHECKPOINT_KEYS, Recipe, augmented, load_trained, read_checkpoint, shifted, train
 
 QUICK = Recipe(epochs=3, batch=128)
 TINY = Recipe(epochs=1, batch=10)
@@ -146,6 +147,38 @@ def test_checkpoint_executes_nothing(tmp_path):
     with pytest.raises(lc.DataError):
         load_trained(tmp_path / "x.pt")
     assert not (tmp_path / "owned").exists()
+
+
+def test_training_begins_with_given_weights(tmp_path):
+    data = load_dataset("digits")
+    train(data, QUICK, tmp_path / "a.pt")
+    first = Recipe(epochs=1, batch=128, lr=1e-6, start=str(tmp_path / "a.pt"), encoder_levels=2)
+    tuned = train(data, first)
+    assert tuned.losses[0] < load_trained(tmp_path / "a.pt").losses[-1] * 1.5 < QUICK.epochs
+    assert tuned.model.get_submodule("2").n_max == 2
+    with pytest.raises(lc.DataError, match="weights are of another network"):
+        train(data, Recipe(model="lenet", epochs=1, start=str(tmp_path / "a.pt")))
+
+
+def test_augmentation_keeps_images_and_follows_its_generator():
+    x = torch.rand(6, 1, 8, 8) * 255
+    recipe = Recipe(shift=1, rotate=20, scale=0.2)
+    one, two = (augmented(x, recipe, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(one, two) and one.shape == x.shape and not torch.equal(one, x)
+    assert one.min() >= 0 and one.max() <= 255
+    assert torch.equal(augmented(x, Recipe(shift=0), torch.Generator()), x)
+
+
+@pytest.mark.parametrize("options", [{"method": "gao", "levels": 8}, {"k": 1}])
+def test_both_methods_train_to_exact_integers(options):
+    data = load_dataset("digits")
+    trained = train(data, Recipe(epochs=6, **options))
+    graph = lc.convert(trained.model, data.x_train[:16], steps=16)
+    reference = graph.reference(data.x_test)
+    assert np.array_equal(reference.predictions[0], evaluate(trained.model, data.x_test).argmax(1))
+    assert reference.accuracy(data.y_test)[0] > 0.95
+    record = lc.run(graph, data.x_test, steps=32, record=())
+    assert all(np.array_equal(record.counts[i], c) for i, c in reference.counts.items())
 
 
 def test_shifts_move_whole_pixels():
