@@ -25,6 +25,7 @@ try:
 
     from lava_conv.backends.lava_runtime import WatchedRuntime, watched
     from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
+    from processes.conv import fast_sim_cfg
 except ImportError as error:
     raise BackendError(
         f"backend 'lava' needs Lava, which is not installed ({error}); use Python 3.10 with lava-nc==0.10.0, "
@@ -42,6 +43,7 @@ def simulate(
     record: tuple[str, ...] = (),
     timeout: float = 60.0,
     checked: bool = True,
+    stock: bool = False,
     progress: Callable[[int], Any] | None = None,
 ) -> Record:
     """Stream uint8 images (N, C, H, W) through Lava's CPU simulation, `steps` time steps each.
@@ -50,6 +52,7 @@ def simulate(
         record: ("spikes",) to keep every spike.
         timeout: seconds without movement after which the run is given up.
         checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
+        stock: use Lava's own models of Conv and Dense, which compute the same, dozens of times slower.
         progress: called with the number of images just finished.
 
     Raises:
@@ -60,7 +63,8 @@ def simulate(
     graph.check(steps)
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
         network = _Network(graph, images, steps, folder, checked)
-        with watched(network.source, Loihi2SimCfg(select_tag="fixed_pt"), timeout) as runtime:
+        run_cfg = Loihi2SimCfg(select_tag="fixed_pt") if stock else fast_sim_cfg()
+        with watched(network.source, run_cfg, timeout) as runtime:
             _stream(runtime, len(images), steps, max(graph.depths()), progress)
         return network.record("spikes" in record)
 

@@ -1,0 +1,116 @@
+"""Exact integer products by float BLAS, as Lava's Conv and Dense need them: one frame a call, nothing but numpy.
+
+A sum of integers is exact in float32 while no partial sum can reach 2**24, in whatever order BLAS adds; the guard is
+the largest input times the L1 norm of a row of weights. Beyond it float64 is used, which is exact up to 2**53.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.fixedpoint import FLOAT32_EXACT, wrap
+
+FEW = 0.6  # below this share of output positions with any input, only these are computed
+GATHER = 0.25  # below this share of active inputs, a dense layer adds up their rows alone
+
+
+class Frames:
+    """Convolution of one frame (H, W, C) after another, as `lava.proc.conv.utils.conv` computes it, wrapped to 24 bits.
+
+    Args:
+        weight: (O, kH, kW, C / groups), applied flipped, as Lava's Conv does.
+    """
+
+    def __init__(
+        self,
+        weight: NDArray[Any],
+        shape: tuple[int, int, int],
+        stride: tuple[int, int],
+        padding: tuple[int, int],
+        dilation: tuple[int, int],
+        groups: int,
+    ) -> None:
+        outputs, kh, kw, depth = weight.shape
+        height, width, channels = shape
+        self.groups, self.inner = (
+            groups,
+            (slice(padding[0], padding[0] + height), slice(padding[1], padding[1] + width)),
+        )
+        padded = (height + 2 * padding[0], width + 2 * padding[1], channels)
+        extent = [dilation[i] * (k - 1) + 1 for i, k in enumerate((kh, kw))]
+        rows, columns = ((padded[i] - extent[i]) // stride[i] + 1 for i in (0, 1))
+        self.shape = (rows, columns, outputs)
+        self.buffers, self.windows, self.matrices = {}, {}, {}
+        flipped = weight[:, ::-1, ::-1].astype(np.int64).reshape(groups, outputs // groups, kh * kw * depth)
+        self.norm = int(np.abs(flipped).sum(2).max(initial=0))
+        for kind in (np.float32, np.float64):
+            buffer = np.zeros(padded, kind)
+            step = buffer.strides
+            self.buffers[kind] = buffer
+            self.windows[kind] = np.lib.stride_tricks.as_strided(
+                buffer,
+                (rows, columns, kh, kw, channels),
+                (step[0] * stride[0], step[1] * stride[1], step[0] * dilation[0], step[1] * dilation[1], step[2]),
+                writeable=False,
+            )
+            self.matrices[kind] = np.ascontiguousarray(flipped.transpose(0, 2, 1), kind)
+        self.busy = np.zeros(padded[:2], bool)
+        step = self.busy.strides
+        self.busy_windows = np.lib.stride_tricks.as_strided(
+            self.busy,
+            (rows, columns, kh, kw),
+            (step[0] * stride[0], step[1] * stride[1], step[0] * dilation[0], step[1] * dilation[1]),
+            writeable=False,
+        )
+
+    def __call__(self, frame: NDArray[Any]) -> NDArray[np.int32]:
+        """(H, W, C) integers -> (H', W', O) int32."""
+        largest = int(np.abs(frame).max(initial=0))
+        if not largest:
+            return np.zeros(self.shape, np.int32)
+        kind = np.float32 if largest * self.norm < FLOAT32_EXACT else np.float64
+        self.buffers[kind][self.inner] = frame
+        self.busy[self.inner] = frame.any(-1)
+        active = self.busy_windows.any((2, 3))
+        share = np.count_nonzero(active) / active.size
+        if not share:  # strides and dilation passed every input by
+            return np.zeros(self.shape, np.int32)
+        windows = self.windows[kind]
+        chosen = windows[active] if share < FEW else windows.reshape(-1, *windows.shape[2:])
+        found = self._product(chosen, self.matrices[kind])
+        if share >= FEW:
+            return wrap(found.astype(np.int64)).astype(np.int32).reshape(self.shape)
+        out = np.zeros(self.shape, np.int32)
+        out[active] = wrap(found.astype(np.int64))
+        return out
+
+    def _product(self, windows: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
+        """(n, kH, kW, C) times (groups, kH*kW*C/groups, O/groups) -> (n, O)."""
+        if self.groups == 1:
+            return windows.reshape(len(windows), -1) @ matrix[0]
+        parts = windows.reshape(len(windows), -1, self.groups, windows.shape[-1] // self.groups)
+        parts = parts.transpose(2, 0, 1, 3).reshape(self.groups, len(windows), -1)
+        return np.matmul(parts, matrix).transpose(1, 0, 2).reshape(len(windows), -1)
+
+
+class Rows:
+    """weights @ s for one vector s after another, exact; weights (out, in) integers."""
+
+    def __init__(self, weights: NDArray[Any]) -> None:
+        self.norm = int(np.abs(weights.astype(np.int64)).sum(1).max(initial=0))
+        self.rows = {kind: np.ascontiguousarray(weights.T, kind) for kind in (np.float32,)}
+        self.weights = weights
+
+    def __call__(self, s: NDArray[Any]) -> NDArray[np.int64]:
+        """(in,) integers -> (out,) int64."""
+        active = np.flatnonzero(s)
+        if not active.size:
+            return np.zeros(len(self.weights), np.int64)
+        kind = np.float32 if int(np.abs(s).max()) * self.norm < FLOAT32_EXACT else np.float64
+        if kind not in self.rows:
+            self.rows[kind] = np.ascontiguousarray(self.weights.T, kind)
+        rows = self.rows[kind]
+        if active.size < GATHER * s.size:
+            return (s[active].astype(kind) @ rows[active]).astype(np.int64)
+        return (s.astype(kind) @ rows).astype(np.int64)

@@ -1,0 +1,99 @@
+"""Fast CPU models of Lava's own Conv and Dense, bit-exact with the stock fixed_pt models.
+
+Stock Conv runs one scipy convolution for each pair of channels. These run one matrix product a frame.
+"""
+
+from typing import Any
+
+import numpy as np
+import threadpoolctl
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.conv.process import Conv
+from lava.proc.dense.process import Dense
+from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
+
+from processes.conv.im2col import Frames, Rows
+
+
+class _Fast(PyLoihiProcessModel):
+    """What both share: the output of a step is sent in the next one; the plan follows when a Var is set."""
+
+    num_message_bits: Any
+
+    def __init__(self, proc_params: Any) -> None:
+        super().__init__(proc_params)
+        self.plan: Any = None
+
+    def _set_var(self) -> None:
+        super()._set_var()
+        self.plan = None
+
+    def start_plan(self) -> None:
+        # Every process is a child of its own: BLAS threads beside one another would only take turns.
+        threadpoolctl.threadpool_limits(1, "blas")
+
+    def receive(self) -> np.ndarray:
+        if self.plan is None:
+            self.start_plan()
+        s_in = self.s_in.recv()
+        return s_in if self.num_message_bits.item() > 0 else s_in.astype(bool)
+
+
+@implements(proc=Conv, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyConvModelFast(_Fast):
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+    a_buf: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
+    weight: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=8)
+    kernel_size: np.ndarray = LavaPyType(np.ndarray, np.int8, precision=8)
+    stride: np.ndarray = LavaPyType(np.ndarray, np.int8, precision=8)
+    padding: np.ndarray = LavaPyType(np.ndarray, np.int8, precision=8)
+    dilation: np.ndarray = LavaPyType(np.ndarray, np.int8, precision=8)
+    groups: np.ndarray = LavaPyType(np.ndarray, np.int8, precision=8)
+    num_message_bits: np.ndarray = LavaPyType(np.ndarray, np.int8, precision=5)
+    weight_exp: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=8)
+    num_weight_bits: np.ndarray = LavaPyType(np.ndarray, np.int8, precision=5)
+
+    def start_plan(self) -> None:
+        super().start_plan()
+        stride, padding, dilation = (tuple(map(int, v)) for v in (self.stride, self.padding, self.dilation))
+        groups = int(self.proc_params["groups"])  # the Var is 8 bits wide, too few for wide depthwise layers
+        self.plan = Frames(self.weight, tuple(self.s_in.shape), stride, padding, dilation, groups)
+
+    def run_spk(self) -> None:
+        self.a_out.send(self.a_buf)
+        s_in = self.receive()
+        self.a_buf = self.plan(s_in)
+
+
+@implements(proc=Dense, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyDenseModelFast(_Fast):
+    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
+    a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=16)
+    a_buff: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=16)
+    weights: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=8)
+    num_message_bits: np.ndarray = LavaPyType(np.ndarray, int, precision=5)
+
+    def start_plan(self) -> None:
+        super().start_plan()
+        self.weight_exp = self.proc_params.get("weight_exp", 0)
+        mode = self.proc_params.get("sign_mode") or determine_sign_mode(self.weights)
+        weights = clip_weights(self.weights, mode, num_bits=8)
+        self.plan = Rows(truncate_weights(weights, mode, self.proc_params.get("num_weight_bits", 8)))
+
+    def run_spk(self) -> None:
+        self.a_out.send(self.a_buff)
+        s_in = self.receive()
+        total = self.plan(s_in)
+        exponent = self.weight_exp
+        shifted = np.left_shift(total, exponent) if exponent > 0 else np.right_shift(total, -exponent)
+        self.a_buff = shifted.astype(np.int32)

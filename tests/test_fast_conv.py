@@ -1,0 +1,101 @@
+"""The fast models of stock Conv and Dense: bit-exact with Lava's own in a thousand geometries, and in the runtime."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+
+from lava.magma.core.run_configs import Loihi2SimCfg
+from lava.proc.conv import utils
+from lava.proc.conv.process import Conv
+from lava.proc.dense.process import Dense
+from lava.proc.io.sink import RingBuffer as Sink
+from lava.proc.io.source import RingBuffer as Source
+from lava.utils.weightutils import SignMode
+
+from lava_conv.backends.lava_runtime import watched
+from processes.conv import fast_sim_cfg
+from processes.conv.im2col import Frames, Rows
+
+
+def geometry(rng):
+    groups = int(rng.choice([1, 1, 2, 3]))
+    deep, out = groups * int(rng.integers(1, 4)), groups * int(rng.integers(1, 4))
+    kernel, dilation = rng.integers(1, 5, 2), rng.integers(1, 3, 2)
+    stride, padding = rng.integers(1, 4, 2), rng.integers(0, 4, 2)
+    least = np.maximum(dilation * (kernel - 1) + 1 - 2 * padding, 1)
+    shape = (*(least + rng.integers(0, 6, 2)), deep)
+    return tuple(map(int, shape)), (out, *map(int, kernel), deep // groups), *(
+        tuple(map(int, v)) for v in (stride, padding, dilation)
+    ), groups  # fmt: skip
+
+
+def test_a_thousand_random_geometries(rng):
+    float64 = sparse = wrapped = 0
+    for number in range(1000):
+        shape, kernel, stride, padding, dilation, groups = geometry(rng)
+        weight = rng.integers(-128, 128, kernel).astype(np.int32)
+        plan = Frames(weight, shape, stride, padding, dilation, groups)
+        for density, reach in ((0.05, 1), (0.6, 255), (1.0, 1 << (number % 18))):
+            frame = rng.integers(-reach, reach + 1, shape) * (rng.random(shape) < density)
+            stock = utils.conv(frame.astype(np.int32), weight, kernel[1:3], stride, padding, dilation, groups)
+            meant = utils.signed_clamp(stock, bits=24)
+            found = plan(frame.astype(np.int32))
+            assert found.dtype == np.int32 and np.array_equal(found, meant)
+            float64 += int(np.abs(frame).max(initial=0)) * plan.norm >= 1 << 24
+            sparse += not frame.any()
+            wrapped += not np.array_equal(stock, meant)
+    assert min(float64, sparse, wrapped) > 10, "every path was taken"
+
+
+def test_dense_products(rng):
+    for _ in range(300):
+        weights = rng.integers(-255, 256, rng.integers(1, 60, 2))
+        rows = Rows(weights)
+        for density, reach in ((0.05, 1), (1.0, 1), (0.7, 1 << 22)):
+            s = rng.integers(-reach, reach + 1, weights.shape[1]) * (rng.random(weights.shape[1]) < density)
+            assert np.array_equal(rows(s), weights @ s)
+
+
+def outputs(make, data, run_cfg):
+    """What a stock process sends in each step, for frames (..., T)."""
+    source, block = Source(data=data), make()
+    sink = Sink(shape=block.a_out.shape, buffer=data.shape[-1])
+    source.s_out.connect(block.s_in)
+    block.a_out.connect(sink.a_in)
+    with watched(block, run_cfg) as runtime:
+        runtime.run(data.shape[-1])
+        return sink.data.get()
+
+
+@pytest.mark.parametrize("bits", [0, 2, 9])
+def test_through_the_runtime_as_the_stock_models(bits, rng):
+    weight, flat = rng.integers(-128, 128, (4, 3, 2, 3)), rng.integers(-120, 120, (5, 12))
+    frames = rng.integers(-1, 2, (6, 5, 6, 4)) if bits == 2 else rng.integers(0, 256, (6, 5, 6, 4))
+
+    def conv():
+        return Conv(
+            weight=weight, input_shape=(6, 5, 6), padding=(1, 0), stride=(2, 1), groups=2, num_message_bits=bits
+        )
+
+    def dense():
+        return Dense(weights=2 * flat, weight_exp=-1, sign_mode=SignMode.MIXED, num_message_bits=bits)
+
+    for make, data in ((conv, frames), (dense, frames[:2, :1].reshape(12, 4))):
+        stock = outputs(make, data, Loihi2SimCfg(select_tag="fixed_pt"))
+        fast = outputs(make, data, fast_sim_cfg())
+        assert np.array_equal(stock, fast) and stock.any()
+
+
+def test_a_weight_set_between_runs_counts():
+    source = Source(data=np.ones((3, 8), int))
+    block = Dense(weights=2 * np.eye(3, dtype=int), weight_exp=-1, sign_mode=SignMode.MIXED, num_message_bits=2)
+    sink = Sink(shape=(3,), buffer=8)
+    source.s_out.connect(block.s_in)
+    block.a_out.connect(sink.a_in)
+    with watched(block, fast_sim_cfg()) as runtime:
+        runtime.run(3)
+        block.weights.set(6 * np.eye(3, dtype=int))
+        runtime.run(3)
+        seen = sink.data.get()
+    assert seen[:, :6].tolist() == [[0, 1, 1, 1, 3, 3]] * 3
