@@ -4,6 +4,7 @@ Exit codes: 0 done (and, for compare, equal), 1 different or interrupted, 2 an e
 """
 
 import json
+import logging
 import os
 import sys
 import time
@@ -69,6 +70,22 @@ def _progress(text: str, total: int, shown: bool = True) -> Iterator[Callable[[i
     with Progress(*columns, console=err, disable=not shown) as bar:
         task = bar.add_task(text, total=total)
         yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def _log_shown(*names: str) -> Iterator[None]:
+    """What these modules log goes to stderr, a sentence each."""
+    handler = logging.Handler()
+    handler.emit = lambda record: err.print(record.getMessage(), markup=False)  # type: ignore[method-assign]
+    loggers = [logging.getLogger(name) for name in names]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -247,7 +264,8 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None) -> 
 
     trained = load_trained(checkpoint)
     example = np.random.default_rng(0).integers(0, 256, (16, *trained.shape), dtype=np.uint8)
-    graph = lc.convert(trained.model, example, steps, max_steps)
+    with _log_shown("lava_conv.convert", "lava_conv.verify"):
+        graph = lc.convert(trained.model, example, steps, max_steps)
     lc.save(graph, target)
     out.print(f"{target}: {len(graph.layers)} layers, {os.path.getsize(target):,} bytes, exact by construction")
 

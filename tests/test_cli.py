@@ -39,6 +39,7 @@ def test_train_convert_run_compare(tmp_path):
     assert call("train", "--epochs", 2, "--out", tmp_path / "x.pt").returncode == 0
     done = call("convert", tmp_path / "x.pt", tmp_path / "x.net", "--steps", 5)
     assert done.returncode == 0, done.stderr
+    assert "bounds and thresholds are proven for up to" in done.stderr
     done = call("run", tmp_path / "x.net", "--samples", 50, "--json")
     result = json.loads(done.stdout)
     assert done.returncode == 0 and result["samples"] == 50 and len(result["accuracy"]) == 5
@@ -64,6 +65,7 @@ def test_run_shows_accuracy_by_step(net):
     ("words", "message"),
     [
         (["run", "none.net"], "no such file"),
+        (["run", "{net}", "--backend", "lava", "--device", "cpu"], "--device is for --backend torch"),
         (["run", "{net}", "--backend", "gpu"], "allowed are torch, lava"),
         (["run", "{net}", "--data", "imagenet"], "data set is 'imagenet'"),
         (["run", "{net}", "--data", "{npz}"], "images have shape"),
