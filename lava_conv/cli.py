@@ -205,6 +205,12 @@ def _print_ledger(ledger: Any) -> None:
     "--encoder-levels", type=click.IntRange(1, 255), default=4, show_default=True,
     help="zou: largest count of the first layer; fewer settle sooner.",
 )  # fmt: skip
+@click.option(
+    "--unroll",
+    type=click.IntRange(0, 64),
+    default=0,
+    help="Train on what the spiking network says after so many steps.",
+)
 @click.option("--start", default="", help="Checkpoint of the same network whose weights to begin with.")
 @click.option("--epochs", type=click.IntRange(1), default=40, show_default=True)
 @click.option("--batch", type=click.IntRange(2), default=64, show_default=True)
@@ -219,8 +225,8 @@ def _print_ledger(ledger: Any) -> None:
 @_seed_option
 def train(
     data_name: str, folder: str | None, samples: int | None, model: str | None, method: str, k: int, levels: int,
-    encoder_levels: int, start: str, epochs: int, batch: int, lr: float, shift: int, rotate: float, scale: float,
-    smoothing: float, target: str,
+    encoder_levels: int, unroll: int, start: str, epochs: int, batch: int, lr: float, shift: int, rotate: float,
+    scale: float, smoothing: float, target: str,
     resume: bool, device: str, seed: int,
 ) -> None:  # fmt: skip
     """Train a network with quantisation and keep it in a checkpoint."""
@@ -236,7 +242,7 @@ def train(
         data = replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
     name = model or ("digits" if data.shape[1] == 8 else "lenet")
     recipe = Recipe(
-        name, k, epochs, batch, lr, shift, smoothing, seed, method, levels, rotate, scale, encoder_levels, start
+        name, k, epochs, batch, lr, shift, smoothing, seed, method, levels, rotate, scale, encoder_levels, start, unroll
     )
     with _progress(f"training {name} on {data.name}", epochs) as advance:
         done = [0]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lava_conv.data import Dataset
@@ -17,6 +17,7 @@ from lava_conv.errors import DataError
 from lava_conv.files import replacing
 from lava_conv.qat.models import build
 from lava_conv.qat.prepare import ENCODER_LEVELS
+from lava_conv.qat.unroll import Unrolled
 
 CHECKPOINT_VERSION = 1
 CHECKPOINT_KEYS = (
@@ -28,7 +29,8 @@ CHECKPOINT_KEYS = (
 class Recipe:
     """How to train; stored in the checkpoint.
 
-    method, k, levels, encoder_levels: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin with. As
+    method, k, levels, encoder_levels: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin with.
+    unroll: train on what the spiking network says after this step and the one before, instead of when it settles. As
     augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees and grow or shrink by up to the
     share `scale`.
     """
@@ -47,6 +49,7 @@ class Recipe:
     scale: float = 0.0
     encoder_levels: int = ENCODER_LEVELS
     start: str = ""
+    unroll: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,7 @@ def train(
     model = _model(recipe, data.shape, data.classes).to(device)
     if recipe.start:
         _begin_with(model, recipe.start)
+    network = Unrolled(model, recipe.unroll) if recipe.unroll else model
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
     generator = torch.Generator().manual_seed(recipe.seed)
     losses: list[float] = []
@@ -110,7 +114,7 @@ def train(
     labels = torch.from_numpy(data.y_train)
     batches = max(1, len(images) // recipe.batch)
     for epoch in range(len(losses), recipe.epochs):
-        model.train()
+        network.train()
         order = torch.randperm(len(images), generator=generator)
         total = 0.0
         for number in range(batches):
@@ -118,7 +122,11 @@ def train(
                 group["lr"] = recipe.lr * _cosine((epoch + number / batches) / recipe.epochs)
             chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
             x = augmented(images[chosen].to(torch.float32), recipe, generator).to(device)
-            loss = functional.cross_entropy(model(x), labels[chosen].to(device), label_smoothing=recipe.smoothing)
+            logits, y = network(x), labels[chosen].to(device)
+            if recipe.unroll:
+                last = logits[-2:]
+                logits, y = last.flatten(0, 1), y.repeat(len(last))
+            loss = functional.cross_entropy(logits, y, label_smoothing=recipe.smoothing)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -133,7 +141,7 @@ def train(
     return Trained(model.cpu().eval(), recipe, data.shape, data.classes, data.name, tuple(losses))
 
 
-def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> fx.GraphModule:
     options = {name: getattr(recipe, name) for name in ("method", "k", "levels", "encoder_levels")}
     return build(recipe.model, shape[0], shape[1], classes, **options)
 

@@ -12,6 +12,7 @@ from lava_conv import qat
 from lava_conv.neurons import NEURONS
 from lava_conv.qat import models
 from lava_conv.qat.layers import LearnedStep, MedianQuant
+from lava_conv.qat.unroll import Unrolled
 
 
 class Flat(nn.Module):
@@ -132,6 +133,40 @@ def test_branches_run_on_lava_and_through_the_file(options, tmp_path):
         assert again == graph
         result = lc.compare(again, images(shape, 3), steps=6)
         assert result.equal, result
+
+
+@pytest.mark.parametrize("options", METHODS, ids=str)
+def test_unrolled_model_is_the_simulator_step_for_step(options):
+    """Logits of the float unrolling, over the readout's unit, are the simulator's integers after each step."""
+    for plain, shape in ((Functional, (2, 6, 8)), (Joined, (1, 9, 9)), (Flat, (1, 8, 8))):
+        torch.manual_seed(1)
+        model = lively(qat.prepare(plain(), **options), shape)
+        x = images(shape, 12)
+        with torch.no_grad():
+            logits = Unrolled(qat.exact(model), 7)(torch.tensor(x).double()).numpy()
+        integers = lc.run(lc.convert(model, x[:2]), x, 7).logits
+        unit = (logits[-1].max(1) - logits[-1].min(1)) / (integers[-1].max(1) - integers[-1].min(1))
+        assert np.allclose(logits / unit[0], integers, rtol=0, atol=1e-6 * np.abs(integers).max())
+        assert len(np.unique(integers[:, 0], axis=0)) > 2, "steps differ"
+
+
+def test_training_on_few_steps():
+    torch.manual_seed(0)
+    model = qat.prepare(Functional(), n_max=4)
+    x = torch.randint(0, 256, (64, 2, 6, 8)).float()
+    y = (x[:, 0, :, :4].mean((1, 2)) > x[:, 0, :, 4:].mean((1, 2))).long()
+    model(x)  # running statistics
+    spiking = Unrolled(model, 3).train()
+    assert not model.norm.training and model.training
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        loss = functional.cross_entropy(spiking(x)[-1], y)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
 
 
 STRUCTURES = {  # narrow versions; the full widths are in test_full_width

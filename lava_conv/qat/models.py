@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lava_conv.errors import DataError
 from lava_conv.qat.prepare import prepare
@@ -148,7 +148,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build(name: str, channels: int, size: int, classes: int, **options: Any) -> nn.Module:
+def build(name: str, channels: int, size: int, classes: int, **options: Any) -> fx.GraphModule:
     """A fresh network of the table MODELS, quantised; `options`: those of `prepare`, and `width` where there is one."""
     if name not in MODELS:
         raise DataError(f"model is {name!r}, allowed are {', '.join(MODELS)}")
