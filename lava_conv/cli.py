@@ -205,6 +205,7 @@ def _print_ledger(ledger: Any) -> None:
     "--encoder-levels", type=click.IntRange(1, 255), default=4, show_default=True,
     help="zou: largest count of the first layer; fewer settle sooner.",
 )  # fmt: skip
+@click.option("--n-max", type=click.IntRange(0, 255), default=0, help="zou: largest count of a hidden neuron, 0: none.")
 @click.option(
     "--unroll",
     type=click.IntRange(0, 64),
@@ -225,8 +226,8 @@ def _print_ledger(ledger: Any) -> None:
 @_seed_option
 def train(
     data_name: str, folder: str | None, samples: int | None, model: str | None, method: str, k: int, levels: int,
-    encoder_levels: int, unroll: int, start: str, epochs: int, batch: int, lr: float, shift: int, rotate: float,
-    scale: float, smoothing: float, target: str,
+    encoder_levels: int, n_max: int, unroll: int, start: str, epochs: int, batch: int, lr: float, shift: int,
+    rotate: float, scale: float, smoothing: float, target: str,
     resume: bool, device: str, seed: int,
 ) -> None:  # fmt: skip
     """Train a network with quantisation and keep it in a checkpoint."""
@@ -242,7 +243,22 @@ def train(
         data = replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
     name = model or ("digits" if data.shape[1] == 8 else "lenet")
     recipe = Recipe(
-        name, k, epochs, batch, lr, shift, smoothing, seed, method, levels, rotate, scale, encoder_levels, start, unroll
+        name,
+        k,
+        epochs,
+        batch,
+        lr,
+        shift,
+        smoothing,
+        seed,
+        method,
+        levels,
+        rotate,
+        scale,
+        encoder_levels,
+        start,
+        unroll,
+        n_max,
     )
     with _progress(f"training {name} on {data.name}", epochs) as advance:
         done = [0]

@@ -29,7 +29,7 @@ CHECKPOINT_KEYS = (
 class Recipe:
     """How to train; stored in the checkpoint.
 
-    method, k, levels, encoder_levels: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin with.
+    method, k, levels, encoder_levels, n_max: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin with.
     unroll: train on what the spiking network says after this step and the one before, instead of when it settles. As
     augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees and grow or shrink by up to the
     share `scale`.
@@ -50,6 +50,7 @@ class Recipe:
     encoder_levels: int = ENCODER_LEVELS
     start: str = ""
     unroll: int = 0
+    n_max: int = 0
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def train(
 
 
 def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> fx.GraphModule:
-    options = {name: getattr(recipe, name) for name in ("method", "k", "levels", "encoder_levels")}
+    options = {name: getattr(recipe, name) for name in ("method", "k", "levels", "encoder_levels", "n_max")}
     return build(recipe.model, shape[0], shape[1], classes, **options)
 
 
