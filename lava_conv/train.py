@@ -29,9 +29,9 @@ CHECKPOINT_KEYS = (
 class Recipe:
     """How to train; stored in the checkpoint.
 
-    method, k, levels, encoder_levels, n_max: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin with.
-    unroll: train on what the spiking network says after this step and the one before, instead of when it settles. As
-    augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees and grow or shrink by up to the
+    method, k, levels, encoder_levels, n_max: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin
+    with. unroll: train on what the spiking network says after this step and the one before, instead of when it settles.
+    As augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees and grow or shrink by up to the
     share `scale`.
     """
 
