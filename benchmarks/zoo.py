@@ -23,7 +23,7 @@ from lava_conv.train import load_trained
 ZOO = Path(__file__).parent.parent / "netx_models"
 GOLDEN_IMAGES = 6
 CHUNK = 250  # images a time
-THRESHOLDS = (0.5, 1, 2, 4, 8, 16)  # of the confidence policy
+THRESHOLDS = (1, 2, 4, 8, 16, 32, 64)  # of the confidence policy
 # Zou et al. 2024 (Front. Neurosci. 18:1449020), LeNet on MNIST: accuracy at T = 4 for k = 0, and operations of the
 # ANN (4 for each multiply-accumulate) over synaptic operations for k = 0, 1, 2.
 PAPER = {
