@@ -65,8 +65,8 @@ def main() -> None:
         sent = sum(int(np.abs(s).sum()) for s in activity.spikes.values()) / 4 / neurons
         slow, fast = [], []
         for _ in range(options.rounds):
-            stock = per_step(graph, name, 1, stock=True)
-            quick = per_step(graph, name, 20 if name == "lenet" else 5, stock=False)
+            stock = per_step(graph, name, 8 if name == "lenet" else 1, stock=True)
+            quick = per_step(graph, name, 400 if name == "lenet" else 50, stock=False)
             slow.append(stock[0])
             fast.append(quick[0])
             assert np.array_equal(stock[1].logits, quick[1].logits[:, : stock[1].logits.shape[1]])
