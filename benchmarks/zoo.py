@@ -3,7 +3,6 @@
 
 python benchmarks/zoo.py publish runs/k0.pt mnist-lenet-dtb-k0 --steps 4 --command "lava-conv train ..."
 python benchmarks/zoo.py table [NAME ...] --data mnist          from the shipped files alone
-python benchmarks/zoo.py exits [NAME ...] --data mnist          early exit: average steps against accuracy
 """
 
 import argparse
@@ -120,10 +119,6 @@ def publish(options: argparse.Namespace) -> None:
     }
     (ZOO / f"{options.name}.json").write_text(json.dumps(card, indent=2) + "\n")
     print(json.dumps(card, indent=2))
-
-
-def names(options: argparse.Namespace) -> list[str]:
-    return options.names or sorted(path.stem for path in ZOO.glob(f"{options.data}-*.net"))
 
 
 def table(options: argparse.Namespace) -> None:

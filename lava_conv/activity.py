@@ -107,9 +107,7 @@ class Meter:
         graph, synops, stored, macs, graded = self.graph, 0.0, 0.0, 0, False
         neurons = int(np.prod(graph.layers[index].shape))
         for feed in graph.inputs(index):
-            source = feed.source
-            while graph.layers[source].kind == "flatten":
-                source = graph.source(source)
+            source = graph.origin(feed.source)
             graded = graded or source == 0
             if source:
                 shape = graph.layers[feed.source].shape

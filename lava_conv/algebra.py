@@ -107,8 +107,9 @@ def convolve(spikes: Spikes, conv: Conv, scale: Floats, bias: Floats) -> Sums:
     return tuple(sums)
 
 
-def connect(spikes: Spikes, sizes: tuple[int, ...], weight: NDArray[np.int8], scale: Floats, bias: Floats) -> Sums:
-    """A dense layer on flat spikes, `sizes` neurons from each part."""
+def connect(spikes: Spikes, weight: NDArray[np.int8], scale: Floats, bias: Floats) -> Sums:
+    """A dense layer on flat spikes."""
+    sizes = [part.channels for part in spikes.parts]
     if sum(sizes) != weight.shape[1]:
         raise ConversionError(f"the weight takes {weight.shape[1]} inputs, but {sum(sizes)} arrive")
     columns = np.split(weight, np.cumsum(sizes)[:-1], axis=1)
@@ -286,12 +287,12 @@ def _scaled(term: Term, multiple: Ints, flat: bool) -> tuple[int, Synapse]:
     return term.layer, replace(synapse, weight=weight)
 
 
-def without(synapse: Synapse, channels: NDArray[np.bool_]) -> Synapse:
-    """The synapse with the weights of some output channels set to 0."""
+def without(synapse: Synapse, channels: NDArray[np.bool_], flat: bool) -> Synapse:
+    """The synapse with the weights of some output channels set to 0; flat: the neurons are a flat layer."""
     if not channels.any():
         return synapse
     if isinstance(synapse, Identity):
-        return _elementwise(np.where(channels, 0, synapse.scale), False)
+        return _elementwise(np.where(channels, 0, synapse.scale), flat)
     keep = ~channels.reshape(-1, *[1] * (synapse.weight.ndim - 1))
     return replace(synapse, weight=synapse.weight * keep)
 

@@ -6,7 +6,7 @@ it (see `algebra`). Each quantised activation becomes a layer of neurons, whose 
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,11 @@ def _example(example_input: Any, one_dimensional: bool) -> torch.Tensor:
 
 UNQUANTISED = "its weights are not quantised; pass the model through lava_conv.qat.prepare and train it"
 UNQUANTISED_RELU = "its output is not quantised; pass the model through lava_conv.qat.prepare and train it"
+UNCONVERTED = (
+    REMEDIES
+    | dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Linear), UNQUANTISED)
+    | dict.fromkeys((nn.ReLU, nn.ReLU6, nn.Hardtanh), UNQUANTISED_RELU)
+)
 GENERAL_REMEDY = "it has no spiking counterpart here; leave it out, or build the model from lava_conv.qat layers"
 
 
@@ -133,15 +138,7 @@ def _refuse_unknown(traced: fx.GraphModule) -> None:
         if node.op == "call_module":
             module = traced.get_submodule(node.target)
             if _handler(module) is None:
-                known = REMEDIES | {
-                    nn.Conv1d: UNQUANTISED,
-                    nn.Conv2d: UNQUANTISED,
-                    nn.Linear: UNQUANTISED,
-                    nn.ReLU: UNQUANTISED_RELU,
-                    nn.ReLU6: UNQUANTISED_RELU,
-                    nn.Hardtanh: UNQUANTISED_RELU,
-                }
-                remedy = next((text for kind, text in known.items() if isinstance(module, kind)), GENERAL_REMEDY)
+                remedy = next((text for kind, text in UNCONVERTED.items() if isinstance(module, kind)), GENERAL_REMEDY)
                 if ".quantized" in type(module).__module__:
                     remedy = "it is what torch.ao's convert_fx made; pass the trained model as it was before convert_fx"
                 problems.append(f"{place(node)} is a {type(module).__name__}: {remedy}")
@@ -227,6 +224,12 @@ class _Walk:
             self.flats[layer] = len(self.layers) - 1
         return self.flats[layer]
 
+    def flattened(self, spikes: Spikes) -> Spikes:
+        """The same spikes as flat layers give them."""
+        layers = [self.flat(part.layer) for part in spikes.parts]
+        parts = zip(spikes.parts, layers, strict=True)
+        return Spikes(tuple(replace(part, layer=flat, channels=len(self.counts[flat])) for part, flat in parts))
+
     def _finish(self, output: Any, values: dict[fx.Node, Value]) -> None:
         value = values.get(output) if isinstance(output, fx.Node) else None
         if (
@@ -274,7 +277,7 @@ def _whole_bias(bias: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
 
 def _pixels(walk: _Walk, module: Pixels, before: Value) -> Value:
     assert isinstance(before, Spikes)
-    return Spikes(tuple(Part(p.layer, p.unit * module.scale, p.channels, p.zero) for p in before.parts))
+    return Spikes(tuple(replace(part, unit=part.unit * module.scale) for part in before.parts))
 
 
 def _weights(walk: _Walk, module: Any, before: Value) -> Value:
@@ -320,11 +323,7 @@ def _dense(walk: _Walk, before: Spikes | Pool, weight: Any, scale: Any, bias: An
             raise ConversionError("it needs a flat input; put nn.Flatten() before it")
         weight, scale = algebra.spread(weight, before), scale / before.divisor
         before = before.spikes
-    parts = []
-    for part in before.parts:
-        layer = walk.flat(part.layer)
-        parts.append(Part(layer, part.unit, len(walk.counts[layer]), part.zero))
-    return algebra.connect(Spikes(tuple(parts)), tuple(p.channels for p in parts), weight, scale, bias)
+    return algebra.connect(walk.flattened(before), weight, scale, bias)
 
 
 def _batch_norm(walk: _Walk, module: Any, before: Value) -> Value:
@@ -359,11 +358,11 @@ def _neurons(walk: _Walk, module: Quantiser, rounding: Staircase, total: Sum) ->
     # A channel that nothing can move is a constant: its weights say nothing, and cost spikes.
     ends = [rounding.counts(unit * z + total.offset, reach) for z in (low, high)]
     constant = ends[0] == ends[1]
-    feeds = [(layer, algebra.without(synapse, constant)) for layer, synapse in feeds]
+    feeds = [(layer, algebra.without(synapse, constant, flat)) for layer, synapse in feeds]
     level = total.offset / rounding.step + rounding.zero + rounding.half
     theta = np.where(constant, -ends[0] - 0.5, -level * rounding.step / unit)
     delta = np.where(constant, 1.0, rounding.step / unit)
-    low, high = drive_range([(synapse, walk.counts[layer]) for layer, synapse in feeds])
+    low, high = np.where(constant, 0, low), np.where(constant, 0, high)
     found = _thresholds(walk, rounding, theta, delta, low, high, reach)
     neuron = NEURONS[module.neuron]
     if module.neuron == "DTB":
@@ -442,14 +441,10 @@ def _flatten(walk: _Walk, module: nn.Flatten, before: Value) -> Value:
             f"flatten from {module.start_dim} to {module.end_dim}; only all of C,H,W can be flattened"
         )
     if isinstance(before, Pool):
-        return Pool(**{**vars(before), "flat": True})
+        return replace(before, flat=True)
     if not isinstance(before, Spikes):
         raise ConversionError("flatten must follow an activation; put it after the activation")
-    parts = []
-    for part in before.parts:
-        layer = walk.flat(part.layer)
-        parts.append(Part(layer, part.unit, len(walk.counts[layer]), part.zero))
-    return Spikes(tuple(parts))
+    return walk.flattened(before)
 
 
 def _nothing(walk: _Walk, module: nn.Module, before: Value) -> Value:

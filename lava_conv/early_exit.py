@@ -97,9 +97,7 @@ def _cannot_be_overtaken(graph: Graph, record: Record) -> NDArray[np.bool_]:
     leader = record.predictions
     reach = np.zeros((steps, samples, classes))  # how much each class can gain on the leader
     for feed in graph.inputs(last):
-        source = feed.source
-        while graph.layers[source].kind == "flatten":
-            source = graph.source(source)
+        source = graph.origin(feed.source)
         if not isinstance(feed.synapse, Dense) or source == 0:
             return np.zeros((steps, samples), bool)
         count = record.spikes[source].reshape(steps, samples, -1).cumsum(0, dtype=np.int64)

@@ -161,6 +161,12 @@ class Graph:
         source = self.layers[index].source
         return index - 1 if source is None else source
 
+    def origin(self, index: int) -> int:
+        """The layer whose spikes layer `index` gives: itself, or what is behind its flatten layers."""
+        while self.layers[index].kind == "flatten":
+            index = self.source(index)
+        return index
+
     def depths(self) -> tuple[int, ...]:
         """Per layer, most synapses between it and the image; in Lava its window starts that much later."""
         depths = [0]
@@ -207,9 +213,7 @@ class Graph:
 
     def _payload(self, index: int) -> int:
         """Largest value that layer `index` sends in one step."""
-        while self.layers[index].kind == "flatten":
-            index = self.source(index)
-        return INPUT_MAX if index == 0 else 1
+        return INPUT_MAX if self.origin(index) == 0 else 1
 
     def check(self, steps: int | None = None) -> None:
         """Raise RangeError unless every state provably fits 24 bits for any image and `steps` steps."""

@@ -81,7 +81,8 @@ def verify(
         activation = activations[name]
         for part, total in zip(activation.spikes.parts, activation.sums, strict=True):
             here = slice(start, start + part.channels)
-            _verify_fold(name, part, total, taken[within, here], {i: c[within] for i, c in counts.items()})
+            arrived = [counts[term.layer][within] for term in total.terms]
+            _verify_fold(name, part, total, taken[within, here], arrived)
             expected = np.rint(given[:, here] / part.unit).astype(np.int64) + part.zero
             found = counts[part.layer].reshape(expected.shape)
             wrong = (np.minimum(expected, max_steps) != np.minimum(found, max_steps))[within]
@@ -109,13 +110,13 @@ def verify(
         )
 
 
-def _verify_fold(name: str, part: Part, total: Sum, taken: Any, counts: dict[int, NDArray[np.int64]]) -> None:
+def _verify_fold(name: str, part: Part, total: Sum, taken: Any, arrived: list[NDArray[np.int64]]) -> None:
     if not len(taken):
         return
     column = (-1, 1)
     folded = total.offset.reshape(column) + np.zeros_like(taken)
-    for term in total.terms:
-        z = term.synapse.apply(counts[term.layer]).reshape(taken.shape)
+    for term, counts in zip(total.terms, arrived, strict=True):
+        z = term.synapse.apply(counts).reshape(taken.shape)
         folded = folded + term.gain.reshape(column) * z
     error, size = float(np.abs(folded - taken).max()), max(1.0, float(np.abs(taken).max()))
     if not error <= FOLD_TOLERANCE * size:

@@ -52,7 +52,7 @@ def simulate(
         record: ("spikes",) to keep every spike.
         timeout: seconds without movement after which the run is given up.
         checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
-        stock: use Lava's own models of Conv and Dense, which compute the same, dozens of times slower.
+        stock: use Lava's own models of Conv and Dense, which compute the same, more slowly.
         progress: called with the number of images just finished.
 
     Raises:
@@ -134,10 +134,7 @@ class _Network:
         if isinstance(synapse, Identity):
             port.connect(neuron.a_in)
             return
-        flat = source
-        while layers[source].kind == "flatten":
-            source = self.graph.source(source)
-        bits = INPUT_MESSAGE_BITS if source == 0 else SPIKE_MESSAGE_BITS
+        bits = INPUT_MESSAGE_BITS if self.graph.origin(source) == 0 else SPIKE_MESSAGE_BITS
         if isinstance(synapse, Conv):
             block = LavaConv(
                 weight=np.ascontiguousarray(synapse.weight[:, :, ::-1, ::-1].transpose(0, 2, 3, 1), np.int32),
@@ -152,7 +149,7 @@ class _Network:
         else:
             # Lava truncates odd weights of mixed sign to even ones: double them, and halve the sum.
             block = LavaDense(
-                weights=2 * self._dense_weight(synapse, flat).astype(np.int32),
+                weights=2 * self._dense_weight(synapse, source).astype(np.int32),
                 weight_exp=-1,
                 sign_mode=SignMode.MIXED,
                 num_message_bits=bits,

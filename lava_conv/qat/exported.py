@@ -5,7 +5,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lava_conv.qat.layers import QuantisedConv1d, QuantisedConv2d, QuantisedLinear, QuantisedWeight, Quantiser, half_up
+from lava_conv.qat.layers import (
+    QuantisedConv1d,
+    QuantisedConv2d,
+    QuantisedLinear,
+    QuantisedWeight,
+    Quantiser,
+    column,
+    half_up,
+)
 
 
 class _Exported(QuantisedWeight):
@@ -42,18 +50,13 @@ def export(module: Any, integer: Tensor, scale: Tensor, bias: Tensor | None) -> 
         kind = ExportedConv1d if isinstance(module, nn.Conv1d) else ExportedConv2d
         new = kind(module.in_channels, module.out_channels, module.kernel_size, **options)  # type: ignore[arg-type]
     del new.weight
-    new.register_buffer("weight", integer.detach().double() * _column(scale.detach().double(), integer))
+    new.register_buffer("weight", integer.detach().double() * column(scale.detach().double(), integer))
     new.register_buffer("integer", integer.detach().double())
     new.register_buffer("scale", scale.detach().double())
-    new.bias = None
     if bias is not None:
-        del new._parameters["bias"]
+        del new.bias  # the parameter that the constructor registered as absent
         new.register_buffer("bias", bias.detach().double())
     return new
-
-
-def _column(scale: Tensor, like: Tensor) -> Tensor:
-    return scale.reshape(-1, *[1] * (like.ndim - 1)) if scale.numel() > 1 else scale.reshape(())
 
 
 class FixedStep(Quantiser):

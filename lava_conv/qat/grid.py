@@ -3,7 +3,7 @@
 A neuron sums integers, so where several layers meet (a residual addition) their products must be whole multiples of
 one common unit, for each output channel. The grid finds that unit from the layers' weights, the normalisation behind
 them and the unit of their inputs, and tells each layer the weight scale that puts it there; training sees the rounding.
-The neuron's step is a whole multiple of the unit too, if asked for a power of two.
+The neuron's step is a whole multiple of the unit too, or, if asked for, a power of two of it.
 """
 
 from typing import Any, NamedTuple
@@ -15,7 +15,6 @@ from lava_conv.fixedpoint import WEIGHT_MAX
 from lava_conv.qat.layers import ANCHOR_PARTS, QuantisedWeight, Quantiser, TernaryWeight
 
 TERNARY_GRAIN = 8  # a ternary layer's weight spans at least so many units: its slope is met within 1/16
-
 SLACK = 1e-6  # a ratio so close below a whole number is one
 
 

@@ -55,7 +55,7 @@ class Pixels(nn.Module):
 class QuantisedWeight:
     """Mixin: `quantise()` gives the integer weight (with a gradient) and its scale, weight ~ integer * scale.
 
-    `grid` is set where a neuron adds up several layers, or needs power-of-two steps: it then decides the scale.
+    `grid` is set where the neuron's step must be a whole multiple of the unit of its sum: it then decides the scale.
     """
 
     weight: Tensor
@@ -78,7 +78,8 @@ class QuantisedWeight:
         return new
 
 
-def _column(scale: Tensor, like: Tensor) -> Tensor:
+def column(scale: Tensor, like: Tensor) -> Tensor:
+    """A scale per channel in the shape that multiplies `like`, channels first; a scalar stays one."""
     return scale.reshape(-1, *[1] * (like.ndim - 1)) if scale.ndim else scale
 
 
@@ -91,7 +92,7 @@ class TernaryWeight(QuantisedWeight):
         if self.grid is None:
             return straight_through(exact, w), torch.ones((), dtype=w.dtype, device=w.device)
         scale = self.grid.scale(self)
-        multiple = _column(torch.round(1 / scale).clamp(1, WEIGHT_MAX), w)
+        multiple = column(torch.round(1 / scale).clamp(1, WEIGHT_MAX), w)
         return straight_through(exact * multiple, w * multiple), scale
 
     def amplitude(self) -> Tensor:
@@ -104,15 +105,15 @@ class Int8Weight(QuantisedWeight):
     def quantise(self) -> tuple[Tensor, Tensor]:
         w = self.weight
         scale = self.amplitude() / WEIGHT_MAX if self.grid is None else self.grid.scale(self)
-        smooth = w / _column(scale, w)
+        smooth = w / column(scale, w)
         return straight_through(torch.round(smooth).clamp(-WEIGHT_MAX, WEIGHT_MAX), smooth), scale
 
 
 class _QuantisedConv(QuantisedWeight):
     def forward(self: Any, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
-        out = self._conv_forward(input, weight, None) * _column(scale, input[0])
-        return out if self.bias is None else out + _column(self.bias, input[0])
+        out = self._conv_forward(input, weight, None) * column(scale, input[0])
+        return out if self.bias is None else out + column(self.bias, input[0])
 
 
 class QuantisedConv1d(_QuantisedConv, nn.Conv1d):

@@ -33,36 +33,32 @@ class Frames:
     ) -> None:
         outputs, kh, kw, depth = weight.shape
         height, width, channels = shape
-        self.groups, self.inner = (
-            groups,
-            (slice(padding[0], padding[0] + height), slice(padding[1], padding[1] + width)),
-        )
-        padded = (height + 2 * padding[0], width + 2 * padding[1], channels)
+        self.groups = groups
+        self.inner = (slice(padding[0], padding[0] + height), slice(padding[1], padding[1] + width))
+        self.padded = (height + 2 * padding[0], width + 2 * padding[1])
         extent = [dilation[i] * (k - 1) + 1 for i, k in enumerate((kh, kw))]
-        rows, columns = ((padded[i] - extent[i]) // stride[i] + 1 for i in (0, 1))
-        self.shape = (rows, columns, outputs)
-        self.buffers, self.windows, self.matrices = {}, {}, {}
-        flipped = weight[:, ::-1, ::-1].astype(np.int64).reshape(groups, outputs // groups, kh * kw * depth)
-        self.norm = int(np.abs(flipped).sum(2).max(initial=0))
-        for kind in (np.float32, np.float64):
-            buffer = np.zeros(padded, kind)
-            step = buffer.strides
-            self.buffers[kind] = buffer
-            self.windows[kind] = np.lib.stride_tricks.as_strided(
-                buffer,
-                (rows, columns, kh, kw, channels),
-                (step[0] * stride[0], step[1] * stride[1], step[0] * dilation[0], step[1] * dilation[1], step[2]),
-                writeable=False,
-            )
-            self.matrices[kind] = np.ascontiguousarray(flipped.transpose(0, 2, 1), kind)
-        self.busy = np.zeros(padded[:2], bool)
-        step = self.busy.strides
-        self.busy_windows = np.lib.stride_tricks.as_strided(
-            self.busy,
-            (rows, columns, kh, kw),
-            (step[0] * stride[0], step[1] * stride[1], step[0] * dilation[0], step[1] * dilation[1]),
-            writeable=False,
-        )
+        rows, columns = ((self.padded[i] - extent[i]) // stride[i] + 1 for i in (0, 1))
+        self.shape, self.kernel, self.channels = (rows, columns, outputs), (kh, kw), channels
+        self.stride, self.dilation = stride, dilation
+        self.weight = weight[:, ::-1, ::-1].astype(np.int64).reshape(groups, outputs // groups, kh * kw * depth)
+        self.norm = int(np.abs(self.weight).sum(2).max(initial=0))
+        self.busy = np.zeros(self.padded, bool)
+        self.busy_windows = self._windows(self.busy)
+        self.parts: dict[Any, Any] = {}  # by float type: padded frame, its windows, the weights as a matrix
+
+    def _windows(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """A view of every window of a padded frame (H, W, ...): (rows, columns, kH, kW, ...)."""
+        (down, right, *rest), (sh, sw), (dh, dw) = frame.strides, self.stride, self.dilation
+        shape = (*self.shape[:2], *self.kernel, *frame.shape[2:])
+        steps = (down * sh, right * sw, down * dh, right * dw, *rest)
+        return np.lib.stride_tricks.as_strided(frame, shape, steps, writeable=False)
+
+    def _part(self, kind: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        if kind not in self.parts:
+            frame = np.zeros((*self.padded, self.channels), kind)
+            matrix = np.ascontiguousarray(self.weight.transpose(0, 2, 1), kind)
+            self.parts[kind] = (frame, self._windows(frame), matrix)
+        return self.parts[kind]
 
     def __call__(self, frame: NDArray[Any]) -> NDArray[np.int32]:
         """(H, W, C) integers -> (H', W', O) int32."""
@@ -70,15 +66,15 @@ class Frames:
         if not largest:
             return np.zeros(self.shape, np.int32)
         kind = np.float32 if largest * self.norm < FLOAT32_EXACT else np.float64
-        self.buffers[kind][self.inner] = frame
+        padded, windows, matrix = self._part(kind)
+        padded[self.inner] = frame
         self.busy[self.inner] = frame.any(-1)
         active = self.busy_windows.any((2, 3))
         share = np.count_nonzero(active) / active.size
         if not share:  # strides and dilation passed every input by
             return np.zeros(self.shape, np.int32)
-        windows = self.windows[kind]
         chosen = windows[active] if share < FEW else windows.reshape(-1, *windows.shape[2:])
-        found = self._product(chosen, self.matrices[kind])
+        found = self._product(chosen, matrix)
         if share >= FEW:
             return wrap(found.astype(np.int64)).astype(np.int32).reshape(self.shape)
         out = np.zeros(self.shape, np.int32)
@@ -99,7 +95,7 @@ class Rows:
 
     def __init__(self, weights: NDArray[Any]) -> None:
         self.norm = int(np.abs(weights.astype(np.int64)).sum(1).max(initial=0))
-        self.rows = {kind: np.ascontiguousarray(weights.T, kind) for kind in (np.float32,)}
+        self.rows: dict[Any, NDArray[Any]] = {}  # by float type, made when first needed
         self.weights = weights
 
     def __call__(self, s: NDArray[Any]) -> NDArray[np.int64]:

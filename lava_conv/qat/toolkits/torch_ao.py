@@ -22,9 +22,9 @@ from torch.ao.quantization import (
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
 from lava_conv.errors import ConversionError
-from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
+from lava_conv.fixedpoint import INPUT_MAX, WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.qat.exported import FixedStep, export
-from lava_conv.qat.layers import Pixels, half_up, straight_through
+from lava_conv.qat.layers import Pixels, column, half_up, straight_through
 from lava_conv.qat.trace import exchange, insert, module_of, place, trace, unused
 
 TIE_FLOAT32 = 2.0**-16  # halves that float32 missed by its last bits go up too
@@ -225,13 +225,19 @@ def _strip(traced: fx.GraphModule, input_scale: float) -> Pixels:
     return pixels
 
 
+def calibrated(quantiser: Any) -> bool:
+    """Whether the quantiser's observer has seen data (one without a range needs none)."""
+    least = getattr(quantiser.activation_post_process, "min_val", torch.zeros(1))
+    return bool(least.numel() and torch.isfinite(least).all())
+
+
 def made_for_pixels(quantiser: Any, input_scale: float) -> bool:
     """Whether an input quantiser changes no pixel: not yet calibrated, or with exactly the pixels' grid."""
-    if not torch.isfinite(getattr(quantiser.activation_post_process, "min_val", torch.zeros(1))).all():
+    if not calibrated(quantiser):
         return True
     top = quantiser.quant_max - quantiser.quant_min
     offset = int(quantiser.zero_point[0]) - quantiser.quant_min
-    return top >= 255 and offset == 0 and abs(float(quantiser.scale[0]) / input_scale - 1) < 1e-3
+    return top >= INPUT_MAX and offset == 0 and abs(float(quantiser.scale[0]) / input_scale - 1) < 1e-3
 
 
 def _export_weights(module: Any) -> nn.Module:
@@ -241,23 +247,20 @@ def _export_weights(module: Any) -> nn.Module:
             f"its weights are quantised to {quantiser.quant_min}..{quantiser.quant_max} with zero point "
             f"{int(quantiser.zero_point.abs().max())}, allowed is symmetric int8 (zero point 0)"
         )
-    if (
-        not torch.isfinite(quantiser.activation_post_process.min_val).all()
-        or not quantiser.activation_post_process.min_val.numel()
-    ):
+    if not calibrated(quantiser):
         raise ConversionError("its weight quantiser was never calibrated; run the model on data in training mode first")
     weight, bias = module.weight.detach(), module.bias
     if isinstance(module, NORMALISED):
         bn = module.bn
         factor = bn.weight.detach() / torch.sqrt(bn.running_var + bn.eps)
-        weight = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-        bias = bn.bias.detach() + (0 if bias is None else bias.detach() - 0) * factor - bn.running_mean * factor
+        weight = weight * column(factor, weight)
+        bias = bn.bias.detach() + (0 if bias is None else bias.detach()) * factor - bn.running_mean * factor
     whole = isinstance(quantiser, WholeStepFakeQuantize)  # before float32 rounds it, the step is a whole multiple
     scale = quantiser.calculate_qparams()[0] if whole else quantiser.scale.detach()
-    column = scale.reshape(-1, *[1] * (weight.ndim - 1)) if scale.numel() > 1 else scale
+    scale = scale if scale.numel() > 1 else scale.reshape(())
     # the kernel multiplies by the inverse in float32, and rounds a half to the even neighbour
-    integer = torch.round(weight * (1 / column)).clamp(quantiser.quant_min, quantiser.quant_max)
-    return export(module, integer, scale if scale.numel() > 1 else scale.reshape(()), bias)
+    integer = torch.round(weight * (1 / column(scale, weight))).clamp(quantiser.quant_min, quantiser.quant_max)
+    return export(module, integer, scale, bias)
 
 
 def _export_activation(traced: fx.GraphModule, node: fx.Node, quantiser: Any) -> None:
@@ -265,7 +268,7 @@ def _export_activation(traced: fx.GraphModule, node: fx.Node, quantiser: Any) ->
         raise ConversionError("it quantises activations per channel; use per_tensor_affine")
     if not quantiser.fake_quant_enabled[0]:
         raise ConversionError("its fake quantisation is disabled; enable it and train with it")
-    if not torch.isfinite(quantiser.activation_post_process.min_val).all():
+    if not calibrated(quantiser):
         raise ConversionError("it was never calibrated; run the model on data in training mode first")
     step = float(quantiser.scale[0])
     zero = int(quantiser.zero_point[0]) - quantiser.quant_min
