@@ -115,12 +115,20 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _images(data_name: str, folder: str | None, split: str, samples: int | None, seed: int = 0) -> tuple[Any, Any]:
-    from lava_conv.data import load_dataset
+def _images(
+    graph: Any, data_name: str, folder: str | None, split: str, samples: int | None, seed: int = 0
+) -> tuple[Any, Any]:
+    """Images and labels; of images larger than the network's input their middle."""
+    from lava_conv.data import centred, load_dataset
 
     data = load_dataset(data_name, folder, seed)
     x, y = (data.x_test, data.y_test) if split == "test" else (data.x_train, data.y_train)
-    return x[:samples], y[:samples]
+    seen = centred(x[:samples], graph.layers[0].shape)
+    if seen.shape != x[:samples].shape:
+        err.print(
+            f"images of {data.name} cut from {x.shape[2]}x{x.shape[3]} to their middle {seen.shape[2]}x{seen.shape[3]}"
+        )
+    return seen, y[:samples]
 
 
 _split_option = click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
@@ -220,20 +228,23 @@ def _print_ledger(ledger: Any) -> None:
 @click.option("--rotate", type=click.FloatRange(0, 180), default=0.0, help="Augmentation: degrees to either side.")
 @click.option("--scale", type=click.FloatRange(0, 0.9), default=0.0, help="Augmentation: share larger or smaller.")
 @click.option("--smoothing", type=click.FloatRange(0, 0.9), default=0.0, help="Label smoothing.")
+@click.option(
+    "--crop", type=click.IntRange(0), default=0, help="Train on random squares of so many pixels, test on the middle."
+)
+@click.option("--flip", is_flag=True, help="Augmentation: mirror every second image.")
+@click.option("--bf16", is_flag=True, help="Compute in bfloat16 while training; halves the time on processors with it.")
 @click.option("--out", "target", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")
 @click.option("--resume", is_flag=True, help="Go on from that checkpoint if it exists.")
 @click.option("--device", default="cpu", show_default=True)
 @_seed_option
 def train(
-    data_name: str, folder: str | None, samples: int | None, model: str | None, method: str, k: int, levels: int,
-    encoder_levels: int, n_max: int, unroll: int, start: str, epochs: int, batch: int, lr: float, shift: int,
-    rotate: float, scale: float, smoothing: float, target: str,
-    resume: bool, device: str, seed: int,
+    data_name: str, folder: str | None, samples: int | None, model: str | None, target: str, resume: bool, device: str,
+    seed: int, **recipe_options: Any,
 ) -> None:  # fmt: skip
     """Train a network with quantisation and keep it in a checkpoint."""
     from dataclasses import replace
 
-    from lava_conv.data import load_dataset
+    from lava_conv.data import centred, load_dataset
     from lava_conv.qat import evaluate
     from lava_conv.train import Recipe
     from lava_conv.train import train as fit
@@ -242,24 +253,8 @@ def train(
     if samples:
         data = replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
     name = model or ("digits" if data.shape[1] == 8 else "lenet")
-    recipe = Recipe(
-        name,
-        k,
-        epochs,
-        batch,
-        lr,
-        shift,
-        smoothing,
-        seed,
-        method,
-        levels,
-        rotate,
-        scale,
-        encoder_levels,
-        start,
-        unroll,
-        n_max,
-    )
+    recipe = Recipe(name, seed=seed, **recipe_options)
+    epochs = recipe.epochs
     with _progress(f"training {name} on {data.name}", epochs) as advance:
         done = [0]
 
@@ -268,7 +263,8 @@ def train(
             done[0] = epoch
 
         trained = fit(data, recipe, target, resume, on_epoch, device)
-    accuracy = float((evaluate(trained.model, data.x_test).argmax(1) == data.y_test).mean())
+    seen = centred(data.x_test, trained.shape)
+    accuracy = float((evaluate(trained.model, seen).argmax(1) == data.y_test).mean())
     out.print(f"{target}: quantised model, {100 * accuracy:.2f} % on {len(data.y_test)} test images")
 
 
@@ -309,7 +305,7 @@ def run(
     import lava_conv as lc
 
     graph = lc.load(net)
-    x, y = _images(data_name, folder, split, samples, seed)
+    x, y = _images(graph, data_name, folder, split, samples, seed)
     if device and backend != "torch":
         raise click.UsageError(f"--device is for --backend torch; {backend} has none")
     options: dict[str, Any] = {"device": device} if device else {}
@@ -355,7 +351,7 @@ def compare(
     import lava_conv as lc
 
     graph = lc.load(net)
-    x, _ = _images(data_name, folder, split, samples or DEMO_LAVA_SAMPLES, seed)
+    x, _ = _images(graph, data_name, folder, split, samples or DEMO_LAVA_SAMPLES, seed)
     with err.status(f"{first} and {second} on {len(x)} samples"):
         result = lc.compare(graph, x, steps, first, second)
     if as_json:

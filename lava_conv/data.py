@@ -64,6 +64,15 @@ def load_dataset(name: str = "digits", folder: str | os.PathLike[str] | None = N
     return _torchvision(name, root)
 
 
+def centred(images: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """The middle of images (N, C, H, W) in the size of `shape` (C, H, W); as they are where they are no larger."""
+    height, width = shape[1:]
+    top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
+    if top < 0 or left < 0 or images.shape[2:] == (height, width):
+        return images
+    return np.ascontiguousarray(images[:, :, top : top + height, left : left + width])
+
+
 def _digits(seed: int) -> Dataset:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -31,8 +31,10 @@ class Recipe:
 
     method, k, levels, encoder_levels, n_max: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin
     with. unroll: train on what the spiking network says after this step and the one before, instead of when it settles.
-    As augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees and grow or shrink by up to the
-    share `scale`.
+    As augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees, grow or shrink by up to the
+    share `scale`, and are mirrored half of the time if `flip`. With `crop` the network sees squares of so many pixels,
+    cut at random places in training and from the middle afterwards. bf16: convolutions and products in bfloat16, half
+    the time where the CPU or GPU has it; weights, normalisation statistics and the trained model stay float32.
     """
 
     model: str = "digits"
@@ -51,6 +53,9 @@ class Recipe:
     start: str = ""
     unroll: int = 0
     n_max: int = 0
+    crop: int = 0
+    flip: bool = False
+    bf16: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,9 @@ def train(
         BackendError: no such device.
     """
     device = find_device(device)
-    _, height, width = data.shape
-    if height != width or height % 4:
-        raise DataError(
-            f"images of {data.name} are {height}x{width}; the built-in models need squares of a multiple of 4"
-        )
+    shape = seen_shape(recipe, data)
     torch.manual_seed(recipe.seed)
-    model = _model(recipe, data.shape, data.classes).to(device)
+    model = _model(recipe, shape, data.classes).to(device)
     if recipe.start:
         _begin_with(model, recipe.start)
     network = Unrolled(model, recipe.unroll) if recipe.unroll else model
@@ -123,7 +124,9 @@ def train(
                 group["lr"] = recipe.lr * _cosine((epoch + number / batches) / recipe.epochs)
             chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
             x = augmented(images[chosen].to(torch.float32), recipe, generator).to(device)
-            logits, y = network(x), labels[chosen].to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
+                logits = network(x).float()
+            y = labels[chosen].to(device)
             if recipe.unroll:
                 last = logits[-2:]
                 logits, y = last.flatten(0, 1), y.repeat(len(last))
@@ -139,7 +142,21 @@ def train(
             write_checkpoint(path, _state(model, optimiser, generator, recipe, data, losses))
         if progress:
             progress(epoch + 1, losses[-1])
-    return Trained(model.cpu().eval(), recipe, data.shape, data.classes, data.name, tuple(losses))
+    return Trained(model.cpu().eval(), recipe, shape, data.classes, data.name, tuple(losses))
+
+
+def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
+    """C, H, W of what the network sees of the data set's images."""
+    channels, height, width = data.shape
+    if not 0 <= recipe.crop <= min(height, width):
+        raise DataError(f"crop is {recipe.crop}, allowed is 0 (none) to {min(height, width)} for images of {data.name}")
+    if recipe.crop:
+        height = width = recipe.crop
+    if height != width or height % 4:
+        raise DataError(
+            f"images of {data.name} are seen as {height}x{width}; the built-in models need squares of a multiple of 4"
+        )
+    return channels, height, width
 
 
 def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> fx.GraphModule:
@@ -158,21 +175,28 @@ def _cosine(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def shifted(x: Tensor, reach: int, generator: torch.Generator) -> Tensor:
-    """Each image of (N, C, H, W) moved by up to `reach` pixels in both directions, zeros coming in."""
-    if reach == 0:
+def shifted(x: Tensor, reach: int, generator: torch.Generator, crop: int = 0) -> Tensor:
+    """Each image of (N, C, H, W) moved by up to `reach` pixels in both directions, zeros coming in; then, with `crop`,
+    a square of so many pixels out of it, anywhere.
+    """
+    if reach == 0 and not crop:
         return x
-    n, _, height, width = x.shape
+    n, _, *full = x.shape
+    height, width = (crop or size for size in full)
     padded = functional.pad(x, (reach, reach, reach, reach))
-    move = torch.randint(0, 2 * reach + 1, (2, n, 1), generator=generator)
+    room = 2 * reach + full[0] - height  # images are square
+    move = torch.randint(0, room + 1, (2, n, 1), generator=generator)
     rows = (move[0] + torch.arange(height))[:, None, :, None]
     columns = (move[1] + torch.arange(width))[:, None, None, :]
     return padded[torch.arange(n)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns]
 
 
 def augmented(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Shifted, and if the recipe says so rotated and scaled; what was between pixels is interpolated."""
-    x = shifted(x, recipe.shift, generator)
+    """Shifted, and if the recipe says so mirrored, rotated and scaled; what was between pixels is interpolated."""
+    x = shifted(x, recipe.shift, generator, recipe.crop)
+    if recipe.flip:
+        mirrored = torch.rand(len(x), generator=generator) < 0.5
+        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
     if not (recipe.rotate or recipe.scale):
         return x
     turn, size = 2 * torch.rand(2, len(x), generator=generator) - 1
@@ -187,7 +211,7 @@ def _same_run(path: Path, state: dict[str, Any], recipe: Recipe, data: Dataset) 
     """Raise DataError unless the checkpoint is of this recipe and of these data."""
     shape, classes, name = tuple(state["shape"]), state["classes"], state["data"]
     then = {**state["recipe"], "images of": shape, "classes": classes, "data": name}
-    now = {**asdict(recipe), "images of": tuple(data.shape), "classes": data.classes, "data": data.name}
+    now = {**asdict(recipe), "images of": seen_shape(recipe, data), "classes": data.classes, "data": data.name}
     if differ := [f"{key} {then[key]}, now {now[key]}" for key in now if then[key] != now[key]]:
         raise DataError(
             f"{path}: was written by another recipe or for other data ({'; '.join(differ)}); choose another file or "
@@ -206,7 +230,7 @@ def _state(
     return {
         "version": CHECKPOINT_VERSION,
         "recipe": asdict(recipe),
-        "shape": list(data.shape),
+        "shape": list(seen_shape(recipe, data)),
         "classes": data.classes,
         "data": data.name,
         "losses": losses,

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import lava_conv as lc
-from lava_conv.data import Dataset, load_dataset
+from lava_conv.data import Dataset, centred, load_dataset
+from lava_conv.errors import DataError
 from lava_conv.qat import evaluate
 from lava_conv.train import CHECKPOINT_KEYS, Recipe, augmented, load_trained, read_checkpoint, shifted, train
 
@@ -22,13 +23,13 @@ def weights(trained):
     return torch.cat([p.flatten() for p in trained.model.state_dict().values()])
 
 
+def stop_after_one(epoch, loss):
+    raise KeyboardInterrupt
+
+
 def test_resume_gives_the_same_bits(tmp_path):
     data = load_dataset("digits")
     whole = train(data, QUICK)
-
-    def stop_after_one(epoch, loss):
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
         train(data, QUICK, tmp_path / "x.pt", progress=stop_after_one)
     resumed = train(data, QUICK, tmp_path / "x.pt", resume=True)
@@ -261,3 +262,34 @@ def test_digits_reach_98_percent_at_four_steps():
         accuracies.append(lc.run(graph, data.x_test, record=()).accuracy(data.y_test)[-1])
     print("digits, T = 4, five seeds:", np.round(accuracies, 4), "mean", np.mean(accuracies).round(4))
     assert np.mean(accuracies) >= 0.98
+
+
+def test_crop_and_flip_train_on_squares_and_resume_to_the_same_weights(tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (40, 3, 12, 12), dtype=np.uint8), rng.integers(0, 3, 40)
+    data = Dataset("twelve", x, y, x[:8], y[:8])
+    recipe = Recipe("digits", epochs=2, batch=20, crop=8, flip=True, bf16=True)
+    whole = train(data, recipe)
+    assert whole.shape == (3, 8, 8)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, recipe, tmp_path / "a.pt", progress=stop_after_one)
+    again = train(data, recipe, tmp_path / "a.pt", resume=True)
+    assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
+    with pytest.raises(DataError, match="crop is 13, allowed is 0"):
+        train(data, replace(recipe, crop=13))
+
+
+def test_crops_come_from_everywhere_and_half_of_them_are_mirrored():
+    x = torch.arange(36.0).reshape(1, 1, 6, 6).repeat(4000, 1, 1, 1)
+    seen = augmented(x, Recipe(shift=0, crop=4, flip=True), torch.Generator().manual_seed(0))
+    assert seen.shape == (4000, 1, 4, 4)
+    mirrored = seen[:, 0, 0, 0] > seen[:, 0, 0, 1]
+    assert 0.45 < mirrored.float().mean() < 0.55
+    corners = torch.where(mirrored, seen[:, 0, 0, 3], seen[:, 0, 0, 0])
+    assert set(corners.tolist()) == {6.0 * i + j for i in range(3) for j in range(3)}
+
+
+def test_centred_cuts_the_middle_and_leaves_small_images_alone():
+    x = np.arange(72, dtype=np.uint8).reshape(1, 2, 6, 6)
+    assert np.array_equal(centred(x, (2, 4, 2)), x[:, :, 1:5, 2:4])
+    assert centred(x, (2, 6, 6)) is x and centred(x, (2, 8, 8)) is x
