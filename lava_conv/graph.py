@@ -1,7 +1,7 @@
 """The integer network: layers, shapes, proven bounds, and the quantised-ANN oracle `reference()`."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,6 +76,7 @@ class Graph:
     labels: tuple[str, ...] = ()
     generator: str = "lava-conv"
     input_bits: int = INPUT_BITS
+    _checked: set[int] = field(default_factory=set, init=False, repr=False)  # steps whose bounds are known to fit
 
     def __post_init__(self) -> None:
         if len(self.layers) < 2:
@@ -183,6 +184,14 @@ class Graph:
         assert layer.synapse is not None
         return (Skip(self.source(index), layer.synapse), *layer.skips)
 
+    def last_uses(self) -> dict[int, int]:
+        """Layer index -> the last layer that reads its output, after which a backend may forget it."""
+        last: dict[int, int] = {}
+        for index, layer in enumerate(self.layers[1:], 1):
+            for source in (self.source(index),) if layer.kind == "flatten" else (s.source for s in self.inputs(index)):
+                last[source] = index
+        return last
+
     # -- bounds ----------------------------------------------------------------------------------------------------
 
     def bounds(self, steps: int | None = None) -> dict[int, LayerBounds]:
@@ -218,6 +227,8 @@ class Graph:
     def check(self, steps: int | None = None) -> None:
         """Raise RangeError unless every state provably fits 24 bits for any image and `steps` steps."""
         steps = self.steps if steps is None else steps
+        if steps in self._checked:  # a graph does not change
+            return
         for index, b in self.bounds(steps).items():
             lowest, highest = int(b.v_min.argmin()), int(b.v_max.argmax())
             ends = ((lowest, int(b.v_min[lowest])), (highest, int(b.v_max[highest])))
@@ -235,6 +246,7 @@ class Graph:
                 f"layer {index} ({self.layers[index].kind}){what}, the limit is {STATE_BITS} bits "
                 f"({STATE_MIN}..{STATE_MAX}); use {remedy}"
             )
+        self._checked.add(steps)
 
     # -- the oracle ------------------------------------------------------------------------------------------------
 

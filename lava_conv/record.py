@@ -1,9 +1,29 @@
 """What a run leaves behind, the same for every backend."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Counts(Mapping[int, NDArray[np.int64]]):
+    """Layer index -> int64 (N, ...) net spike counts; kept in as few bytes as hold them, widened when asked for."""
+
+    def __init__(self, kept: Mapping[int, NDArray[np.integer]]) -> None:
+        self._kept = dict(kept)
+
+    def __getitem__(self, index: int) -> NDArray[np.int64]:
+        return self._kept[index].astype(np.int64)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __repr__(self) -> str:
+        return f"Counts({', '.join(f'layer {i}: {c.shape}' for i, c in self._kept.items())})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +38,7 @@ class Record:
     """
 
     logits: NDArray[np.int64]
-    counts: dict[int, NDArray[np.int64]]
+    counts: Mapping[int, NDArray[np.int64]]
     spikes: dict[int, NDArray[np.int8]] = field(default_factory=dict)
     backend: str = ""
 

@@ -147,9 +147,11 @@ class Dense:
         return _matmul(x, self.weight.T)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
-        weight = self.weight.astype(np.int64)
+        weight = self.weight.astype(np.float64)  # exact below 2**53, and numpy's integer product is slow
         positive, negative = np.maximum(weight, 0), np.minimum(weight, 0)
-        return positive @ low + negative @ high, positive @ high + negative @ low
+        lows, highs = low.astype(np.float64), high.astype(np.float64)
+        least, most = positive @ lows + negative @ highs, positive @ highs + negative @ lows
+        return least.astype(np.int64), most.astype(np.int64)
 
     def fan_out(self, shape: Shape, stored: bool = False) -> NDArray[np.int64]:
         """Synapses that a spike of each source neuron passes; `stored`: those with a weight other than 0."""

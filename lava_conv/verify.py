@@ -69,7 +69,7 @@ def verify(
     with torch.inference_mode():
         recorder.run(images.double())
     frames = images.numpy() if images.ndim == 4 else images.numpy()[:, :, None]
-    counts = graph.reference(frames).counts | {0: frames.astype(np.int64)}
+    counts = {**graph.reference(frames).counts, 0: frames.astype(np.int64)}
     for index, layer in enumerate(graph.layers):
         if layer.kind == "flatten":
             counts[index] = counts[graph.source(index)].reshape(len(frames), -1)

@@ -17,7 +17,8 @@ MAY = {
     "record": CORE,
     "graph": CORE | {"neurons", "synapses", "record"},
     "netx": CORE | {"files", "graph", "neurons", "synapses"},
-    "simulate": CORE | {"device", "graph", "neurons", "synapses", "record"},
+    "kernels": CORE | {"kernels", "neurons", "synapses", ""},
+    "simulate": CORE | {"device", "graph", "kernels", "neurons", "record", "simulate", "synapses", ""},
     "qat": CORE | {"qat"},
     "algebra": CORE | {"synapses"},
     "verify": CORE | {"algebra", "graph"},
@@ -33,7 +34,7 @@ MAY = {
     "data": CORE,
     "train": CORE | {"data", "device", "files", "qat"},
     "report": CORE | {"record"},
-    "processes": CORE | {"neurons", "processes"},
+    "processes": CORE | {"kernels", "neurons", "processes", "synapses"},
 }
 TORCH = {"device", "simulate", "qat", "convert", "verify", "train"}
 LAVA = {"backends.lava", "backends.lava_runtime", "backends.lava_progress", "processes"}
@@ -67,6 +68,8 @@ def test_import_table():
             parts = target.split(".")
             if parts[0] == "torch":
                 assert name in TORCH, f"{path} imports torch"
+            elif parts[0] in ("numba", "llvmlite"):
+                assert name == "kernels", f"{path} imports numba"
             elif parts[0] == "lava":
                 assert name in LAVA, f"{path} imports lava"
             elif parts[0] == "processes":

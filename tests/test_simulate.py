@@ -5,15 +5,22 @@ import pytest
 from plain import naive_run, write_random_net
 
 import lava_conv as lc
-from lava_conv import simulate
+from lava_conv import kernels, simulate
+from lava_conv.simulate import dense, tensors
+from lava_conv.synapses import Conv, Dense
+
+METHODS = ("auto", "events", "dense", "tensors")
+needs_numba = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
 
 
 @pytest.mark.parametrize("code", ["flash", "constant"])
 @pytest.mark.parametrize("skips", [False, True])
-def test_hand_written_file_equals_plain_numpy(tmp_path, rng, code, skips):
+@pytest.mark.parametrize("method", METHODS)
+def test_hand_written_file_equals_plain_numpy(tmp_path, code, skips, method):
+    rng = np.random.default_rng(3)
     path = write_random_net(tmp_path / "a.net", rng, code=code, skips=skips)
     images = rng.integers(0, 256, (3, 2, 9, 7), dtype=np.uint8)
-    record = lc.run(lc.load(path), images)
+    record = lc.run(lc.load(path), images, method=method)
     for n, image in enumerate(images):
         expected = naive_run(path, image, record.steps)
         for index, spikes in record.spikes.items():
@@ -23,49 +30,129 @@ def test_hand_written_file_equals_plain_numpy(tmp_path, rng, code, skips):
     assert all(np.abs(s).sum() > 0 for s in record.spikes.values()), "a silent network proves nothing"
 
 
-def test_geometries_equal_the_oracle(rng):
-    """The simulator's convolution against the numpy one of the oracle, on random shapes."""
-    from lava_conv.synapses import Conv
+def random_conv(rng, groups, low=-128):
+    c, o = groups * rng.integers(1, 20), groups * rng.integers(1, 40)
+    kernel = rng.integers(1, 5, 2)
+    return c, Conv(
+        rng.integers(low, 128 if low < -1 else 2, (o, c // groups, *kernel)), tuple(rng.integers(1, 4, 2)),
+        tuple(rng.integers(0, 3, 2)), tuple(rng.integers(1, 3, 2)), groups,
+    )  # fmt: skip
 
+
+def test_geometries_equal_the_oracle(rng):
+    """The dense convolutions against the numpy one of the oracle, on random shapes."""
     torch = pytest.importorskip("torch")
-    with simulate._exact_kernels():
+    assert dense.int8_works() or "onednn" not in dir(torch.ops)
+    with simulate.exact_kernels():
         for _ in range(150):
-            groups = int(rng.integers(1, 4))
-            c, o = groups * rng.integers(1, 5), groups * rng.integers(1, 5)
-            kernel, size = rng.integers(1, 5, 2), rng.integers(8, 14, 2)
-            conv = Conv(
-                rng.integers(-128, 128, (o, c // groups, *kernel)), tuple(rng.integers(1, 4, 2)),
-                tuple(rng.integers(0, 3, 2)), tuple(rng.integers(1, 3, 2)), groups,
-            )  # fmt: skip
-            x = rng.integers(0, 256, (2, c, *size))
-            got = simulate._apply(conv, torch.tensor(x, dtype=torch.uint8), 255)
-            assert np.array_equal(got.numpy(), conv.apply(x))
+            channels, conv = random_conv(rng, int(rng.integers(1, 4)))
+            size = rng.integers(8, 14, 2)
+            x = rng.integers(0, 256, (2, channels, *size))
+            got = dense.convolve(conv, torch.tensor(x, dtype=torch.uint8), 255)
+            assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x))
+            if dense.int8_works():
+                x = rng.integers(-1, 2, (2, *size, channels), dtype=np.int8)
+                got = dense.Int8(conv).ready(torch.from_numpy(x).permute(0, 3, 1, 2))()
+                assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x.transpose(0, 3, 1, 2).astype(np.int64)))
+
+
+@needs_numba
+def test_gathered_events_equal_the_oracle(rng):
+    """Sums of listed spikes against the oracle's convolution: every block width, both accumulators, any density."""
+    from lava_conv.kernels import events
+
+    seen = set()
+    for number in range(120):
+        channels, conv = random_conv(rng, 1, low=-1 if number % 2 else -127)
+        if number % 10 == 0:
+            channels, conv = 300, Dense(np.full((rng.integers(1, 300), 300), 127))
+        shape = (channels, 1, 1) if isinstance(conv, Dense) else (channels, *map(int, rng.integers(8, 14, 2)))
+        plan = events.plan(conv, shape if isinstance(conv, Conv) else shape[:1])
+        seen.add((plan.block, plan.acc, plan.bits))
+        density = rng.choice([0.0, 0.02, 0.3, 1.0])
+        x = rng.choice([-1, 1, 1], (2, 3, *shape)) * (rng.random((2, 3, *shape)) < density)
+        pixels = shape[1] * shape[2]
+        spikes = x.reshape(2, 3, channels, pixels).transpose(0, 1, 3, 2).reshape(2, -1, channels).astype(np.int8)
+        out = np.full((2, 3, plan.output[0] * plan.output[1], plan.output[2]), 77, np.int32)
+        events.gather(None, plan.block, plan.bits)(
+            spikes, events.words_of(spikes), *events.room(3 * pixels, channels), plan.weight, plan.geometry, out,
+            np.empty((3, 1, plan.block), plan.acc), (), (), (),
+        )  # fmt: skip
+        flat = x.reshape(6, *shape) if isinstance(conv, Conv) else x.reshape(6, channels)
+        expected = conv.apply(flat).reshape(2, 3, plan.output[2], -1).transpose(0, 1, 3, 2)
+        assert np.array_equal(out, expected)
+    assert len({block for block, _, _ in seen}) == len(events.BLOCKS)
+    assert {(acc, bits) for _, acc, bits in seen} >= {(np.int16, 8), (np.int16, 16), (np.int32, 32)}
+
+
+@needs_numba
+def test_what_events_cannot_do_runs_dense(rng):
+    from lava_conv.kernels import events
+
+    assert events.plan(Conv(np.full((4, 1, 2, 2), -128)), (1, 4, 4)) is None
+    assert events.plan(Conv(np.ones((4, 1, 2, 2)), groups=2), (2, 4, 4)) is None
 
 
 def test_sums_beyond_float32_are_exact(rng):
-    from lava_conv.synapses import Dense
-
     torch = pytest.importorskip("torch")
-    dense = Dense(rng.choice([-128, 127], (3, 4000)))
+    layer = Dense(rng.choice([-128, 127], (3, 4000)))
     x = rng.choice([254, 255], (2, 4000))
-    assert simulate._exact_type(dense, 255) == torch.float64
-    assert np.array_equal(simulate._apply(dense, torch.tensor(x, dtype=torch.uint8), 255).numpy(), dense.apply(x))
+    assert dense.exact_type(layer, 255) == torch.float64
+    assert np.array_equal(dense.convolve(layer, torch.tensor(x, dtype=torch.uint8), 255).numpy(), layer.apply(x))
 
 
-def test_batch_split_and_order_change_nothing(tmp_path, rng, monkeypatch):
+@pytest.mark.parametrize("method", METHODS)
+def test_batch_split_order_and_threads_change_nothing(tmp_path, rng, monkeypatch, method):
+    torch = pytest.importorskip("torch")
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (10, 2, 9, 7), dtype=np.uint8)
-    whole = lc.run(graph, images)
-    monkeypatch.setattr(simulate, "CHUNK_ELEMENTS", 3 * 6 * 300)
-    seen = []
-    split = lc.run(graph, images, progress=seen.append)
+    whole = lc.run(graph, images, method=method, threads=1)
+    monkeypatch.setattr(tensors, "CHUNK_ELEMENTS", 3 * 6 * 300)
+    monkeypatch.setattr(simulate, "CHUNK", 3)
+    seen, before = [], torch.get_num_threads()
+    split = lc.run(graph, images, progress=seen.append, method=method, threads=4)
     assert len(seen) > 2 and sum(seen) == 10
+    assert torch.get_num_threads() == before
     order = rng.permutation(10)
-    shuffled = lc.run(graph, images[order])
+    shuffled = lc.run(graph, images[order], method=method, threads=2)
     for i, spikes in whole.spikes.items():
         assert np.array_equal(spikes, split.spikes[i])
+        assert np.array_equal(whole.counts[i], split.counts[i])
         assert np.array_equal(spikes[:, order], shuffled.spikes[i])
     assert np.array_equal(whole.logits, split.logits)
+
+
+def test_without_numba_the_result_is_the_same(tmp_path, rng, monkeypatch):
+    graph = lc.load(write_random_net(tmp_path / "a.net", rng))
+    images = rng.integers(0, 256, (4, 2, 9, 7), dtype=np.uint8)
+    expected = lc.run(graph, images)
+    monkeypatch.setattr(kernels, "AVAILABLE", False)
+    assert np.array_equal(lc.run(graph, images).logits, expected.logits)
+
+
+def test_without_int8_kernels_the_result_is_the_same(tmp_path, rng, monkeypatch):
+    from lava_conv.simulate import compiled
+
+    graph = lc.load(write_random_net(tmp_path / "a.net", rng))
+    images = rng.integers(0, 256, (4, 2, 9, 7), dtype=np.uint8)
+    expected = lc.run(graph, images)
+    monkeypatch.setattr(compiled, "int8_works", lambda: False)
+    assert np.array_equal(lc.run(graph, images, method="dense").logits, expected.logits)
+
+
+def test_a_result_larger_than_the_memory_is_refused_at_once(tmp_path, rng):
+    graph = lc.load(write_random_net(tmp_path / "a.net", rng))
+    many = np.broadcast_to(np.zeros((1, 2, 9, 7), np.uint8), (10, 2, 9, 7))
+    lc.run(graph, many)
+    with pytest.raises(lc.DataError, match=r"takes .* GiB, free are .* GiB; fewer samples or record=\(\)"):
+        simulate._check_memory(graph, 10**9, 8, True)
+
+
+def test_counts_are_int64_whatever_holds_them(tmp_path, rng):
+    graph = lc.load(write_random_net(tmp_path / "a.net", rng))
+    record = lc.run(graph, rng.integers(0, 256, (2, 2, 9, 7), dtype=np.uint8))
+    assert all(counts.dtype == np.int64 for counts in record.counts.values())
+    assert list(record.counts) == sorted(record.spikes) and "layer 1: (2, " in repr(record.counts)
 
 
 def test_record_off_keeps_counts(tmp_path, rng):
@@ -111,5 +198,9 @@ def test_wrong_calls(tmp_path, rng):
         lc.run(graph, image, device="cuda:7")
     with pytest.raises(lc.DataError, match="steps is 0"):
         lc.run(graph, image, steps=0)
+    with pytest.raises(lc.DataError, match="method is 'magic'"):
+        lc.run(graph, image, method="magic")
+    with pytest.raises(lc.DataError, match="threads is 0"):
+        lc.run(graph, image, threads=0)
     with pytest.raises(lc.DataError, match="'voltages'"):
         lc.run(graph, image, record=("voltages",))

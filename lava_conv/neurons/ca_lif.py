@@ -40,7 +40,7 @@ class State(NamedTuple):
 
 
 def initial_state(params: Params, zeros: Array) -> State:
-    return State(saturate(zeros + params.v_init + params.bias), zeros, 0)
+    return State(saturate(zeros + params.v_init + params.bias), zeros, zeros)
 
 
 def _decay(v: Array, dv: int) -> Array:

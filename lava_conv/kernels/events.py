@@ -1,0 +1,187 @@
+"""Convolutions and dense layers that cost what the spikes cost: for each output, gather the spikes in its window.
+
+Channels come last. A block of output channels at a time is summed, so that its weights stay in the processor's cache
+over all pixels and time steps; the neuron then runs on the sums while they are there.
+"""
+
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import njit
+from numba.cpython.unsafe.numbers import trailing_zeros
+from numpy.typing import NDArray
+
+from lava_conv.fixedpoint import WEIGHT_MIN
+from lava_conv.kernels.neuron import compiled, jit
+from lava_conv.kernels.rows import add_rows
+from lava_conv.neurons.base import Neuron
+from lava_conv.synapses import Conv, Dense, Shape
+
+BLOCKS = (16, 32, 64, 128)  # output channels summed at once; a compiled loop for each
+WORD = 8  # spikes looked at together
+PARTS = 127  # so many weights of -1, 0, 1 add up in 8 bits
+EACH = 0x0101010101010101  # bit 0 of each byte
+
+
+class Plan(NamedTuple):
+    """The weights of a layer as the kernel reads them.
+
+    weight: int8 (blocks, kH * kW * 2C, block); in each 2C rows row C + c is the negative of row c. geometry: H, W, C,
+    kernel, stride, padding, dilation, W'. output: H', W', O. acc: the integer type that no sum of spikes leaves.
+    bits: in which parts of a sum are formed; 8 for ternary weights.
+    """
+
+    weight: NDArray[np.int8]
+    geometry: tuple[int, ...]
+    output: tuple[int, int, int]
+    block: int
+    acc: Any
+    bits: int
+
+
+def plan(synapse: Conv | Dense, shape: Shape) -> Plan | None:
+    """For signed spikes of shape C,H,W or (n,); None where this form does not serve: groups, or a weight of -128."""
+    if isinstance(synapse, Dense):
+        synapse, shape = Conv(synapse.weight[:, :, None, None]), (shape[0], 1, 1)
+    weight = synapse.weight
+    if synapse.groups != 1 or weight.min() == WEIGHT_MIN:
+        return None
+    outputs, channels, *kernel = weight.shape
+    block = next((b for b in BLOCKS if b >= outputs), BLOCKS[-1])
+    count = -(-outputs // block)
+    rows = np.zeros((*kernel, 2 * channels, count * block), np.int8)
+    rows[:, :, :channels, :outputs] = weight.transpose(2, 3, 1, 0)
+    rows[:, :, channels:] = -rows[:, :, :channels]
+    rows = rows.reshape(-1, count, block).transpose(1, 0, 2)
+    norm = int(np.abs(weight.astype(np.int64)).reshape(outputs, -1).sum(1).max())
+    _, height, width = synapse.output_shape(shape)
+    geometry = (*shape[1:], channels, *kernel, *synapse.stride, *synapse.padding, *synapse.dilation, width)
+    acc = np.int16 if norm < 1 << 15 else np.int32
+    bits = 8 if np.abs(weight).max() <= 1 else 8 * acc(0).itemsize
+    return Plan(np.ascontiguousarray(rows), geometry, (height, width, outputs), block, acc, bits)
+
+
+def room(pixels: int, channels: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Memory for the events of so many pixels: each event, and where each pixel begins."""
+    return np.empty(pixels * channels + 1, np.int32), np.empty(pixels + 1, np.int64)
+
+
+def words_of(frames: NDArray[np.int8]) -> NDArray[np.int64]:
+    """The memory of contiguous spikes (..., C), WORD of them to an integer; no columns if C does not divide."""
+    if frames.shape[-1] % WORD:
+        return np.zeros((*frames.shape[:-1], 0), np.int64)
+    return frames.view(np.int64)
+
+
+@jit
+def _list(words: Any, frames: Any, width: int, index: Any, starts: Any) -> None:
+    """Spike of channel c at pixel x of its row: x * 2C + c, and C more if it is negative.
+
+    frames (pixels, C), `width` pixels to a row; words as from `words_of`. Of a spike's byte (1 or -1) bit 0 is always
+    set, bit 1 if it is negative.
+    """
+    rows, channels = frames.shape
+    n = 0
+    for row in range(rows):
+        starts[row] = n
+        base = (row % width) * 2 * channels
+        if words.shape[1]:
+            word = words[row]
+            for w in range(len(word)):
+                left = word[w] & EACH
+                while left != 0:
+                    bit = trailing_zeros(left)  # type: ignore[call-arg]  # an intrinsic of numba
+                    negative = (word[w] >> (bit + 1)) & 1
+                    index[n] = base + w * WORD + (bit >> 3) + negative * channels
+                    n += 1
+                    left &= left - 1
+        else:
+            spikes = frames[row]
+            for c in range(channels):
+                spike = spikes[c]
+                index[n] = base + c + (spike < 0) * channels
+                n += spike != 0
+    starts[rows] = n
+
+
+@jit
+def narrow(frames: Any, spikes: Any) -> bool:
+    """Copy whole numbers (n,) to int8; False if one is not -1, 0 or 1."""
+    largest, least = 0, 0
+    for i in range(len(frames)):
+        spikes[i] = frames[i]
+        largest, least = max(largest, frames[i]), min(least, frames[i])
+    return largest <= 1 and least >= -1
+
+
+@jit
+def store(
+    drive: Any, at: Any, hold: Any, out: Any, to: Any, o0: Any, size: Any, fresh: Any, states: Any, channels: Any,
+    scalars: Any,
+) -> None:  # fmt: skip
+    """In the place of a neuron: hand the sums out."""
+    for t in range(len(out)):
+        d, o = drive[t, at][:size], out[t, to][o0 : o0 + size]
+        for i in range(size):
+            o[i] = d[i]
+
+
+@cache
+def gather(neuron: Neuron | None, block: int, bits: int) -> Any:
+    """The compiled layer: sums of listed spikes, then the neuron (None: the sums themselves).
+
+    The function: (frames, words, index, starts, weight, geometry, out, acc, states, channels, scalars) -> None.
+
+        frames: int8 spikes (n, T*H*W, C), words as from `words_of`. index, starts: room for the events of one image.
+        out: (n, T, H'*W', O). acc: (T, 1, block), room for the sums. The rest as in `neuron.compiled`.
+    """
+    finish = store if neuron is None else compiled(neuron)
+    add, parts = add_rows(block, bits), PARTS if bits == 8 else 1 << 62
+
+    def layer(
+        frames: Any, words: Any, index: Any, starts: Any, weight: Any, geometry: Any, out: Any, acc: Any, states: Any,
+        channels: Any, scalars: Any,
+    ) -> None:  # fmt: skip
+        for image in range(len(frames)):
+            _list(words[image], frames[image], geometry[1], index, starts)
+            one(index, starts, weight, geometry, out[image], acc, states, channels, scalars)
+
+    def one(
+        index: Any, starts: Any, weight: Any, geometry: Any, out: Any, acc: Any, states: Any, channels: Any,
+        scalars: Any,
+    ) -> None:  # fmt: skip
+        height, width, depth, ky, kx, sy, sx, py, px, dy, dx, width_out = geometry
+        steps, pixels, outputs = out.shape
+        runs, reach = (1, kx) if dx == 1 else (kx, 1)
+        for b in range(len(weight)):
+            w = weight[b]
+            size = min(block, outputs - b * block)
+            for r in range(pixels):
+                top, left = (r // width_out) * sy - py, (r % width_out) * sx - px
+                for t in range(steps):
+                    a = acc[t, 0]
+                    for o in range(block):
+                        a[o] = 0
+                    for i in range(ky):
+                        y = top + i * dy
+                        if y < 0 or y >= height:
+                            continue
+                        for j in range(runs):
+                            # the spikes of neighbouring pixels follow one another in the list
+                            first = max(left + j * dx, 0)
+                            last = min(left + j * dx + reach, width)
+                            if first >= last:
+                                continue
+                            row = (t * height + y) * width
+                            at, end = starts[row + first], starts[row + last]
+                            shift = (i * kx + j - j * dx - left) * 2 * depth
+                            while at < end:
+                                stop = min(end, at + parts)
+                                add(a, w, index, at, stop, shift)
+                                at = stop
+                finish(acc, 0, 1, out, r, b * block, size, True, states, channels, scalars)
+
+    one = njit(one, nogil=True, error_model="numpy")
+    layer.__name__ = layer.__qualname__ = f"gather_{block}_{bits}_{finish.__name__}"
+    return jit(layer)

@@ -1,0 +1,90 @@
+"""Exact integer convolutions and products on dense frames, with torch: int8 through oneDNN, float32, or float64."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lava_conv.fixedpoint import FLOAT32_EXACT
+from lava_conv.synapses import Conv, Dense, Synapse
+
+ONEDNN: Any = torch.ops.onednn  # type: ignore[attr-defined]  # operators that torch makes up when they are asked for
+
+
+@contextmanager
+def exact_kernels() -> Iterator[None]:
+    """Keep torch from kernels that round integers: NNPACK and cuDNN may pick Winograd, TF32 has 10 bits."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with torch.backends.nnpack.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+def exact_type(synapse: Synapse, payload: int) -> torch.dtype:
+    """float32 if no partial sum can reach 2**24, in whatever order it is added up; float64 otherwise."""
+    if isinstance(synapse, Conv | Dense):
+        row = np.abs(synapse.weight.astype(np.int64)).reshape(len(synapse.weight), -1).sum(1).max()
+    else:
+        row = abs(synapse.scale)
+    return torch.float32 if int(row) * payload < FLOAT32_EXACT else torch.float64
+
+
+def convolve(synapse: Conv | Dense, x: Tensor, payload: int) -> Tensor:
+    """(B, ...) integers of at most `payload` -> (B, ...) sums, whole numbers in a float type. Exact."""
+    kind = exact_type(synapse, payload)
+    weight = torch.from_numpy(synapse.weight).to(x.device, kind)
+    if isinstance(synapse, Dense):
+        return functional.linear(x.to(kind), weight)
+    return functional.conv2d(
+        x.to(kind), weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups
+    )
+
+
+class Int8:
+    """A synapse for signed spikes through oneDNN's int8 kernels: spike + 1 is unsigned, with zero point 1."""
+
+    def __init__(self, synapse: Conv | Dense) -> None:
+        if isinstance(synapse, Dense):
+            synapse = Conv(synapse.weight[:, :, None, None])
+        self.weight = torch.from_numpy(synapse.weight)
+        self.scales = torch.ones(len(self.weight))
+        self.zeros = torch.zeros(len(self.weight), dtype=torch.int64)
+        self.options = (list(synapse.stride), list(synapse.padding), list(synapse.dilation), synapse.groups)
+        self.packed: dict[Any, Tensor] = {}  # the packing may depend on the shape of the input
+
+    def ready(self, x: Tensor) -> Callable[[], Tensor]:
+        """The product with int8 x (B, C, H, W), channels last in memory; called, it gives float32 (B, O, H', W')."""
+        shape = tuple(x.shape)
+        if shape not in self.packed:
+            self.packed[shape] = ONEDNN.qconv_prepack(self.weight, self.scales, 1.0, 1, *self.options, list(shape))
+        packed = self.packed[shape]
+        return lambda: ONEDNN.qconv2d_pointwise(
+            (x + 1).view(torch.uint8), 1.0, 1, packed, self.scales, self.zeros, None, *self.options, 1.0, 0,
+            torch.float32, "none", [], "",
+        )  # fmt: skip
+
+
+@cache
+def int8_works() -> bool:
+    """Whether this torch and this processor have the int8 kernels, and they are exact: tried, not assumed."""
+    generator = np.random.default_rng(0)
+    x = torch.from_numpy(generator.integers(-1, 2, (2, 40, 6, 6)).astype(np.int8))
+    x = x.contiguous(memory_format=torch.channels_last)
+    for weight in (generator.integers(-127, 128, (24, 40, 3, 3)), np.full((24, 40, 3, 3), 127)):
+        conv = Conv(weight, padding=(1, 1))
+        try:
+            found = Int8(conv).ready(x)()
+        except (AttributeError, RuntimeError, TypeError, ValueError):
+            return False
+        if not torch.equal(found.double(), convolve(conv, x.double(), 1).double()):
+            return False
+    return True
