@@ -8,9 +8,13 @@ from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
+from lava_conv import kernels
 from lava_conv.errors import RangeError
 from lava_conv.fixedpoint import STATE_BITS, STATE_MAX, STATE_MIN
 from lava_conv.neurons import Neuron, map_channels
+
+if kernels.AVAILABLE:
+    from lava_conv.kernels.neuron import compiled, leaves_range
 
 
 class NeuronProcess(AbstractProcess):
@@ -65,11 +69,13 @@ class NeuronProcess(AbstractProcess):
 
 
 class NeuronModel(PyLoihiProcessModel):
-    """Host of a neuron: receives a_in, resets on schedule, calls the one `step`, sends the spikes.
+    """Host of a neuron: receives a_in, resets on schedule, advances the neuron by its one `step`, sends the spikes.
 
-    Subclasses declare the LavaPyTypes. `neuron` is the table entry. Floats run through the same equations.
+    Subclasses declare the LavaPyTypes. `neuron` is the table entry. Integers run compiled where numba is there; floats
+    run through the same equations in numpy.
     """
 
+    free_running = True
     neuron: Neuron
     a_in: Any
     s_out: Any
@@ -87,13 +93,36 @@ class NeuronModel(PyLoihiProcessModel):
 
     def run_spk(self) -> None:
         if self._params is None:
-            scalars = {name: int(getattr(self, name)[0]) for name in self.neuron.scalar_fields}
-            self._params = self.neuron.Params(
-                **{name: getattr(self, name) for name in self.neuron.channel_fields}, **scalars
-            )
+            self._prepare()
         a_in = self.a_in.recv()
         now = self.time_step - 1 - self._offset
-        if self._interval and now >= 0 and now % self._interval == 0:
+        fresh = bool(self._interval) and now >= 0 and now % self._interval == 0
+        self.s_out.send(self._step_compiled(a_in, fresh) if self._compiled else self._step(a_in, fresh))
+
+    def _prepare(self) -> None:
+        scalars = {name: int(getattr(self, name)[0]) for name in self.neuron.scalar_fields}
+        channels = {name: getattr(self, name) for name in self.neuron.channel_fields}
+        self._params = self.neuron.Params(**channels, **scalars)
+        whole = kernels.AVAILABLE and self.v.dtype == np.int32
+        self._compiled = compiled(self.neuron) if whole else None
+        states = tuple(getattr(self, name).reshape(-1) for name in self.neuron.State._fields)
+        flat = tuple(np.ascontiguousarray(value, np.int32).reshape(-1) for value in channels.values())
+        self._arguments = (states, flat, tuple(scalars.values()) or (0,))
+        self._spikes = np.empty(self.v.shape, np.int8 if self.neuron.spiking else np.int32)
+
+    def _step_compiled(self, a_in: np.ndarray, fresh: bool) -> np.ndarray:
+        """The state's arrays change in place."""
+        drive = np.ascontiguousarray(a_in).reshape(1, 1, -1)
+        if self._checked and leaves_range(self.neuron)(drive, fresh, *self._arguments):
+            self._step(a_in, fresh)  # says where
+        self._compiled(drive, 0, 1, self._spikes.reshape(1, 1, -1), 0, 0, drive.size, fresh, *self._arguments)
+        return self._spikes
+
+    def _step(self, a_in: np.ndarray, fresh: bool) -> np.ndarray:
+        whole = np.issubdtype(self.v.dtype, np.integer)
+        if whole:
+            a_in = a_in.astype(np.int64)  # shifted, it may exceed 32 bits before it is saturated
+        if fresh:
             state = self.neuron.initial_state(self._params, np.zeros_like(self.v))
         else:
             state = self.neuron.State(*(getattr(self, name) for name in self.neuron.State._fields))
@@ -101,8 +130,8 @@ class NeuronModel(PyLoihiProcessModel):
             self._check(self.neuron.integrate(state, a_in, self._params))
         spikes, state = self.neuron.step(state, a_in, self._params)
         for name, value in zip(self.neuron.State._fields, state, strict=True):
-            setattr(self, name, np.atleast_1d(value))
-        self.s_out.send(spikes)
+            getattr(self, name)[...] = value
+        return spikes
 
     def _check(self, v: np.ndarray) -> None:
         bad = (v < STATE_MIN) | (v > STATE_MAX)

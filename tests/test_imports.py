@@ -25,7 +25,9 @@ MAY = {
     "convert": CORE | {"algebra", "verify", "graph", "neurons", "synapses", "qat", ""},
     "backends": CORE | {"graph", "record"},
     "backends.lava": CORE | {"graph", "record", "synapses", "backends.lava_runtime", "processes"},
-    "backends.lava_runtime": CORE | {"backends.lava_progress", "backends.lava_segments", "backends"},
+    "backends.lava_runtime": CORE
+    | {"backends.lava_channels", "backends.lava_progress", "backends.lava_segments", "backends"},
+    "backends.lava_channels": set(),
     "backends.lava_progress": CORE,
     "backends.lava_segments": set(),
     "compare": CORE | {"backends", "graph", "record"},
@@ -37,7 +39,7 @@ MAY = {
     "processes": CORE | {"kernels", "neurons", "processes", "synapses"},
 }
 TORCH = {"device", "simulate", "qat", "convert", "verify", "train"}
-LAVA = {"backends.lava", "backends.lava_runtime", "backends.lava_progress", "processes"}
+LAVA = {"backends.lava", "backends.lava_channels", "backends.lava_runtime", "backends.lava_progress", "processes"}
 
 
 def module_of(path):

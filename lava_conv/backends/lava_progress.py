@@ -29,9 +29,14 @@ class Board:
 
     def __init__(self, names: dict[int, str]) -> None:
         self.names = names
-        self._memory = mmap.mmap(-1, max(1, len(names)) * 16)
+        self._memory = mmap.mmap(-1, (len(names) + 2) * 16)
         values: NDArray[np.int64] = np.frombuffer(self._memory, np.int64).reshape(-1, 2)
         self.rows = {model: values[number] for number, model in enumerate(names)}
+        self.order = values[len(names) :].ravel()  # number of the run, its steps, steps to a command
+
+    def announce(self, steps: int, stride: int) -> None:
+        """The children's next run has so many steps; one command is for `stride` of them."""
+        self.order[:3] = self.order[0] + 1, steps, stride
 
     def put_up(self) -> None:
         """Make it the one that children forked from now on write to."""
@@ -59,9 +64,19 @@ _stock_pause = LoihiPyRuntimeService._handle_pause
 
 
 def _spike(self: Any) -> None:
+    """One command of the service: the steps of a stride, and the answer after the last."""
     row = _row(self)
-    if row is None:
+    if row is None or _board is None:
         return _stock_spike(self)
+    run, steps, stride, _ = map(int, _board.order)
+    if getattr(self, "_run_number", None) != run:
+        self._run_number, self._run_steps = run, 0
+    count = min(stride, steps - self._run_steps)
+    self._run_steps += count
+    for _ in range(count - 1):
+        self.time_step += 1
+        row[0], row[1] = self.time_step, COMPUTING
+        self.run_spk()
     row[0], row[1] = self.time_step + 1, COMPUTING
     _stock_spike(self)
     row[1] = IDLE
@@ -72,9 +87,19 @@ def _recv(self: Any) -> Any:
     if row is None:
         return _stock_recv(self)
     row[1] = RECEIVING
-    value = _stock_recv(self)
+    if len(self.csp_ports) == 1:  # nothing to add up; but the type is what adding to zeros of the port's type gives
+        value = receive(self)
+        value = value.astype(np.result_type(value, self._d_type), copy=False)
+    else:
+        value = _stock_recv(self)
     row[1] = COMPUTING
     return value
+
+
+def receive(port: Any) -> Any:
+    """What arrives at an InPort with one connection, in the type in which it was sent."""
+    (source,) = port.csp_ports
+    return port._transformer.transform(source.recv(), source)
 
 
 def _send(self: Any, data: Any) -> None:

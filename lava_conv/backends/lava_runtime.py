@@ -13,6 +13,7 @@ import multiprocessing.util  # noqa: F401  its exit hook must be registered befo
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -21,6 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from lava.magma.compiler.channels.interfaces import ChannelType
 from lava.magma.core.process.message_interface_enum import ActorType
 from lava.magma.core.process.process import AbstractProcess, LogConfig, ProcessServer
 from lava.magma.core.process.variable import VarServer
@@ -29,9 +31,11 @@ from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enu
 from lava.magma.runtime.runtime import Runtime
 
 from lava_conv.backends import lava_segments
+from lava_conv.backends.lava_channels import DirectChannel, free_running
 from lava_conv.backends.lava_progress import Board
 from lava_conv.errors import BackendError, LavaConvError
 
+STRIDE = 64  # steps to a command, where all models follow their data; a pause waits for the end of one
 POLL = 0.0005  # seconds between looks at the children while nothing arrives
 POLL_MAX = 0.01
 STOP_TIMEOUT = 5.0  # seconds an orderly stop may take before the children are killed
@@ -80,6 +84,8 @@ class WatchedRuntime(Runtime):
         self._timeout = timeout
         self._names = [proc.name for proc in executable.proc_builders]
         self._board = Board({builder._model_id: proc.name for proc, builder in executable.proc_builders.items()})
+        models = [builder.proc_model for builder in executable.proc_builders.values()]
+        self._stride = STRIDE if all(map(free_running, models)) else 1
         self._parent = os.getpid()
         self._ended = False
         self._note: Path | None = None
@@ -101,6 +107,7 @@ class WatchedRuntime(Runtime):
         try:
             self._build_watchdog_manager()
             self._build_message_infrastructure()
+            self._use_direct_channels()
             self._build_channels()
             self._build_sync_channels()
             structure: Any = self._messaging_infrastructure
@@ -124,6 +131,21 @@ class WatchedRuntime(Runtime):
             answers.join_thread()
         self.exception_q = []
         self._is_initialized = True
+
+    def _use_direct_channels(self) -> None:
+        structure: Any = self._messaging_infrastructure
+        stock = structure.channel_class
+        structure.channel_class = lambda channel_type: (
+            DirectChannel if channel_type == ChannelType.PyPy else stock(channel_type)
+        )
+
+    def _run(self, run_condition: Any) -> None:
+        """Hand the run on in strides: each command of the service is for so many steps."""
+        steps = run_condition.num_steps if isinstance(run_condition, RunSteps) else sys.maxsize
+        self._board.announce(steps, self._stride)
+        if isinstance(run_condition, RunSteps):
+            run_condition = RunSteps(-(-steps // self._stride), run_condition.blocking)
+        super()._run(run_condition)
 
     def start(self, run_condition: Any) -> None:
         if self._ended:

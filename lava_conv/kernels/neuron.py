@@ -38,6 +38,20 @@ def {name}(drive, at, hold, out, to, o0, size, fresh, states, channels, scalars)
             spike, state = step(State({state}), int32(d[i]) * gain, Params({params}))
             o[i] = spike
 {store}
+
+
+def {name}_leaves(drive, fresh, states, channels, scalars):
+    {states}, = states
+    {channels}, = channels
+    {scalars}, = scalars
+    d, low, high = drive[0, 0], 0, 0
+    for i in range(len(d)):
+        if fresh:
+            v = integrate(initial_state(Params({params}), zero), d[i], Params({params}))
+        else:
+            v = integrate(State({state}), d[i], Params({params}))
+        low, high = min(low, v), max(high, v)
+    return low < lowest or high > highest
 """
 
 
@@ -73,14 +87,33 @@ def compiled(neuron: Neuron) -> Any:
         states: tuple of int32 (n,), one for each field of State, changed in place. channels: tuple of int32 (n,), one
         for each channel field; scalars: tuple of ints (see `arguments`).
     """
+    function = _built(neuron)[0]
+    try:
+        _try(neuron, function)
+    except NumbaError as error:
+        log.info("%s runs uncompiled: %s", neuron.type, " ".join(str(error).split())[:200])
+        return None
+    return function
+
+
+@cache
+def leaves_range(neuron: Neuron) -> Any:
+    """(drive (1, 1, n), fresh, states, channels, scalars) -> whether a potential of this step would leave 24 bits."""
+    return _built(neuron)[1]
+
+
+@cache
+def _built(neuron: Neuron) -> tuple[Any, Any]:
+    """SOURCE filled in for this neuron, as jitted functions."""
     module = sys.modules[neuron.step.__module__]
     for helper in vars(module).values():
         if inspect.isfunction(helper) and helper.__module__ == module.__name__:
             register_jitable(helper)
     state, channel, scalar = neuron.State._fields, neuron.channel_fields, neuron.scalar_fields  # type: ignore[attr-defined]
     arrays = [f"s_{n}" for n in state] + [f"p_{n}" for n in channel]
+    name = f"step_{neuron.type}_{_fingerprint(module)}"
     source = SOURCE.format(
-        name=f"step_{neuron.type}_{_fingerprint(module)}",
+        name=name,
         states=", ".join(f"s_{n}" for n in state),
         channels=", ".join(f"p_{n}" for n in channel),
         scalars=", ".join(f"p_{n}" for n in scalar) or "_",
@@ -91,21 +124,18 @@ def compiled(neuron: Neuron) -> Any:
     )
     scope = {
         "initial_state": njit(neuron.initial_state),
+        "integrate": njit(neuron.integrate),
         "step": njit(neuron.step),
         "Params": neuron.Params,
         "State": neuron.State,
         "zero": np.int32(0),
         "int32": np.int32,
+        "lowest": fixedpoint.STATE_MIN,
+        "highest": fixedpoint.STATE_MAX,
         "__name__": __name__,  # where numba looks for what it kept
     }
     exec(compile(source, __file__, "exec"), scope)
-    function = jit(scope[f"step_{neuron.type}_{_fingerprint(module)}"])
-    try:
-        _try(neuron, function)
-    except NumbaError as error:
-        log.info("%s runs uncompiled: %s", neuron.type, " ".join(str(error).split())[:200])
-        return None
-    return function
+    return jit(scope[name]), jit(scope[f"{name}_leaves"])
 
 
 @cache

@@ -17,11 +17,11 @@ from processes.neuron_process import NeuronModel
 @tag("fixed_pt")
 class PyAccumulatorFixed(NeuronModel):
     neuron = NEURON
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-    bias: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    shift: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    v: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
+    bias: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    shift: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    v: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
 
 @implements(proc=Accumulator, protocol=LoihiProtocol)

@@ -23,6 +23,7 @@ from processes.conv.im2col import Frames, Rows
 class _Fast(PyLoihiProcessModel):
     """What both share: the output of a step is sent in the next one; the plan follows when a Var is set."""
 
+    free_running = True
     num_message_bits: Any
 
     def __init__(self, proc_params: Any) -> None:

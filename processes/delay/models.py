@@ -15,6 +15,7 @@ from processes.delay.process import Delay
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
 class PyDelay(PyLoihiProcessModel):
+    free_running = True
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
     scale: np.ndarray = LavaPyType(np.ndarray, np.int64)

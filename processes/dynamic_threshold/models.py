@@ -17,15 +17,15 @@ from processes.neuron_process import NeuronModel
 @tag("fixed_pt")
 class PyDynamicThresholdFixed(NeuronModel):
     neuron = NEURON
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)
-    theta: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    delta: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    shift: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    n_max: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    unipolar: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    v: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    n: np.ndarray = LavaPyType(np.ndarray, np.int64)
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
+    theta: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    delta: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    shift: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    n_max: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    unipolar: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    v: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    n: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
 
 @implements(proc=DynamicThreshold, protocol=LoihiProtocol)

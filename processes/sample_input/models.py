@@ -15,6 +15,7 @@ from processes.sample_input.process import SampleInput
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
 class PySampleInput(PyLoihiProcessModel):
+    free_running = True
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
 
     def __init__(self, proc_params) -> None:

@@ -15,6 +15,7 @@ from processes.spike_probe.process import SpikeProbe
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
 class PySpikeProbe(PyLoihiProcessModel):
+    free_running = True
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
 
     def __init__(self, proc_params) -> None:

@@ -1,0 +1,140 @@
+"""Channels of Lava without listener threads, and runs of several steps to a command: what makes small steps cheap.
+
+Stock Lava starts a thread for every port, which hands each message on under the interpreter's lock, and its service
+sends every process a command for every step. Here a port waits on the semaphore itself, and where all models of a
+network follow their data (they say so: `free_running`), one command lets them run many steps; the data channels alone
+keep them in order, as a network of processes that block on reading (Kahn 1974). Both concern watched runtimes only.
+"""
+
+import time
+from multiprocessing import Semaphore
+from typing import Any
+
+import numpy as np
+from lava.magma.compiler.channels.interfaces import Channel
+from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSelector, CspSendPort
+from numpy.typing import NDArray
+
+SLOTS = 4  # messages under way on a channel between models: few, so that they stay in the cache
+POLL = 0.0002  # seconds between looks at several channels at once
+STOCK_FREE_RUNNING = ("lava.proc.conv.models", "lava.proc.dense.models", "lava.proc.io.source", "lava.proc.io.sink")
+
+
+class _Port:
+    """What both ends share: a ring of arrays in shared memory, and a semaphore for each direction."""
+
+    def __init__(self, name: str, memory: Any, shape: tuple[int, ...], kind: Any, size: int, full: Any, free: Any):
+        self._name, self._shape, self._dtype, self._size = name, tuple(shape), kind, size  # Lava's properties read them
+        self.full, self.free = full, free
+        self.memory, self.at = memory, 0
+        self.slots: list[NDArray[Any]] = []
+        self.observer: Any = None  # stock selectors set it; nothing here calls it
+
+    def start(self) -> None:
+        kind = np.dtype(np.int32 if self._dtype == 4 else self._dtype)  # 4: Lava's number for int32
+        length = int(np.prod(self._shape)) * kind.itemsize
+        self.slots = [
+            np.ndarray(self._shape, kind, self.memory.buf[length * i : length * (i + 1)]) for i in range(self._size)
+        ]
+
+    def next_slot(self) -> NDArray[Any]:
+        slot = self.slots[self.at]
+        self.at = (self.at + 1) % self._size
+        return slot
+
+    def join(self) -> None:
+        """No thread to end."""
+
+
+class DirectSendPort(_Port, CspSendPort):
+    """Sends into a ring of arrays; blocks while it is full."""
+
+    def probe(self) -> bool:
+        """Whether `send` would not block."""
+        if not self.free.acquire(block=False):
+            return False
+        self.free.release()
+        return True
+
+    def send(self, data: NDArray[Any]) -> None:
+        if data.shape != self._shape:
+            raise AssertionError(f"{self._name}: data of shape {data.shape} for a channel of {self._shape}")
+        self.free.acquire()
+        self.next_slot()[...] = data
+        self.full.release()
+
+
+class DirectRecvPort(_Port, CspRecvPort):
+    """Receives from a ring of arrays; blocks while it is empty."""
+
+    held = False  # a message was found and not yet taken
+
+    def wait(self) -> None:
+        if not self.held:
+            self.full.acquire()
+            self.held = True
+
+    def probe(self) -> bool:
+        """Whether `recv` would not block."""
+        self.held = self.held or self.full.acquire(block=False)
+        return self.held
+
+    def peek(self) -> NDArray[Any]:
+        self.wait()
+        return self.slots[self.at].copy()
+
+    def recv(self) -> NDArray[Any]:
+        self.wait()
+        self.held = False
+        data = self.next_slot().copy()
+        self.free.release()
+        return data
+
+
+class DirectChannel(Channel):
+    """Drop-in for Lava's PyPyChannel, without its watchdogs: a watched runtime looks after its children itself."""
+
+    def __init__(
+        self, infrastructure: Any, source: str, target: str, shape: tuple[int, ...], kind: Any, size: int,
+        *watchdogs: Any,
+    ) -> None:  # fmt: skip
+        if not source.endswith("_src"):  # Lava's name for the channels of its service, which carry Vars too
+            size = min(size, SLOTS)
+        memory = infrastructure.smm.create_shared_memory(int(np.prod(shape) * np.dtype(kind).itemsize * size))
+        full, free = Semaphore(0), Semaphore(size)
+        self._source = DirectSendPort(source, memory, shape, kind, size, full, free)
+        self._target = DirectRecvPort(target, memory, shape, kind, size, full, free)
+
+    @property
+    def src_port(self) -> DirectSendPort:
+        return self._source
+
+    @property
+    def dst_port(self) -> DirectRecvPort:
+        return self._target
+
+
+_stock_select = CspSelector.select
+
+
+def _select(self: CspSelector, *channel_actions: Any) -> Any:
+    """Wait for one of several channels; a single direct one without looking again and again."""
+    if not all(isinstance(channel, DirectRecvPort) for channel, _ in channel_actions):
+        return _stock_select(self, *channel_actions)
+    if len(channel_actions) == 1:
+        channel, action = channel_actions[0]
+        channel.wait()
+        return action()
+    while True:
+        for channel, action in channel_actions:
+            if channel.probe():
+                return action()
+        time.sleep(POLL)
+
+
+CspSelector.select = _select
+
+
+def free_running(model: type) -> bool:
+    """Whether a model only follows its data: it may run several steps to a command."""
+    return getattr(model, "free_running", model.__module__ in STOCK_FREE_RUNNING)
