@@ -36,7 +36,7 @@ MAY = {
     "data": CORE,
     "train": CORE | {"data", "device", "files", "qat"},
     "report": CORE | {"record"},
-    "processes": CORE | {"kernels", "neurons", "processes", "synapses"},
+    "processes": CORE | {"kernels", "neurons", "processes", "synapses", ""},
 }
 TORCH = {"device", "simulate", "qat", "convert", "verify", "train"}
 LAVA = {"backends.lava", "backends.lava_channels", "backends.lava_runtime", "backends.lava_progress", "processes"}

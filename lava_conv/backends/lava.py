@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lava_conv.errors import BackendError
 from lava_conv.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
 from lava_conv.graph import Graph, Layer, check_images
-from lava_conv.record import Record
+from lava_conv.record import Counts, Record
 from lava_conv.synapses import Conv, Dense, Identity, Shape
 
 try:
@@ -23,7 +23,7 @@ try:
     from lava.proc.dense.process import Dense as LavaDense
     from lava.utils.weightutils import SignMode
 
-    from lava_conv.backends.lava_runtime import WatchedRuntime, watched
+    from lava_conv.backends.lava_runtime import watched
     from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
 except ImportError as error:
@@ -33,7 +33,6 @@ except ImportError as error:
     ) from None
 
 PROCESSES = {"DTB": DynamicThreshold, "CALIF": CaLIF, "ACC": Accumulator}
-SLICES = 50  # a run is handed to Lava in about so many pieces: for progress, and for a watchdog that sees movement
 
 
 def simulate(
@@ -62,30 +61,39 @@ def simulate(
     steps = graph.steps if steps is None else steps
     graph.check(steps)
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
-        network = _Network(graph, images, steps, folder, checked)
+        network = _Network(graph, images, steps, folder, checked, "spikes" in record)
         run_cfg = Loihi2SimCfg(select_tag="fixed_pt") if stock else fast_sim_cfg()
         with watched(network.source, run_cfg, timeout) as runtime:
-            _stream(runtime, len(images), steps, max(graph.depths()), progress)
-        return network.record("spikes" in record)
+            depth = max(graph.depths())
+            runtime.run(len(images) * steps + depth, _by_sample(progress, len(images), steps, depth))
+        return network.record()
 
 
-def _stream(
-    runtime: WatchedRuntime, samples: int, steps: int, depth: int, progress: Callable[[int], Any] | None
-) -> None:
-    piece = max(1, -(-samples // SLICES))
-    for start in range(0, samples, piece):
-        count = min(piece, samples - start)
-        last = start + count == samples
-        runtime.run(count * steps + (depth if last else 0))
-        if progress:
-            progress(count)
+def _by_sample(
+    progress: Callable[[int], Any] | None, samples: int, steps: int, depth: int
+) -> Callable[[int], Any] | None:
+    """From the time step that every process has reached to the number of images just finished."""
+    if progress is None:
+        return None
+    done = 0
+
+    def reached(step: int) -> None:
+        nonlocal done
+        finished = min(samples, max(done, (step - depth) // steps))
+        if finished > done:
+            progress(finished - done)
+            done = finished
+
+    return reached
 
 
 class _Network:
     """The Lava processes of a graph, and the files that its probes write into."""
 
-    def __init__(self, graph: Graph, images: NDArray[np.uint8], steps: int, folder: str, checked: bool) -> None:
-        self.graph, self.steps, self.samples = graph, steps, len(images)
+    def __init__(
+        self, graph: Graph, images: NDArray[np.uint8], steps: int, folder: str, checked: bool, keep_spikes: bool
+    ) -> None:
+        self.graph, self.steps, self.samples, self.keep_spikes = graph, steps, len(images), keep_spikes
         self.source = SampleInput(
             images=np.ascontiguousarray(images.transpose(0, 2, 3, 1)),
             interval=steps,
@@ -104,10 +112,15 @@ class _Network:
                 self._connect(source.source, source.synapse, index, neuron, number)
             self._ports.append(neuron.s_out)
             path = os.path.join(folder, f"{index}.npy")
-            kind = np.int8 if graph.neuron(index).spiking else np.int32
-            shape = _channels_last(layer.shape)
-            self._recordings[index] = SpikeProbe.allocate(path, self.samples * steps, shape, kind)
-            probe = SpikeProbe(shape=shape, path=path, start=self._depths[index], name=f"layer {index} (probe)")
+            shape, start = _channels_last(layer.shape), self._depths[index]
+            if not graph.neuron(index).spiking:
+                kind, rows, interval = np.int32, self.samples * steps, 1
+            elif keep_spikes:
+                kind, rows, interval = np.int8, self.samples * steps, 1
+            else:
+                kind, rows, interval = np.min_scalar_type(-steps - 1), self.samples, steps
+            self._recordings[index] = SpikeProbe.allocate(path, rows, shape, kind)
+            probe = SpikeProbe(shape=shape, path=path, start=start, interval=interval, name=f"layer {index} (probe)")
             neuron.s_out.connect(probe.s_in)
 
     def _neuron(self, index: int, layer: Layer, checked: bool) -> Any:
@@ -167,20 +180,22 @@ class _Network:
             return synapse.weight
         return synapse.weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(synapse.weight.shape)
 
-    def record(self, keep_spikes: bool) -> Record:
+    def record(self) -> Record:
         """What the probes wrote, in the order and the shapes of the simulator's Record."""
         counts, spikes = {}, {}
         logits = np.zeros(0, np.int64)
         for index, written in self._recordings.items():
+            if self.graph.neuron(index).spiking and not self.keep_spikes:
+                counts[index] = np.moveaxis(np.array(written), -1, 1)  # H,W,C -> C,H,W; flat layers have only that axis
+                continue
             rows = np.array(written).reshape(self.samples, self.steps, *written.shape[1:]).swapaxes(0, 1)
-            rows = np.moveaxis(rows, -1, 2)  # H,W,C -> C,H,W; flat layers have only that axis
+            rows = np.moveaxis(rows, -1, 2)
             if not self.graph.neuron(index).spiking:
                 logits = rows.astype(np.int64)
                 continue
-            counts[index] = rows.sum(0, dtype=np.int64)
-            if keep_spikes:
-                spikes[index] = np.ascontiguousarray(rows, np.int8)
-        return Record(logits, counts, spikes, backend="Lava CPU simulation (fixed_pt)")
+            counts[index] = rows.sum(0, dtype=np.min_scalar_type(-self.steps - 1))
+            spikes[index] = np.ascontiguousarray(rows, np.int8)
+        return Record(logits, Counts(counts), spikes, backend="Lava CPU simulation (fixed_pt)")
 
 
 def _channels_last(shape: Shape) -> Any:

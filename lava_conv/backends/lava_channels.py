@@ -69,15 +69,14 @@ class DirectRecvPort(_Port, CspRecvPort):
 
     held = False  # a message was found and not yet taken
 
-    def wait(self) -> None:
-        if not self.held:
-            self.full.acquire()
-            self.held = True
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until there is a message, or for so long; whether there is one."""
+        self.held = self.held or self.full.acquire(timeout=seconds)
+        return self.held
 
     def probe(self) -> bool:
         """Whether `recv` would not block."""
-        self.held = self.held or self.full.acquire(block=False)
-        return self.held
+        return self.wait(0)
 
     def peek(self) -> NDArray[Any]:
         self.wait()

@@ -43,6 +43,11 @@ class Board:
         global _board
         _board = self
 
+    def steps(self) -> tuple[int, int]:
+        """The time step that every child has reached, and the sum of all theirs, which grows while anything moves."""
+        reached = [int(row[0]) for row in self.rows.values()]
+        return min(reached, default=0), sum(reached)
+
     def stalled(self) -> str:
         """The process that holds the others up: one that computes, else one between two steps, else the earliest."""
         order = (COMPUTING, IDLE, SENDING, RECEIVING)

@@ -87,6 +87,7 @@ class WatchedRuntime(Runtime):
         models = [builder.proc_model for builder in executable.proc_builders.values()]
         self._stride = STRIDE if all(map(free_running, models)) else 1
         self._parent = os.getpid()
+        self._progress: Callable[[int], Any] | None = None
         self._ended = False
         self._note: Path | None = None
         self._finished: set[int] = set()  # children that said goodbye without an error
@@ -158,9 +159,12 @@ class WatchedRuntime(Runtime):
             self.kill()
             raise
 
-    def run(self, steps: int) -> None:
-        """Run for `steps` time steps and wait, watched."""
+    def run(self, steps: int, progress: Callable[[int], Any] | None = None) -> None:
+        """Run for `steps` time steps and wait, watched; `progress` hears the step that every process has reached."""
+        self._progress = progress
         self.start(RunSteps(num_steps=steps, blocking=True))
+        if progress:
+            progress(self._board.steps()[0])
 
     def _get_resp_for_run(self) -> None:
         if not self._is_running:
@@ -189,7 +193,7 @@ class WatchedRuntime(Runtime):
         self._is_running = False
 
     def _answer(self, port: Any, phase: str) -> Any:
-        return self._wait(lambda: (port.recv(),) if port.probe() else None, phase)[0]
+        return self._wait(lambda: (port.recv(),) if port.probe() else None, phase, doze=port.wait)[0]
 
     def stop(self) -> None:
         if self._ended or os.getpid() != self._parent:
@@ -238,22 +242,33 @@ class WatchedRuntime(Runtime):
     def _name(self, number: int) -> str:
         return self._names[number] if number < len(self._names) else "the runtime service"
 
-    def _wait(self, ready: Callable[[], Any], phase: str, limit: float | None = None) -> Any:
-        """Poll `ready` until it gives something; meanwhile look after the children."""
-        pause, end = POLL, time.monotonic() + (self._timeout if limit is None else limit)
+    def _wait(
+        self,
+        ready: Callable[[], Any],
+        phase: str,
+        limit: float | None = None,
+        doze: Callable[[float], Any] = time.sleep,
+    ) -> Any:
+        """Poll `ready` until it gives something; meanwhile look after the children, and see that they move."""
+        pause, begun, seen = POLL, time.monotonic(), -1
+        seconds = self._timeout if limit is None else limit
         while True:
             value = ready()
             if value is not None:
                 return value
             self._look_after_children(phase)
-            if time.monotonic() > end:
+            step, total = self._board.steps()
+            if total != seen and limit is None:
+                begun, seen = time.monotonic(), total
+                if self._progress:
+                    self._progress(step)
+            if time.monotonic() > begun + seconds:
                 self.kill()
-                seconds = self._timeout if limit is None else limit
                 raise BackendError(
-                    f"Lava did not answer for {seconds:g} s while {phase}; it hangs at {self._board.stalled()}; the "
+                    f"Lava did not move for {seconds:g} s while {phase}; it hangs at {self._board.stalled()}; the "
                     f"run was ended, try a larger timeout or fewer samples"
                 )
-            time.sleep(pause)
+            doze(pause)
             pause = min(pause * 1.5, POLL_MAX)
 
     def _look_after_children(self, phase: str) -> None:

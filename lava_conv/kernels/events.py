@@ -106,13 +106,14 @@ def _list(words: Any, frames: Any, width: int, index: Any, starts: Any) -> None:
 
 
 @jit
-def narrow(frames: Any, spikes: Any) -> bool:
-    """Copy whole numbers (n,) to int8; False if one is not -1, 0 or 1."""
-    largest, least = 0, 0
+def narrow(frames: Any, spikes: Any) -> int:
+    """Copy whole numbers (n,) to int8; how many are not 0, or -1 if one is not -1, 0 or 1."""
+    largest, least, found = 0, 0, 0
     for i in range(len(frames)):
         spikes[i] = frames[i]
+        found += frames[i] != 0
         largest, least = max(largest, frames[i]), min(least, frames[i])
-    return largest <= 1 and least >= -1
+    return found if largest <= 1 and least >= -1 else -1
 
 
 @jit

@@ -17,6 +17,7 @@ from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
 from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
 
+from processes.conv.events import Events
 from processes.conv.im2col import Frames, Rows
 
 
@@ -41,8 +42,9 @@ class _Fast(PyLoihiProcessModel):
     def receive(self) -> np.ndarray:
         if self.plan is None:
             self.start_plan()
+            self.graded = self.num_message_bits.item() > 0
         s_in = self.s_in.recv()
-        return s_in if self.num_message_bits.item() > 0 else s_in.astype(bool)
+        return s_in if self.graded else s_in.astype(bool)
 
 
 @implements(proc=Conv, protocol=LoihiProtocol)
@@ -66,12 +68,16 @@ class PyConvModelFast(_Fast):
         super().start_plan()
         stride, padding, dilation = (tuple(map(int, v)) for v in (self.stride, self.padding, self.dilation))
         groups = int(self.proc_params["groups"])  # the Var is 8 bits wide, too few for wide depthwise layers
-        self.plan = Frames(self.weight, tuple(self.s_in.shape), stride, padding, dilation, groups)
+        shape = tuple(self.s_in.shape)
+        self.plan = Frames(self.weight, shape, stride, padding, dilation, groups)
+        flipped = self.weight[:, ::-1, ::-1].transpose(0, 3, 1, 2)
+        self.events = Events.of(flipped, shape, stride, padding, dilation, groups)
 
     def run_spk(self) -> None:
         self.a_out.send(self.a_buf)
         s_in = self.receive()
-        self.a_buf = self.plan(s_in)
+        found = self.events(s_in) if self.events else None
+        self.a_buf = self.plan(s_in) if found is None else found
 
 
 @implements(proc=Dense, protocol=LoihiProtocol)
@@ -89,12 +95,18 @@ class PyDenseModelFast(_Fast):
         self.weight_exp = self.proc_params.get("weight_exp", 0)
         mode = self.proc_params.get("sign_mode") or determine_sign_mode(self.weights)
         weights = clip_weights(self.weights, mode, num_bits=8)
-        self.plan = Rows(truncate_weights(weights, mode, self.proc_params.get("num_weight_bits", 8)))
+        weights = truncate_weights(weights, mode, self.proc_params.get("num_weight_bits", 8)).astype(np.int64)
+        self.plan = Rows(weights)
+        # weights that are all multiples of the power of two by which the sum is divided can be divided themselves
+        part = 1 << max(0, -int(self.weight_exp))
+        divided = weights // part if self.weight_exp <= 0 and not (weights % part).any() else None
+        self.events = None if divided is None else Events.of(divided[:, :, None, None], (1, 1, weights.shape[1]))
 
     def run_spk(self) -> None:
         self.a_out.send(self.a_buff)
         s_in = self.receive()
-        total = self.plan(s_in)
-        exponent = self.weight_exp
-        shifted = np.left_shift(total, exponent) if exponent > 0 else np.right_shift(total, -exponent)
-        self.a_buff = shifted.astype(np.int32)
+        found = self.events(s_in) if self.events else None
+        if found is None:
+            total, exponent = self.plan(s_in), self.weight_exp
+            found = np.left_shift(total, exponent) if exponent > 0 else np.right_shift(total, -exponent)
+        self.a_buff = found.reshape(-1).astype(np.int32, copy=False)

@@ -21,10 +21,19 @@ class PySpikeProbe(PyLoihiProcessModel):
     def __init__(self, proc_params) -> None:
         super().__init__(proc_params)
         self._start: int = proc_params["start"]
+        self._interval: int = proc_params["interval"]
         self._rows = np.lib.format.open_memmap(proc_params["path"], "r+")
+        self._sum = np.zeros(self._rows.shape[1:], self._rows.dtype)
 
     def run_spk(self) -> None:
         spikes = self.s_in.recv()
-        row = self.time_step - 1 - self._start
-        if 0 <= row < len(self._rows):
+        row, step = divmod(self.time_step - 1 - self._start, self._interval)
+        if not 0 <= row < len(self._rows):
+            return
+        if self._interval == 1:
             self._rows[row] = spikes
+            return
+        np.add(self._sum, spikes, out=self._sum, casting="unsafe")
+        if step == self._interval - 1:
+            self._rows[row] = self._sum
+            self._sum[...] = 0
