@@ -14,7 +14,7 @@ from lava_conv.fixedpoint import STATE_BITS, STATE_MAX, STATE_MIN
 from lava_conv.neurons import Neuron, map_channels
 
 if kernels.AVAILABLE:
-    from lava_conv.kernels.neuron import compiled, leaves_range
+    from lava_conv.kernels.neuron import arguments, compiled, leaves_range
 
 
 class NeuronProcess(AbstractProcess):
@@ -141,3 +141,14 @@ class NeuronModel(PyLoihiProcessModel):
                 f"{self._label}, neuron {where}, step {self.time_step}: the membrane potential would be {v[where]}, "
                 f"the limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use a smaller shift or smaller weights"
             )
+
+
+def warm_up(neuron: Neuron, checked: bool) -> None:
+    """Compile the neuron, or load what was compiled before: once in the parent, and not in each of its children."""
+    if kernels.AVAILABLE and (function := compiled(neuron)):
+        one = np.zeros((1, 1, 1), np.int32)
+        spikes = np.zeros((1, 1, 1), np.int8 if neuron.spiking else np.int32)
+        values = arguments(neuron, neuron.Params(*[1] * len(neuron.Params._fields)), 1)  # type: ignore[attr-defined]
+        function(one, 0, 1, spikes, 0, 0, 1, False, *values)
+        if checked:
+            leaves_range(neuron)(one, False, *values)

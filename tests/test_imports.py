@@ -24,7 +24,7 @@ MAY = {
     "verify": CORE | {"algebra", "graph"},
     "convert": CORE | {"algebra", "verify", "graph", "neurons", "synapses", "qat", ""},
     "backends": CORE | {"graph", "record"},
-    "backends.lava": CORE | {"graph", "record", "synapses", "backends.lava_runtime", "processes"},
+    "backends.lava": CORE | {"graph", "neurons", "record", "synapses", "backends.lava_runtime", "processes"},
     "backends.lava_runtime": CORE
     | {"backends.lava_channels", "backends.lava_progress", "backends.lava_segments", "backends"},
     "backends.lava_channels": set(),

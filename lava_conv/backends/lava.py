@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lava_conv.errors import BackendError
 from lava_conv.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
 from lava_conv.graph import Graph, Layer, check_images
+from lava_conv.neurons import NEURONS
 from lava_conv.record import Counts, Record
 from lava_conv.synapses import Conv, Dense, Identity, Shape
 
@@ -26,6 +27,8 @@ try:
     from lava_conv.backends.lava_runtime import watched
     from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
+    from processes.conv.events import warm_up as warm_up_events
+    from processes.neuron_process import warm_up
 except ImportError as error:
     raise BackendError(
         f"backend 'lava' needs Lava, which is not installed ({error}); use Python 3.10 with lava-nc==0.10.0, "
@@ -63,10 +66,21 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
         network = _Network(graph, images, steps, folder, checked, "spikes" in record)
         run_cfg = Loihi2SimCfg(select_tag="fixed_pt") if stock else fast_sim_cfg()
+        _warm_up(graph, checked)
         with watched(network.source, run_cfg, timeout) as runtime:
             depth = max(graph.depths())
             runtime.run(len(images) * steps + depth, _by_sample(progress, len(images), steps, depth))
         return network.record()
+
+
+def _warm_up(graph: Graph, checked: bool) -> None:
+    """Load the compiled loops before Lava forks, so that its processes share them."""
+    for kind in {layer.neuron for _, layer, _ in graph.neuron_layers()}:
+        warm_up(NEURONS[kind], checked)
+    for index, _, _ in graph.neuron_layers():
+        for feed in graph.inputs(index):
+            if isinstance(feed.synapse, Conv | Dense):
+                warm_up_events(feed.synapse)
 
 
 def _by_sample(
@@ -111,17 +125,19 @@ class _Network:
             for number, source in enumerate(graph.inputs(index)):
                 self._connect(source.source, source.synapse, index, neuron, number)
             self._ports.append(neuron.s_out)
-            path = os.path.join(folder, f"{index}.npy")
-            shape, start = _channels_last(layer.shape), self._depths[index]
-            if not graph.neuron(index).spiking:
-                kind, rows, interval = np.int32, self.samples * steps, 1
-            elif keep_spikes:
-                kind, rows, interval = np.int8, self.samples * steps, 1
-            else:
-                kind, rows, interval = np.min_scalar_type(-steps - 1), self.samples, steps
-            self._recordings[index] = SpikeProbe.allocate(path, rows, shape, kind)
-            probe = SpikeProbe(shape=shape, path=path, start=start, interval=interval, name=f"layer {index} (probe)")
-            neuron.s_out.connect(probe.s_in)
+            self._probe(index, neuron, os.path.join(folder, f"{index}.npy"))
+
+    def _probe(self, index: int, neuron: Any, path: str) -> None:
+        """Record every spike, or the counts of each sample, or the readout's potential."""
+        shape, start = _channels_last(self.graph.layers[index].shape), self._depths[index]
+        kind, rows, interval = np.min_scalar_type(-self.steps - 1), self.samples, self.steps
+        if self.keep_spikes or not self.graph.neuron(index).spiking:
+            kind, rows, interval = np.int8, self.samples * self.steps, 1
+        if not self.graph.neuron(index).spiking:
+            kind = np.int32
+        self._recordings[index] = SpikeProbe.allocate(path, rows, shape, kind)
+        probe = SpikeProbe(shape=shape, path=path, start=start, interval=interval, name=f"layer {index} (probe)")
+        neuron.s_out.connect(probe.s_in)
 
     def _neuron(self, index: int, layer: Layer, checked: bool) -> Any:
         return PROCESSES[layer.neuron](

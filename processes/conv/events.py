@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lava_conv import kernels
 from lava_conv.fixedpoint import STATE_MAX, WEIGHT_MAX
-from lava_conv.synapses import Conv
+from lava_conv.synapses import Conv, Dense
 
 if kernels.AVAILABLE:
     from lava_conv.kernels.events import Plan, gather, narrow, plan, room, words_of
@@ -53,3 +53,13 @@ class Events:
         plan = self.plan
         self.layer(self.spikes, self.words, *self.room, plan.weight, plan.geometry, self.flat, self.acc, (), (), ())
         return self.out
+
+
+def warm_up(synapse: Conv | Dense) -> None:
+    """Compile what this synapse needs, or load what was compiled before: once in the parent, not in each child."""
+    weight = synapse.weight.reshape(len(synapse.weight), -1)
+    found = Events.of(weight[:, :, None, None], (1, 1, weight.shape[1]))
+    for kind in (np.int8, np.int32) if found else ():
+        one = np.zeros(weight.shape[1], kind)
+        one[0] = 1
+        found(one)
