@@ -8,13 +8,18 @@ from numpy.typing import NDArray
 
 
 class Counts(Mapping[int, NDArray[np.int64]]):
-    """Layer index -> int64 (N, ...) net spike counts; kept in as few bytes as hold them, widened when asked for."""
+    """Layer index -> int64 (N, C, H, W) or (N, n) net spike counts.
 
-    def __init__(self, kept: Mapping[int, NDArray[np.integer]]) -> None:
+    Kept in as few bytes as hold them, channels last where a backend has them so, and put right when asked for.
+    """
+
+    def __init__(self, kept: Mapping[int, NDArray[np.integer]], channels_last: bool = False) -> None:
         self._kept = dict(kept)
+        self._last = channels_last
 
     def __getitem__(self, index: int) -> NDArray[np.int64]:
-        return self._kept[index].astype(np.int64)
+        kept = self._kept[index]
+        return np.ascontiguousarray(np.moveaxis(kept, -1, 1) if self._last else kept, np.int64)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._kept)
@@ -23,7 +28,7 @@ class Counts(Mapping[int, NDArray[np.int64]]):
         return len(self._kept)
 
     def __repr__(self) -> str:
-        return f"Counts({', '.join(f'layer {i}: {c.shape}' for i, c in self._kept.items())})"
+        return f"Counts({', '.join(f'layer {i}: {self[i].shape}' for i in self)})"
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ def test_gathered_events_equal_the_oracle(rng):
         spikes = x.reshape(2, 3, channels, pixels).transpose(0, 1, 3, 2).reshape(2, -1, channels).astype(np.int8)
         out = np.full((2, 3, plan.output[0] * plan.output[1], plan.output[2]), 77, np.int32)
         events.gather(None, plan.block, plan.bits)(
-            spikes, events.words_of(spikes), *events.room(3 * pixels, channels), plan.weight, plan.geometry, out,
+            spikes, *events.room(2, 3 * pixels, spikes.size), plan.weight, plan.geometry, 1, out,
             np.empty((3, 1, plan.block), plan.acc), (), (), (),
         )  # fmt: skip
         flat = x.reshape(6, *shape) if isinstance(conv, Conv) else x.reshape(6, channels)
@@ -144,7 +144,7 @@ def test_a_result_larger_than_the_memory_is_refused_at_once(tmp_path, rng):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     many = np.broadcast_to(np.zeros((1, 2, 9, 7), np.uint8), (10, 2, 9, 7))
     lc.run(graph, many)
-    with pytest.raises(lc.DataError, match=r"takes .* GiB, free are .* GiB; fewer samples or record=\(\)"):
+    with pytest.raises(lc.DataError, match=r"takes .* GiB, free are .* GiB; use fewer samples or"):
         simulate._check_memory(graph, 10**9, 8, True)
 
 

@@ -9,19 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
-from numba.cpython.unsafe.numbers import trailing_zeros
 from numpy.typing import NDArray
 
 from lava_conv.fixedpoint import WEIGHT_MIN
 from lava_conv.kernels.neuron import compiled, jit
-from lava_conv.kernels.rows import add_rows
+from lava_conv.kernels.rows import LANES, add_rows, list_signs
 from lava_conv.neurons.base import Neuron
 from lava_conv.synapses import Conv, Dense, Shape
 
+TOGETHER = 512  # neurons advanced in one loop
 BLOCKS = (16, 32, 64, 128)  # output channels summed at once; a compiled loop for each
-WORD = 8  # spikes looked at together
 PARTS = 127  # so many weights of -1, 0, 1 add up in 8 bits
-EACH = 0x0101010101010101  # bit 0 of each byte
 
 
 class Plan(NamedTuple):
@@ -62,47 +60,37 @@ def plan(synapse: Conv | Dense, shape: Shape) -> Plan | None:
     return Plan(np.ascontiguousarray(rows), geometry, (height, width, outputs), block, acc, bits)
 
 
-def room(pixels: int, channels: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Memory for the events of so many pixels: each event, and where each pixel begins."""
-    return np.empty(pixels * channels + 1, np.int32), np.empty(pixels + 1, np.int64)
+def room(images: int, pixels: int, spikes: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Memory for the events of so many images: each event, and where each pixel of each image begins."""
+    return np.empty(spikes + LANES, np.int32), np.empty((images, pixels + 1), np.int64)
 
 
-def words_of(frames: NDArray[np.int8]) -> NDArray[np.int64]:
-    """The memory of contiguous spikes (..., C), WORD of them to an integer; no columns if C does not divide."""
-    if frames.shape[-1] % WORD:
-        return np.zeros((*frames.shape[:-1], 0), np.int64)
-    return frames.view(np.int64)
+def grouped(plan: Plan) -> int:
+    """Pixels that the neuron takes at once: a loop over few channels would spend its time beginning."""
+    pixels, outputs = plan.output[0] * plan.output[1], plan.output[2]
+    if outputs != plan.block:
+        return 1
+    return max(g for g in range(1, max(1, TOGETHER // outputs) + 1) if pixels % g == 0)
 
 
 @jit
-def _list(words: Any, frames: Any, width: int, index: Any, starts: Any) -> None:
-    """Spike of channel c at pixel x of its row: x * 2C + c, and C more if it is negative.
+def list_events(frames: Any, width: int, index: Any, n: int, starts: Any) -> int:
+    """List the spikes of frames (pixels, C), `width` pixels to a row, from entry n of `index` on.
 
-    frames (pixels, C), `width` pixels to a row; words as from `words_of`. Of a spike's byte (1 or -1) bit 0 is always
-    set, bit 1 if it is negative.
+    A spike of channel c at pixel x of its row is x * 2C + c, and C more if it is negative. Returns the entries in use.
     """
-    rows, channels = frames.shape
-    n = 0
-    for row in range(rows):
-        starts[row] = n
-        base = (row % width) * 2 * channels
-        if words.shape[1]:
-            word = words[row]
-            for w in range(len(word)):
-                left = word[w] & EACH
-                while left != 0:
-                    bit = trailing_zeros(left)  # type: ignore[call-arg]  # an intrinsic of numba
-                    negative = (word[w] >> (bit + 1)) & 1
-                    index[n] = base + w * WORD + (bit >> 3) + negative * channels
-                    n += 1
-                    left &= left - 1
-        else:
-            spikes = frames[row]
-            for c in range(channels):
-                spike = spikes[c]
-                index[n] = base + c + (spike < 0) * channels
-                n += spike != 0
-    starts[rows] = n
+    pixels, channels = frames.shape
+    whole = channels // LANES * LANES
+    for pixel in range(pixels):
+        starts[pixel] = n
+        spikes = frames[pixel]
+        base = (pixel % width) * 2 * channels
+        n = list_signs(spikes, index, n, base, whole, channels)  # type: ignore[call-arg]  # an intrinsic
+        for c in range(whole, channels):
+            index[n] = base + c + (spikes[c] < 0) * channels
+            n += spikes[c] != 0
+    starts[pixels] = n
+    return n
 
 
 @jit
@@ -132,36 +120,43 @@ def store(
 def gather(neuron: Neuron | None, block: int, bits: int) -> Any:
     """The compiled layer: sums of listed spikes, then the neuron (None: the sums themselves).
 
-    The function: (frames, words, index, starts, weight, geometry, out, acc, states, channels, scalars) -> None.
+    The function: (frames, index, starts, weight, geometry, group, out, acc, states, channels, scalars) -> None.
 
-        frames: int8 spikes (n, T*H*W, C), words as from `words_of`. index, starts: room for the events of one image.
-        out: (n, T, H'*W', O). acc: (T, 1, block), room for the sums. The rest as in `neuron.compiled`.
+        frames: int8 spikes (n, T*H*W, C). index, starts: as from `room`.
+        out: (n, T, H'*W' / group, group * O). acc: (T, 1, group * block), room for the sums. states, channels: of
+        group * O neurons. The rest as in `neuron.compiled`.
     """
-    finish = store if neuron is None else compiled(neuron)
+    finish = store if neuron is None else compiled(neuron, narrow=True)
     add, parts = add_rows(block, bits), PARTS if bits == 8 else 1 << 62
 
     def layer(
-        frames: Any, words: Any, index: Any, starts: Any, weight: Any, geometry: Any, out: Any, acc: Any, states: Any,
-        channels: Any, scalars: Any,
+        frames: Any, index: Any, starts: Any, weight: Any, geometry: Any, group: int, out: Any, acc: Any,
+        states: Any, channels: Any, scalars: Any,
     ) -> None:  # fmt: skip
+        n = 0
         for image in range(len(frames)):
-            _list(words[image], frames[image], geometry[1], index, starts)
-            one(index, starts, weight, geometry, out[image], acc, states, channels, scalars)
+            n = list_events(frames[image], geometry[1], index, n, starts[image])
+        for b in range(len(weight)):
+            for image in range(len(frames)):
+                one(
+                    index, starts[image], weight[b], b * block, geometry, group, out[image], acc, states, channels,
+                    scalars,
+                )  # fmt: skip
 
     def one(
-        index: Any, starts: Any, weight: Any, geometry: Any, out: Any, acc: Any, states: Any, channels: Any,
-        scalars: Any,
+        index: Any, starts: Any, w: Any, o0: int, geometry: Any, group: int, out: Any, acc: Any, states: Any,
+        channels: Any, scalars: Any,
     ) -> None:  # fmt: skip
         height, width, depth, ky, kx, sy, sx, py, px, dy, dx, width_out = geometry
-        steps, pixels, outputs = out.shape
+        steps, rows, outputs = out.shape
         runs, reach = (1, kx) if dx == 1 else (kx, 1)
-        for b in range(len(weight)):
-            w = weight[b]
-            size = min(block, outputs - b * block)
-            for r in range(pixels):
+        size = min(group * block, outputs - o0)
+        for row in range(rows):
+            for g in range(group):
+                r = row * group + g
                 top, left = (r // width_out) * sy - py, (r % width_out) * sx - px
                 for t in range(steps):
-                    a = acc[t, 0]
+                    a = acc[t, 0][g * block : (g + 1) * block]
                     for o in range(block):
                         a[o] = 0
                     for i in range(ky):
@@ -174,14 +169,14 @@ def gather(neuron: Neuron | None, block: int, bits: int) -> Any:
                             last = min(left + j * dx + reach, width)
                             if first >= last:
                                 continue
-                            row = (t * height + y) * width
-                            at, end = starts[row + first], starts[row + last]
+                            line = (t * height + y) * width
+                            at, end = starts[line + first], starts[line + last]
                             shift = (i * kx + j - j * dx - left) * 2 * depth
                             while at < end:
                                 stop = min(end, at + parts)
                                 add(a, w, index, at, stop, shift)
                                 at = stop
-                finish(acc, 0, 1, out, r, b * block, size, True, states, channels, scalars)
+            finish(acc, 0, 1, out, row, o0, size, True, states, channels, scalars)
 
     one = njit(one, nogil=True, error_model="numpy")
     layer.__name__ = layer.__qualname__ = f"gather_{block}_{bits}_{finish.__name__}"

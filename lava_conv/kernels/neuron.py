@@ -1,15 +1,17 @@
 """A neuron's own `step`, compiled: the same source, on single integers, in a loop that the processor vectorises."""
 
+import ast
 import hashlib
 import inspect
 import logging
 import sys
+import textwrap
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 from numba.core.errors import NumbaError
 from numba.extending import overload, register_jitable
 
@@ -57,7 +59,8 @@ def {name}_leaves(drive, fresh, states, channels, scalars):
 
 @overload(fixedpoint.saturate)
 def _saturate(x):  # type: ignore[no-untyped-def]  # numba compares the signatures, annotations too
-    low, high = fixedpoint.STATE_MIN, fixedpoint.STATE_MAX
+    kind = np.int32 if x == types.int32 else np.int64
+    low, high = kind(fixedpoint.STATE_MIN), kind(fixedpoint.STATE_MAX)
     return lambda x: min(max(x, low), high)
 
 
@@ -75,8 +78,11 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
 
 
 @cache
-def compiled(neuron: Neuron) -> Any:
+def compiled(neuron: Neuron, narrow: bool = False) -> Any:
     """The neuron as a jitted function, or None if its `step` uses what numba does not know.
+
+    narrow: compute in 32 bits, as torch does, where the bounds of the graph are proven; otherwise in 64, so that an
+    input of any size saturates as it should.
 
     The function: (drive, at, hold, out, to, o0, size, fresh, states, channels, scalars) -> None, where
 
@@ -87,7 +93,7 @@ def compiled(neuron: Neuron) -> Any:
         states: tuple of int32 (n,), one for each field of State, changed in place. channels: tuple of int32 (n,), one
         for each channel field; scalars: tuple of ints (see `arguments`).
     """
-    function = _built(neuron)[0]
+    function = _built(neuron, narrow)[0]
     try:
         _try(neuron, function)
     except NumbaError as error:
@@ -99,19 +105,19 @@ def compiled(neuron: Neuron) -> Any:
 @cache
 def leaves_range(neuron: Neuron) -> Any:
     """(drive (1, 1, n), fresh, states, channels, scalars) -> whether a potential of this step would leave 24 bits."""
-    return _built(neuron)[1]
+    return _built(neuron, False)[1]
 
 
 @cache
-def _built(neuron: Neuron) -> tuple[Any, Any]:
+def _built(neuron: Neuron, narrow: bool) -> tuple[Any, Any]:
     """SOURCE filled in for this neuron, as jitted functions."""
     module = sys.modules[neuron.step.__module__]
-    for helper in vars(module).values():
-        if inspect.isfunction(helper) and helper.__module__ == module.__name__:
-            register_jitable(helper)
+    for helper in _functions(module):
+        register_jitable(helper)
     state, channel, scalar = neuron.State._fields, neuron.channel_fields, neuron.scalar_fields  # type: ignore[attr-defined]
     arrays = [f"s_{n}" for n in state] + [f"p_{n}" for n in channel]
-    name = f"step_{neuron.type}_{_fingerprint(module)}"
+    name = f"step_{neuron.type}_{32 if narrow else 64}_{_fingerprint(module)}"
+    own = _narrowed(module) if narrow else vars(module)
     source = SOURCE.format(
         name=name,
         states=", ".join(f"s_{n}" for n in state),
@@ -124,8 +130,8 @@ def _built(neuron: Neuron) -> tuple[Any, Any]:
     )
     scope = {
         "initial_state": njit(neuron.initial_state),
-        "integrate": njit(neuron.integrate),
-        "step": njit(neuron.step),
+        "integrate": njit(own[neuron.integrate.__name__]),
+        "step": njit(own[neuron.step.__name__]),
         "Params": neuron.Params,
         "State": neuron.State,
         "zero": np.int32(0),
@@ -138,10 +144,38 @@ def _built(neuron: Neuron) -> tuple[Any, Any]:
     return jit(scope[name]), jit(scope[f"{name}_leaves"])
 
 
+def _functions(module: Any) -> list[Any]:
+    return [f for f in vars(module).values() if inspect.isfunction(f) and f.__module__ == module.__name__]
+
+
+class _Narrow(ast.NodeTransformer):
+    """a + b -> int32(a + b): numba widens every sum to 64 bits, which halves the neurons a vector register takes."""
+
+    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
+        self.generic_visit(node)
+        return ast.Call(ast.Name("int32", ast.Load()), [node], [])
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns, node.decorator_list = None, []
+        for argument in node.args.args:
+            argument.annotation = None
+        return self.generic_visit(node)
+
+
+def _narrowed(module: Any) -> dict[str, Any]:
+    """The functions of a neuron's module, compiled from the same source with every result kept in 32 bits."""
+    scope = {**vars(module), "int32": np.int32}
+    for function in _functions(module):
+        tree = _Narrow().visit(ast.parse(textwrap.dedent(inspect.getsource(function))))
+        exec(compile(ast.fix_missing_locations(tree), __file__, "exec"), scope)
+        register_jitable(scope[function.__name__])
+    return scope
+
+
 @cache
 def scan(neuron: Neuron) -> Any:
     """A layer of them: (drive (n, frames, rows, C), hold, out (n, T, rows, C), states, channels, scalars) -> None."""
-    advance = compiled(neuron)
+    advance = compiled(neuron, narrow=True)
 
     def layer(drive: Any, hold: int, out: Any, states: Any, channels: Any, scalars: Any) -> None:
         for image in range(len(out)):
@@ -165,19 +199,16 @@ def arguments(neuron: Neuron, params: Any, size: int) -> tuple[Any, Any, Any]:
 
 @jit
 def tally(spikes: Any, counts: Any) -> None:
-    """Net counts (n, C, P) of spikes (n, T, P, C), channels first, in a type that holds them."""
-    images, steps, pixels, channels = spikes.shape
-    row = np.empty(channels, counts.dtype)
+    """Net counts (n, m) of spikes (n, T, m), in a type that holds them."""
+    images, steps, neurons = spikes.shape
     for image in range(images):
-        for p in range(pixels):
-            for c in range(channels):
-                row[c] = 0
-            for t in range(steps):
-                s = spikes[image, t, p]
-                for c in range(channels):
-                    row[c] += s[c]
-            for c in range(channels):
-                counts[image, c, p] = row[c]
+        total = counts[image]
+        for i in range(neurons):
+            total[i] = 0
+        for t in range(steps):
+            s = spikes[image, t]
+            for i in range(neurons):
+                total[i] += s[i]
 
 
 def _try(neuron: Neuron, function: Any) -> None:

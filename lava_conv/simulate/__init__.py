@@ -4,9 +4,10 @@ A layer runs over all time steps before the next layer begins. `compiled` (CPU) 
 is missing) compute the same integers; here the batch is cut into chunks, and their results are put together.
 """
 
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ from lava_conv.record import Counts, Record
 from lava_conv.simulate import tensors
 from lava_conv.simulate.dense import exact_kernels
 
-CHUNK = 16  # images a thread works on at once: their spikes should stay in the cache
-CHUNK_BYTES = 1 << 26  # and so much room for the widest layer, of which there are a few copies
+CHUNK = 64  # images a thread works on at once: their spikes should stay in the cache
+CHUNK_BYTES = 1 << 25  # and so much room for the widest layer, of which there are a few copies
 
 Progress = Callable[[int], Any]  # called with the number of images just finished
 
@@ -60,24 +61,78 @@ def simulate(
         raise DataError(f"method is {method!r}, allowed are {', '.join(METHODS)}")
     if threads is not None and threads < 1:
         raise DataError(f"threads is {threads}, allowed is 1 or more")
-    _check_memory(graph, len(images), steps, "spikes" in record)
-    widest = max(int(np.prod(layer.shape)) for layer in graph.layers) * steps
     keep = "spikes" in record
-    if place.type != "cpu" or method == "tensors" or not kernels.AVAILABLE:
-        chunks = _chunks(images, max(1, tensors.CHUNK_ELEMENTS // widest))
-        run: Any = lambda chunk: tensors.simulate_chunk(graph, torch.tensor(chunk, device=place), steps, keep)  # noqa: E731
-        parts = _one_by_one(run, chunks, progress)
-    else:
+    _check_memory(graph, len(images), steps, keep)
+    compiled = place.type == "cpu" and method != "tensors" and kernels.AVAILABLE
+    widest = max(int(np.prod(layer.shape)) for layer in graph.layers) * steps
+    run: Callable[[NDArray[np.uint8]], tensors.Part]
+    if compiled:
         from lava_conv.simulate.compiled import Network
 
-        network = Network(graph, steps, keep, method)
+        run = Network(graph, steps, keep, method)
         workers = threads or torch.get_num_threads()
-        size = max(1, min(CHUNK, CHUNK_BYTES // (4 * widest), -(-len(images) // workers)))
-        parts = _side_by_side(network, _chunks(images, size), workers, progress)
-    logits = np.concatenate([part[0] for part in parts], axis=1)
-    counts = Counts({i: np.concatenate([part[1][i] for part in parts]) for i in parts[0][1]})
-    spikes = {i: np.concatenate([part[2][i] for part in parts], axis=1) for i in parts[0][2]}
-    return Record(logits, counts, spikes, backend=f"torch simulator on {place}")
+        largest = max(1, min(CHUNK, CHUNK_BYTES // (4 * widest)))
+        turns = -(-len(images) // (largest * workers))  # all threads have equally much to do
+        size = -(-len(images) // (turns * workers))
+    else:
+        run = lambda chunk: tensors.simulate_chunk(graph, torch.tensor(chunk, device=place), steps, keep)  # noqa: E731
+        workers, size = 0, max(1, tensors.CHUNK_ELEMENTS // widest)
+    found = _Result(len(images))
+    chunks = [(start, images[start : start + size]) for start in range(0, len(images), size)]
+
+    def work(job: tuple[int, NDArray[np.uint8]]) -> int:
+        with torch.inference_mode():
+            found.put(job[0], run(job[1]))
+        return len(job[1])
+
+    with exact_kernels(), _workers(workers) as map_:
+        for count in map_(work, chunks):
+            if progress:
+                progress(count)
+    counts = Counts(found.counts, channels_last=compiled)
+    return Record(found.logits, counts, found.spikes, backend=f"torch simulator on {place}")
+
+
+class _Result:
+    """The arrays of a Record, filled chunk by chunk, by whichever thread is ready."""
+
+    def __init__(self, samples: int) -> None:
+        self.samples, self.lock = samples, Lock()
+        self.logits: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.counts: dict[int, NDArray[Any]] = {}
+        self.spikes: dict[int, NDArray[np.int8]] = {}
+
+    def put(self, start: int, part: tensors.Part) -> None:
+        logits, counts, spikes = part
+        with self.lock:  # the first one to come shows the shapes
+            if not self.logits.size:
+                self.logits = np.empty((len(logits), self.samples, logits.shape[2]), np.int64)
+                self.counts = {i: np.empty((self.samples, *c.shape[1:]), c.dtype) for i, c in counts.items()}
+                self.spikes = {i: np.empty((len(s), self.samples, *s.shape[2:]), np.int8) for i, s in spikes.items()}
+        rows = slice(start, start + logits.shape[1])
+        self.logits[:, rows] = logits
+        for index, count in counts.items():
+            self.counts[index][rows] = count
+        for index, spike in spikes.items():
+            self.spikes[index][:, rows] = spike
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Callable[..., Any]]:
+    """A `map` over a pool of threads, each with one thread of torch: many small products, not one shared by all.
+
+    count 0: the plain `map`, in this thread.
+    """
+    if not count:
+        yield map
+        return
+    before = torch.get_num_threads()
+    pool = ThreadPoolExecutor(count, initializer=lambda: torch.set_num_threads(1))
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(before)
 
 
 METHODS = ("auto", "events", "dense", "tensors")
@@ -86,52 +141,15 @@ METHODS = ("auto", "events", "dense", "tensors")
 def _check_memory(graph: Graph, samples: int, steps: int, keep_spikes: bool) -> None:
     """The batch is cut into chunks; what cannot be cut is the result."""
     neurons = sum(int(np.prod(layer.shape)) for _, layer, neuron in graph.neuron_layers() if neuron.spiking)
-    # counts and spikes are held twice while the chunks are put together
-    need = 2 * samples * (neurons * (1 + (steps if keep_spikes else 0)) + 8 * steps * graph.classes)
+    need = samples * (neurons * (1 + (steps if keep_spikes else 0)) + 8 * steps * graph.classes)
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not every system tells
+        with open("/proc/meminfo") as file:
+            free = next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):  # not every system tells
         return
     if need > free:
-        remedy = "fewer samples or record=() keep it small" if keep_spikes else "use fewer samples at a time"
+        remedy = "use fewer samples or record=()" if keep_spikes else "use fewer samples at a time"
         raise DataError(
             f"the result of {samples} samples and {steps} steps takes {need / 2**30:.1f} GiB, free are "
             f"{free / 2**30:.1f} GiB; {remedy}"
         )
-
-
-def _chunks(images: NDArray[np.uint8], size: int) -> list[NDArray[np.uint8]]:
-    return [images[start : start + size] for start in range(0, len(images), size)]
-
-
-def _one_by_one(run: Any, chunks: list[NDArray[np.uint8]], progress: Progress | None) -> list[Any]:
-    parts = []
-    with torch.inference_mode(), exact_kernels():
-        for chunk in chunks:
-            parts.append(run(chunk))
-            if progress:
-                progress(len(chunk))
-    return parts
-
-
-def _side_by_side(run: Any, chunks: list[NDArray[np.uint8]], workers: int, progress: Progress | None) -> list[Any]:
-    """Chunks in a pool of threads, each with one thread of torch: many small products, not one shared by all."""
-    before = torch.get_num_threads()
-    parts = []
-
-    def work(chunk: NDArray[np.uint8]) -> Any:
-        with torch.inference_mode():
-            return run(chunk)
-
-    with exact_kernels(), ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1)) as pool:
-        try:
-            for chunk, part in zip(chunks, pool.map(work, chunks), strict=True):
-                parts.append(part)
-                if progress:
-                    progress(len(chunk))
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        finally:
-            torch.set_num_threads(before)
-    return parts

@@ -22,7 +22,7 @@ from lava_conv.synapses import Conv, Dense, Identity
 
 # Share of neurons that spike in a step, below which gathering events is faster than the dense product (measured by
 # benchmarks/engines.py: events 25 to 35, int8 150 to 220, float32 50 to 65 billion synapses a second and thread).
-FEW = {"int8": 0.12, "float": 0.4}
+FEW = {"int8": 0.3, "float": 0.6}
 
 
 class Frames(NamedTuple):
@@ -66,18 +66,19 @@ def prepared(graph: Graph) -> Prepared:
 
 
 class Network:
-    """A graph made ready: called with uint8 images (n, C, H, W), gives logits, counts and spikes of that chunk."""
+    """A graph made ready: called with uint8 images (n, C, H, W), gives their logits, counts (channels last), spikes."""
 
     def __init__(self, graph: Graph, steps: int, keep_spikes: bool, method: str) -> None:
         self.graph, self.steps, self.keep_spikes, self.method = graph, steps, keep_spikes, method
-        self.compiled = all(compiled(graph.neuron(i)) for i, _, _ in graph.neuron_layers())
+        self.compiled = all(compiled(graph.neuron(i), narrow=True) for i, _, _ in graph.neuron_layers())
         self.last_use = graph.last_uses()
         self.weights = prepared(graph)
         self.rooms = local()
 
     def __call__(self, images: NDArray[np.uint8]) -> Part:
         if not self.compiled:  # a neuron that numba cannot compile
-            return simulate_chunk(self.graph, torch.tensor(images), self.steps, self.keep_spikes)
+            logits, counts, kept = simulate_chunk(self.graph, torch.tensor(images), self.steps, self.keep_spikes)
+            return logits, {i: np.moveaxis(c, 1, -1) for i, c in counts.items()}, kept
         graph, count = self.graph, len(images)
         values: list[Any] = [_channels_last(images[:, None])]
         counts: dict[int, NDArray[Any]] = {}
@@ -102,17 +103,18 @@ class Network:
     def _layer(self, index: int, values: list[Any], count: int) -> NDArray[Any]:
         """The spikes (n, T, P, C) of a layer."""
         graph, layer, neuron = self.graph, self.graph.layers[index], self.graph.neuron(index)
-        channels = layer.shape[0]
-        pixels = int(np.prod(layer.shape[1:]))
+        channels, pixels = layer.shape[0], int(np.prod(layer.shape[1:]))
         out = self._room(index, (count, self.steps, pixels, channels), np.int8 if neuron.spiking else np.int32)
-        states = arguments(neuron, layer.params, channels)
         feeds = graph.inputs(index)
         if len(feeds) == 1 and self._sparse(feeds[0], values):
-            self._gather(feeds[0], values, neuron, out, states)
+            self._gather(feeds[0], values, neuron, out, layer.params)
             return out
         drive = self._drive(feeds, values, index, out.shape)
         hold = int(graph.input_code == "constant")
-        scan(neuron)(drive, hold, out, *states)
+        group = max(g for g in range(1, max(1, events.TOGETHER // channels) + 1) if pixels % g == 0)
+        shape = (pixels // group, group * channels)
+        states = arguments(neuron, layer.params, group * channels)
+        scan(neuron)(drive.reshape(count, -1, *shape), hold, out.reshape(count, -1, *shape), *states)
         return out
 
     def _drive(self, feeds: Any, values: list[Any], index: int, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -135,7 +137,7 @@ class Network:
             return frames.values.astype(np.int32) * np.int32(synapse.scale)
         if self._sparse(feed, values):
             out = np.empty((*frames.values.shape[:2], *shape[2:]), np.int32)
-            self._gather(feed, values, None, out, ((), (), ()))
+            self._gather(feed, values, None, out, None)
             return out
         n, t, pixels, channels = frames.values.shape
         image = frames.values.dtype == np.uint8
@@ -167,16 +169,21 @@ class Network:
         assert isinstance(feed.synapse, Conv | Dense)
         return self.weights.plan(feed.synapse, self.graph.layers[feed.source].shape)
 
-    def _gather(self, feed: Skip, values: list[Any], neuron: Any, out: NDArray[Any], states: Any) -> None:
+    def _gather(self, feed: Skip, values: list[Any], neuron: Any, out: NDArray[Any], params: Any) -> None:
         plan = self._plan(feed)
         assert plan is not None
         frames: Frames = values[feed.source]
         images, steps, pixels, channels = frames.values.shape
         spikes = frames.values.reshape(images, steps * pixels, channels)
-        index, starts = events.room(steps * pixels, channels)
-        acc = np.empty((steps, 1, plan.block), plan.acc)
+        index, starts = events.room(images, steps * pixels, np.count_nonzero(spikes))
+        group = events.grouped(plan)
+        acc = np.empty((steps, 1, group * plan.block), plan.acc)
+        states = arguments(neuron, params, group * out.shape[3]) if neuron else ((), (), ())
         layer = events.gather(neuron, plan.block, plan.bits)
-        layer(spikes, events.words_of(spikes), index, starts, plan.weight, plan.geometry, out, acc, *states)
+        layer(
+            spikes, index, starts, plan.weight, plan.geometry, group,
+            out.reshape(images, steps, -1, group * out.shape[3]), acc, *states,
+        )  # fmt: skip
 
     def _room(self, index: int, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
         """Memory that a thread uses again for every chunk: fresh pages cost as much as the spikes in them."""
@@ -187,9 +194,10 @@ class Network:
         return rooms[index][:size].reshape(shape)
 
     def _counts(self, spikes: NDArray[np.int8], shape: tuple[int, ...]) -> NDArray[Any]:
-        counts = np.empty((len(spikes), shape[0], spikes.shape[2]), np.min_scalar_type(-self.steps - 1))
-        tally(spikes, counts)
-        return counts.reshape(-1, *shape)
+        """Channels last."""
+        counts = np.empty((len(spikes), *shape[1:], shape[0]), np.min_scalar_type(-self.steps - 1))
+        tally(spikes.reshape(len(spikes), self.steps, -1), counts.reshape(len(spikes), -1))
+        return counts
 
 
 def _channels_last(images: NDArray[np.uint8]) -> Frames:

@@ -10,7 +10,7 @@ from lava_conv.fixedpoint import STATE_MAX, WEIGHT_MAX
 from lava_conv.synapses import Conv, Dense
 
 if kernels.AVAILABLE:
-    from lava_conv.kernels.events import Plan, gather, narrow, plan, room, words_of
+    from lava_conv.kernels.events import Plan, gather, narrow, plan, room
 
 FEW = 0.25  # share of spikes above which the matrix product is faster
 Pair = tuple[int, int]
@@ -25,8 +25,7 @@ class Events:
         self.plan = weights
         self.layer = gather(None, weights.block, weights.bits)
         self.spikes = np.empty((1, pixels, channels), np.int8)
-        self.words = words_of(self.spikes)
-        self.room = room(pixels, channels)
+        self.room = room(1, pixels, pixels * channels)
         self.acc = np.empty((1, 1, weights.block), weights.acc)
         self.out = np.empty(weights.output, np.int32)
         self.flat = self.out.reshape(1, 1, -1, weights.output[2])
@@ -51,7 +50,7 @@ class Events:
             self.out[...] = 0
             return self.out
         plan = self.plan
-        self.layer(self.spikes, self.words, *self.room, plan.weight, plan.geometry, self.flat, self.acc, (), (), ())
+        self.layer(self.spikes, *self.room, plan.weight, plan.geometry, 1, self.flat, self.acc, (), (), ())
         return self.out
 
 
