@@ -99,6 +99,7 @@ def cli() -> None:
     lava-conv convert runs/digits.pt digits.net   integers, proven bounds
     lava-conv run digits.net --data digits        simulate, accuracy at each step
     lava-conv compare digits.net --data digits    simulator against Lava, spike by spike
+    lava-conv bench simulator lenet               speed on this machine, side by side with others
     """
 
 
@@ -412,6 +413,33 @@ def validate(nets: tuple[str, ...]) -> None:
             _complain(str(error) if net in str(error) else f"{net}: {error}")
     if failures:
         raise click.exceptions.Exit(2)
+
+
+BENCHMARKS = {"simulator": "simulator_speed.py", "lava": "lava_speed.py", "scaling": "scaling.py"}
+
+
+@cli.command(context_settings={"ignore_unknown_options": True})
+@click.argument("which", type=click.Choice(list(BENCHMARKS)))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def bench(which: str, options: tuple[str, ...]) -> int:
+    """Measure speed on this machine, everything side by side in one run: medians, ratios, the machine.
+
+    \b
+    lava-conv bench simulator lenet vgg11   against ANN passes and, where installed, SpikingJelly and snnTorch
+    lava-conv bench lava lenet              stock Lava, fast models, watched runtime
+    lava-conv bench scaling --picture s.png how time grows with steps, batch, spikes, width
+
+    Further options go to the script, which lies in benchmarks/ and says more with `-- --help`. Peers are the extra
+    `peers`: pip install lava-conv[peers].
+    """
+    import subprocess
+
+    here = Path(__file__).parent
+    folders = (here.parent / "benchmarks", here / "benchmarks")  # of the repository, of an installed package
+    script = next((f / BENCHMARKS[which] for f in folders if (f / BENCHMARKS[which]).is_file()), None)
+    if script is None:
+        raise click.UsageError(f"{BENCHMARKS[which]} is not in {folders[0]} nor in {folders[1]}; install again")
+    return subprocess.run([sys.executable, str(script), *options], check=False).returncode
 
 
 if __name__ == "__main__":

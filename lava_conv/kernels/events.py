@@ -12,7 +12,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from lava_conv.fixedpoint import WEIGHT_MIN
-from lava_conv.kernels.neuron import compiled, jit
+from lava_conv.kernels import rows
+from lava_conv.kernels.neuron import bound, compiled, fingerprint, jit
 from lava_conv.kernels.rows import LANES, add_rows, list_signs
 from lava_conv.neurons.base import Neuron
 from lava_conv.synapses import Conv, Dense, Shape
@@ -48,16 +49,16 @@ def plan(synapse: Conv | Dense, shape: Shape) -> Plan | None:
     outputs, channels, *kernel = weight.shape
     block = next((b for b in BLOCKS if b >= outputs), BLOCKS[-1])
     count = -(-outputs // block)
-    rows = np.zeros((*kernel, 2 * channels, count * block), np.int8)
-    rows[:, :, :channels, :outputs] = weight.transpose(2, 3, 1, 0)
-    rows[:, :, channels:] = -rows[:, :, :channels]
-    rows = rows.reshape(-1, count, block).transpose(1, 0, 2)
+    signed = np.zeros((*kernel, 2 * channels, count * block), np.int8)
+    signed[:, :, :channels, :outputs] = weight.transpose(2, 3, 1, 0)
+    signed[:, :, channels:] = -signed[:, :, :channels]
+    signed = signed.reshape(-1, count, block).transpose(1, 0, 2)
     norm = int(np.abs(weight.astype(np.int64)).reshape(outputs, -1).sum(1).max())
     _, height, width = synapse.output_shape(shape)
     geometry = (*shape[1:], channels, *kernel, *synapse.stride, *synapse.padding, *synapse.dilation, width)
     acc = np.int16 if norm < 1 << 15 else np.int32
     bits = 8 if np.abs(weight).max() <= 1 else 8 * acc(0).itemsize
-    return Plan(np.ascontiguousarray(rows), geometry, (height, width, outputs), block, acc, bits)
+    return Plan(np.ascontiguousarray(signed), geometry, (height, width, outputs), block, acc, bits)
 
 
 def room(images: int, pixels: int, spikes: int) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -116,6 +117,64 @@ def store(
             o[i] = d[i]
 
 
+add: Any = None  # names that `bound` fills in
+block: Any = None
+finish: Any = None
+one: Any = None
+parts: Any = None
+
+
+def _layer(
+    frames: Any, index: Any, starts: Any, weight: Any, geometry: Any, group: int, out: Any, acc: Any,
+    states: Any, channels: Any, scalars: Any,
+) -> None:  # fmt: skip
+    n = 0
+    for image in range(len(frames)):
+        n = list_events(frames[image], geometry[1], index, n, starts[image])
+    for b in range(len(weight)):
+        for image in range(len(frames)):
+            one(
+                index, starts[image], weight[b], b * block, geometry, group, out[image], acc, states, channels,
+                scalars,
+            )  # fmt: skip
+
+
+def _one(
+    index: Any, starts: Any, w: Any, o0: int, geometry: Any, group: int, out: Any, acc: Any, states: Any,
+    channels: Any, scalars: Any,
+) -> None:  # fmt: skip
+    height, width, depth, ky, kx, sy, sx, py, px, dy, dx, width_out = geometry
+    steps, groups, outputs = out.shape
+    runs, reach = (1, kx) if dx == 1 else (kx, 1)
+    size = min(group * block, outputs - o0)
+    for row in range(groups):
+        for g in range(group):
+            r = row * group + g
+            top, left = (r // width_out) * sy - py, (r % width_out) * sx - px
+            for t in range(steps):
+                a = acc[t, 0][g * block : (g + 1) * block]
+                for o in range(block):
+                    a[o] = 0
+                for i in range(ky):
+                    y = top + i * dy
+                    if y < 0 or y >= height:
+                        continue
+                    for j in range(runs):
+                        # the spikes of neighbouring pixels follow one another in the list
+                        first = max(left + j * dx, 0)
+                        last = min(left + j * dx + reach, width)
+                        if first >= last:
+                            continue
+                        line = (t * height + y) * width
+                        at, end = starts[line + first], starts[line + last]
+                        shift = (i * kx + j - j * dx - left) * 2 * depth
+                        while at < end:
+                            stop = min(end, at + parts)
+                            add(a, w, index, at, stop, shift)
+                            at = stop
+        finish(acc, 0, 1, out, row, o0, size, True, states, channels, scalars)
+
+
 @cache
 def gather(neuron: Neuron | None, block: int, bits: int) -> Any:
     """The compiled layer: sums of listed spikes, then the neuron (None: the sums themselves).
@@ -126,58 +185,8 @@ def gather(neuron: Neuron | None, block: int, bits: int) -> Any:
         out: (n, T, H'*W' / group, group * O). acc: (T, 1, group * block), room for the sums. states, channels: of
         group * O neurons. The rest as in `neuron.compiled`.
     """
-    finish = store if neuron is None else compiled(neuron, narrow=True)
-    add, parts = add_rows(block, bits), PARTS if bits == 8 else 1 << 62
-
-    def layer(
-        frames: Any, index: Any, starts: Any, weight: Any, geometry: Any, group: int, out: Any, acc: Any,
-        states: Any, channels: Any, scalars: Any,
-    ) -> None:  # fmt: skip
-        n = 0
-        for image in range(len(frames)):
-            n = list_events(frames[image], geometry[1], index, n, starts[image])
-        for b in range(len(weight)):
-            for image in range(len(frames)):
-                one(
-                    index, starts[image], weight[b], b * block, geometry, group, out[image], acc, states, channels,
-                    scalars,
-                )  # fmt: skip
-
-    def one(
-        index: Any, starts: Any, w: Any, o0: int, geometry: Any, group: int, out: Any, acc: Any, states: Any,
-        channels: Any, scalars: Any,
-    ) -> None:  # fmt: skip
-        height, width, depth, ky, kx, sy, sx, py, px, dy, dx, width_out = geometry
-        steps, rows, outputs = out.shape
-        runs, reach = (1, kx) if dx == 1 else (kx, 1)
-        size = min(group * block, outputs - o0)
-        for row in range(rows):
-            for g in range(group):
-                r = row * group + g
-                top, left = (r // width_out) * sy - py, (r % width_out) * sx - px
-                for t in range(steps):
-                    a = acc[t, 0][g * block : (g + 1) * block]
-                    for o in range(block):
-                        a[o] = 0
-                    for i in range(ky):
-                        y = top + i * dy
-                        if y < 0 or y >= height:
-                            continue
-                        for j in range(runs):
-                            # the spikes of neighbouring pixels follow one another in the list
-                            first = max(left + j * dx, 0)
-                            last = min(left + j * dx + reach, width)
-                            if first >= last:
-                                continue
-                            line = (t * height + y) * width
-                            at, end = starts[line + first], starts[line + last]
-                            shift = (i * kx + j - j * dx - left) * 2 * depth
-                            while at < end:
-                                stop = min(end, at + parts)
-                                add(a, w, index, at, stop, shift)
-                                at = stop
-            finish(acc, 0, 1, out, row, o0, size, True, states, channels, scalars)
-
-    one = njit(one, nogil=True, error_model="numpy")
-    layer.__name__ = layer.__qualname__ = f"gather_{block}_{bits}_{finish.__name__}"
-    return jit(layer)
+    last = store if neuron is None else compiled(neuron, narrow=True)
+    values = {"add": add_rows(block, bits), "block": block, "parts": PARTS if bits == 8 else 1 << 62, "finish": last}
+    name = f"gather_{block}_{bits}_{last.__name__}_{fingerprint(rows)}"
+    inner = njit(nogil=True, error_model="numpy")(bound(_one, f"{name}_one", **values))
+    return jit(bound(_layer, name, one=inner, **values))

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,16 @@ def jit(function: Callable[..., Any], **options: Any) -> Any:
         return njit(nogil=True, error_model="numpy", **options)(function)
 
 
+def bound(function: Any, name: str, **values: Any) -> Any:
+    """A copy of `function` in which global names stand for `values`.
+
+    Not a closure, because numba does not find a closure again that another process kept on disk.
+    """
+    copy = FunctionType(function.__code__.replace(co_name=name), {**function.__globals__, **values}, name)
+    copy.__qualname__ = name
+    return copy
+
+
 @cache
 def compiled(neuron: Neuron, narrow: bool = False) -> Any:
     """The neuron as a jitted function, or None if its `step` uses what numba does not know.
@@ -93,10 +104,10 @@ def compiled(neuron: Neuron, narrow: bool = False) -> Any:
         states: tuple of int32 (n,), one for each field of State, changed in place. channels: tuple of int32 (n,), one
         for each channel field; scalars: tuple of ints (see `arguments`).
     """
-    function = _built(neuron, narrow)[0]
     try:
+        function = _built(neuron, narrow)[0]
         _try(neuron, function)
-    except NumbaError as error:
+    except (NumbaError, KeyError, OSError, TypeError) as error:  # or its source is not to be had
         log.info("%s runs uncompiled: %s", neuron.type, " ".join(str(error).split())[:200])
         return None
     return function
@@ -116,8 +127,7 @@ def _built(neuron: Neuron, narrow: bool) -> tuple[Any, Any]:
         register_jitable(helper)
     state, channel, scalar = neuron.State._fields, neuron.channel_fields, neuron.scalar_fields  # type: ignore[attr-defined]
     arrays = [f"s_{n}" for n in state] + [f"p_{n}" for n in channel]
-    name = f"step_{neuron.type}_{32 if narrow else 64}_{_fingerprint(module)}"
-    own = _narrowed(module) if narrow else vars(module)
+    name = f"step_{neuron.type}_{32 if narrow else 64}_{fingerprint(module, fixedpoint)}"
     source = SOURCE.format(
         name=name,
         states=", ".join(f"s_{n}" for n in state),
@@ -130,8 +140,8 @@ def _built(neuron: Neuron, narrow: bool) -> tuple[Any, Any]:
     )
     scope = {
         "initial_state": njit(neuron.initial_state),
-        "integrate": njit(own[neuron.integrate.__name__]),
-        "step": njit(own[neuron.step.__name__]),
+        "integrate": njit(neuron.integrate),
+        "step": njit(_narrowed(module)[neuron.step.__name__] if narrow else neuron.step),
         "Params": neuron.Params,
         "State": neuron.State,
         "zero": np.int32(0),
@@ -172,19 +182,21 @@ def _narrowed(module: Any) -> dict[str, Any]:
     return scope
 
 
+advance: Any = None  # a name that `bound` fills in
+
+
+def _scan(drive: Any, hold: int, out: Any, states: Any, channels: Any, scalars: Any) -> None:
+    for image in range(len(out)):
+        d, o = drive[image], out[image]
+        for row in range(out.shape[2]):
+            advance(d, row, hold, o, row, 0, out.shape[3], True, states, channels, scalars)
+
+
 @cache
 def scan(neuron: Neuron) -> Any:
     """A layer of them: (drive (n, frames, rows, C), hold, out (n, T, rows, C), states, channels, scalars) -> None."""
-    advance = compiled(neuron, narrow=True)
-
-    def layer(drive: Any, hold: int, out: Any, states: Any, channels: Any, scalars: Any) -> None:
-        for image in range(len(out)):
-            d, o = drive[image], out[image]
-            for row in range(out.shape[2]):
-                advance(d, row, hold, o, row, 0, out.shape[3], True, states, channels, scalars)
-
-    layer.__name__ = layer.__qualname__ = f"scan_{advance.__name__}"
-    return jit(layer)
+    one = compiled(neuron, narrow=True)
+    return jit(bound(_scan, f"scan_{one.__name__}", advance=one))
 
 
 def arguments(neuron: Neuron, params: Any, size: int) -> tuple[Any, Any, Any]:
@@ -217,7 +229,7 @@ def _try(neuron: Neuron, function: Any) -> None:
     function(drive, 0, 1, out, 0, 0, 1, True, *arguments(neuron, params, 1))
 
 
-def _fingerprint(module: Any) -> str:
-    """numba keeps what it compiled until this file changes; the name changes with the sources it comes from."""
-    text = "".join(inspect.getsource(m) for m in (module, fixedpoint))
+def fingerprint(*modules: Any) -> str:
+    """numba keeps what it compiled until the file of the loop changes; the name changes with its other sources."""
+    text = "".join(inspect.getsource(module) for module in modules)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
