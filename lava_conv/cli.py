@@ -117,21 +117,17 @@ def _data_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _images(
-    graph: Any, data_name: str, folder: str | None, split: str, samples: int | None, seed: int = 0
+    graph: Any, data_name: str, folder: str | None, split: str, samples: int | None, crop: bool, seed: int = 0
 ) -> tuple[Any, Any]:
-    """Images and labels; of images larger than the network's input their middle."""
+    """Images and labels; with `crop` the middle of images that are larger than the network's input."""
     from lava_conv.data import centred, load_dataset
 
     data = load_dataset(data_name, folder, seed)
     x, y = (data.x_test, data.y_test) if split == "test" else (data.x_train, data.y_train)
-    seen = centred(x[:samples], graph.layers[0].shape)
-    if seen.shape != x[:samples].shape:
-        err.print(
-            f"images of {data.name} cut from {x.shape[2]}x{x.shape[3]} to their middle {seen.shape[2]}x{seen.shape[3]}"
-        )
-    return seen, y[:samples]
+    return centred(x[:samples], graph.input_shape) if crop else x[:samples], y[:samples]
 
 
+_crop_option = click.option("--crop", is_flag=True, help="Of images larger than the network's input take the middle.")
 _split_option = click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
 _seed_option = click.option("--seed", default=0, show_default=True, help="Of the digits split, and of training.")
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
@@ -293,20 +289,21 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None) -> 
 @click.argument("net", type=click.Path())
 @_data_options
 @_split_option
+@_crop_option
 @click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: what the file says]")
 @click.option("--backend", default="torch", show_default=True, help="torch or lava.")
 @click.option("--device", help="For torch: cpu or cuda.")
 @_seed_option
 @_json_option
 def run(
-    net: str, data_name: str, folder: str | None, split: str, samples: int | None, steps: int | None, backend: str,
-    device: str | None, seed: int, as_json: bool,
+    net: str, data_name: str, folder: str | None, split: str, samples: int | None, crop: bool, steps: int | None,
+    backend: str, device: str | None, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a .net file on images; accuracy after each step, and against the integer reference."""
     import lava_conv as lc
 
     graph = lc.load(net)
-    x, y = _images(graph, data_name, folder, split, samples, seed)
+    x, y = _images(graph, data_name, folder, split, samples, crop, seed)
     if device and backend != "torch":
         raise click.UsageError(f"--device is for --backend torch; {backend} has none")
     options: dict[str, Any] = {"device": device} if device else {}
@@ -336,14 +333,15 @@ def run(
 @click.argument("net", type=click.Path())
 @_data_options
 @_split_option
+@_crop_option
 @click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: what the file says]")
 @click.option("--first", default="torch", show_default=True)
 @click.option("--second", default="lava", show_default=True)
 @_seed_option
 @_json_option
 def compare(
-    net: str, data_name: str, folder: str | None, split: str, samples: int | None, steps: int | None, first: str,
-    second: str, seed: int, as_json: bool,
+    net: str, data_name: str, folder: str | None, split: str, samples: int | None, crop: bool, steps: int | None,
+    first: str, second: str, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Run two backends and name the first spike that differs; exit code 1 if there is one.
 
@@ -352,7 +350,7 @@ def compare(
     import lava_conv as lc
 
     graph = lc.load(net)
-    x, _ = _images(graph, data_name, folder, split, samples or DEMO_LAVA_SAMPLES, seed)
+    x, _ = _images(graph, data_name, folder, split, samples or DEMO_LAVA_SAMPLES, crop, seed)
     with err.status(f"{first} and {second} on {len(x)} samples"):
         result = lc.compare(graph, x, steps, first, second)
     if as_json:

@@ -4,6 +4,9 @@ Each lives in a leaf package of its own that holds only `process.py` and `models
 sibling file of a process to find its models, under a bare name, so imports there are absolute and free of side effects.
 """
 
+import lava_conv.backends.lava_start  # noqa: F401  before Lava
+
+# isort: split
 from processes.accumulator.process import Accumulator
 from processes.ca_lif.process import CaLIF
 from processes.delay.process import Delay

@@ -90,6 +90,18 @@ def test_errors_are_one_sentence_and_exit_code_2(net, tmp_path, words, message):
     assert message in done.stderr and "Traceback" not in done.stderr
 
 
+def test_larger_images_are_cut_if_asked_for(net, tmp_path):
+    x = np.zeros((4, 12, 12), np.uint8)
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.zeros(4, int), x_test=x, y_test=np.zeros(4, int))
+    done = call("run", str(net), "--data", str(tmp_path / "a.npz"), "--crop", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["samples"] == 4
+
+
+def test_bench_runs_the_scripts_of_the_repository():
+    assert "against ANN passes" in call("bench", "simulator", "--", "--help").stdout
+    assert call("bench", "memory").returncode == 2
+
+
 def test_help_teaches():
     done = call("--help")
     assert done.returncode == 0

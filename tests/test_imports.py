@@ -24,19 +24,21 @@ MAY = {
     "verify": CORE | {"algebra", "graph"},
     "convert": CORE | {"algebra", "verify", "graph", "neurons", "synapses", "qat", ""},
     "backends": CORE | {"graph", "record"},
-    "backends.lava": CORE | {"graph", "neurons", "record", "synapses", "backends.lava_runtime", "processes"},
+    "backends.lava": CORE
+    | {"graph", "neurons", "record", "synapses", "backends.lava_runtime", "backends.lava_start", "processes"},
     "backends.lava_runtime": CORE
-    | {"backends.lava_channels", "backends.lava_progress", "backends.lava_segments", "backends"},
-    "backends.lava_channels": set(),
-    "backends.lava_progress": CORE,
+    | {"backends.lava_channels", "backends.lava_progress", "backends.lava_segments", "backends.lava_start", "backends"},
+    "backends.lava_channels": {"backends.lava_start"},
+    "backends.lava_progress": CORE | {"backends.lava_start"},
     "backends.lava_segments": set(),
+    "backends.lava_start": CORE,
     "compare": CORE | {"backends", "graph", "record"},
     "activity": CORE | {"backends", "graph", "record"},
     "early_exit": CORE | {"graph", "record", "synapses"},
     "data": CORE,
     "train": CORE | {"data", "device", "files", "qat"},
     "report": CORE | {"record"},
-    "processes": CORE | {"kernels", "neurons", "processes", "synapses", ""},
+    "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
 TORCH = {"device", "simulate", "qat", "convert", "verify", "train"}
 LAVA = {"backends.lava", "backends.lava_channels", "backends.lava_runtime", "backends.lava_progress", "processes"}

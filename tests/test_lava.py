@@ -2,6 +2,8 @@
 
 import dataclasses
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -185,3 +187,26 @@ def test_float_models_equal_fixed_ones_on_integers(tag, rng):
             _, state = NEURONS[kind].step(state, data[:, t].astype(np.int64), params)
         for a, b in zip(seen, state, strict=True):
             assert np.array_equal(a, np.broadcast_to(b, a.shape))
+
+
+@pytest.mark.parametrize(
+    ("before", "ending"),
+    [
+        ("multiprocessing.Lock(); import numba", "ok"),
+        ("multiprocessing.set_start_method('spawn')", "Lava needs 'fork'"),
+    ],
+)
+def test_lava_may_be_imported_after_others_asked_for_the_start_method(before, ending):
+    code = f"""
+import multiprocessing
+{before}
+import lava_conv as lc
+try:
+    from lava_conv.backends import lava
+    import processes
+    print("ok")
+except lc.BackendError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ending in done.stdout and "Traceback" not in done.stderr

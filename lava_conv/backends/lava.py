@@ -3,6 +3,9 @@
 With `lava_runtime` beside it, the only place in the package that imports Lava. Inside Lava the order of axes is H,W,C.
 """
 
+import lava_conv.backends.lava_start  # noqa: F401  before Lava
+
+# isort: split
 import os
 import tempfile
 from collections.abc import Callable

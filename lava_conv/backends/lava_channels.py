@@ -6,6 +6,9 @@ network follow their data (they say so: `free_running`), one command lets them r
 keep them in order, as a network of processes that block on reading (Kahn 1974). Both concern watched runtimes only.
 """
 
+import lava_conv.backends.lava_start  # noqa: F401  before Lava
+
+# isort: split
 import time
 from multiprocessing import Semaphore
 from typing import Any

@@ -4,6 +4,9 @@ Children write one row each: the time step and what they are doing. The hooks si
 nothing unless a watched runtime has put up its board; they cost two writes a step.
 """
 
+import lava_conv.backends.lava_start  # noqa: F401  before Lava
+
+# isort: split
 import mmap
 from typing import Any
 

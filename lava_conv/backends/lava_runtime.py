@@ -5,6 +5,9 @@ that failed ends the run with its own traceback, one that died or stopped moving
 happens the children and their shared memory are gone afterwards.
 """
 
+import lava_conv.backends.lava_start  # noqa: F401  before Lava
+
+# isort: split
 import atexit
 import contextlib
 import ctypes
