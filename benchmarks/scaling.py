@@ -29,27 +29,31 @@ def sweep(rounds: int) -> dict[str, list[tuple[str, float, float]]]:
         return {key: 1e6 * taken / jobs[key][2] for key, taken in side_by_side(actions, rounds).items()}
 
     found: dict[str, list[tuple[str, float, float]]] = {}
-    steps = {str(t): (base, t, 64) for t in (1, 2, 4, 8, 16, 32)}
-    found["time steps T (64 images)"] = [(key, float(key), t) for key, t in timed(steps).items()]
+    steps = {str(t): (base, t, 128) for t in (1, 2, 4, 8, 16, 32)}
+    found["time steps T (128 images)"] = [(key, float(key), t) for key, t in timed(steps).items()]
     batch = {str(n): (base, 8, n) for n in (1, 4, 16, 64, 256)}
     found["images at once (T = 8)"] = [(key, float(key), t) for key, t in timed(batch).items()]
     levels = {f"{bias:+.1f}": network("vgg11", bias=bias, width=WIDTH) for bias in (-1.0, -0.6, -0.3, 0.1, 0.6)}
     sent = {key: spikes_a_neuron(graph, "vgg11") for key, graph in levels.items()}
-    taken = timed({key: (graph, 8, 64) for key, graph in levels.items()})
-    found["spikes a neuron (T = 8, 64 images)"] = [(f"{sent[key]:.2f}", sent[key], t) for key, t in taken.items()]
-    widths = {str(w): (network("vgg11", width=w), 8, 64) for w in (12, 24, 48, 96)}
-    found["channels of the first layer (T = 8, 64 images)"] = [(k, float(k), t) for k, t in timed(widths).items()]
+    taken = timed({key: (graph, 8, 256) for key, graph in levels.items()})
+    found["spikes a neuron (T = 8, 256 images)"] = [(f"{sent[key]:.2f}", sent[key], t) for key, t in taken.items()]
+    widths = {str(w): (network("vgg11", width=w), 8, 128) for w in (12, 24, 48, 96)}
+    found["channels of the first layer (T = 8, 128 images)"] = [(k, float(k), t) for k, t in timed(widths).items()]
     return found
 
 
 def draw(found: dict[str, list[tuple[str, float, float]]], path: str) -> None:
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     figure, axes = pyplot.subplots(1, len(found), figsize=(3.2 * len(found), 3), layout="constrained")
     for axis, (title, rows) in zip(axes, found.items(), strict=True):
         axis.loglog([number for _, number, _ in rows], [taken for _, _, taken in rows], "o-")
+        axis.minorticks_off()
+        axis.set_xticks([number for _, number, _ in rows], [setting for setting, _, _ in rows])
+        axis.yaxis.set_major_formatter("{x:,.0f}")
+        axis.yaxis.set_major_locator(ticker.LogLocator(10, (1, 2, 5)))
         axis.set_xlabel(title, fontsize=8)
-        axis.grid(True, which="both", alpha=0.3)
+        axis.grid(True, alpha=0.3)
     axes[0].set_ylabel("microseconds an image")
     figure.savefig(path, dpi=110)
 

@@ -25,7 +25,7 @@ from lava_conv.qat import models
 STEPS = 8
 IMAGES = {"lenet": 1024, "vgg11": 128}
 ANN_BATCH = {"lenet": 256, "vgg11": 64}
-LEVELS = {"lenet": (0.2,), "vgg11": (-0.25, 0.15)}  # bias of the normalisation: about 0.5 and 1 spike a neuron
+LEVELS = {"lenet": (-0.2, 0.2), "vgg11": (-0.25, 0.15)}  # bias of the normalisation: fewer and more spikes
 
 MEMORY = """
 import sys

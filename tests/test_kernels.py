@@ -63,19 +63,24 @@ def test_compiled_equals_the_plain_step(rng, kind, narrow):
 
 
 @pytest.mark.parametrize("hold", [0, 1])
-def test_one_frame_stops_or_repeats_itself(rng, hold):
+@pytest.mark.parametrize("kind", list(NEURONS))
+def test_one_frame_stops_or_repeats_itself(rng, kind, hold):
+    """Where nothing comes any more the rest of the steps may be left out, but not while anything moves."""
     from lava_conv.kernels.neuron import arguments, scan
 
-    neuron = NEURONS["DTB"]
-    params = neuron.Params(np.full(SIZE, 5), np.full(SIZE, 7))
-    drive = rng.integers(-20, 60, (2, 1, 4, SIZE)).astype(np.float32)
-    out = np.zeros((2, STEPS, 4, SIZE), np.int8)
-    scan(neuron)(drive, hold, out, *arguments(neuron, params, SIZE))
-    frames = np.repeat(drive.astype(np.int64), STEPS, axis=1)
-    frames[:, 1:] *= hold
-    start = neuron.initial_state(params, np.zeros((2, 4, SIZE), np.int64))
-    expected, _ = plain(neuron, params, frames.swapaxes(0, 1), start)
-    assert np.array_equal(out.swapaxes(0, 1), expected) and expected.any()
+    neuron, steps, late = NEURONS[kind], 40, 0
+    for _ in range(20):
+        params = random_params(neuron, rng)
+        drive = rng.integers(-200, 900, (2, 1, 4, SIZE)).astype(np.float32)
+        out = np.zeros((2, steps, 4, SIZE), np.int8 if neuron.spiking else np.int32)
+        scan(neuron)(drive, hold, out, *arguments(neuron, params, SIZE))
+        frames = np.repeat(drive.astype(np.int64), steps, axis=1)
+        frames[:, 1:] *= hold
+        start = neuron.initial_state(params, np.zeros((2, 4, SIZE), np.int64))
+        expected, _ = plain(neuron, params, frames.swapaxes(0, 1), start)
+        assert np.array_equal(out.swapaxes(0, 1), expected)
+        late += bool(expected[8:].any())
+    assert late > 5
 
 
 @pytest.mark.parametrize("kind", list(NEURONS))

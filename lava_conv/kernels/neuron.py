@@ -33,13 +33,21 @@ def {name}(drive, at, hold, out, to, o0, size, fresh, states, channels, scalars)
         for i in range(size):
             state = initial_state(Params({params}), zero)
 {store}
-    frames = len(drive)
+    frames, moved = len(drive), True
     for t in range(len(out)):
         gain = 1 if t < frames else hold
         d, o = drive[min(t, frames - 1), at][:size], out[t, to][o0:o0 + size]
+        if settling and not moved:
+            before = out[t - 1, to][o0:o0 + size]
+            for i in range(size):
+                o[i] = before[i]
+            continue
+        moved = gain != 0
         for i in range(size):
             spike, state = step(State({state}), int32(d[i]) * gain, Params({params}))
             o[i] = spike
+            if settling:
+                moved |= {changed}
 {store}
 
 
@@ -89,11 +97,12 @@ def bound(function: Any, name: str, **values: Any) -> Any:
 
 
 @cache
-def compiled(neuron: Neuron, narrow: bool = False) -> Any:
+def compiled(neuron: Neuron, narrow: bool = False, settling: bool = False) -> Any:
     """The neuron as a jitted function, or None if its `step` uses what numba does not know.
 
     narrow: compute in 32 bits, as torch does, where the bounds of the graph are proven; otherwise in 64, so that an
-    input of any size saturates as it should.
+    input of any size saturates as it should. settling: once nothing comes in and no state changed in a step, none ever
+    will, and the rest is not computed; to look costs a little, so only where input ends early.
 
     The function: (drive, at, hold, out, to, o0, size, fresh, states, channels, scalars) -> None, where
 
@@ -105,7 +114,7 @@ def compiled(neuron: Neuron, narrow: bool = False) -> Any:
         for each channel field; scalars: tuple of ints (see `arguments`).
     """
     try:
-        function = _built(neuron, narrow)[0]
+        function = _built(neuron, narrow, settling)[0]
         _try(neuron, function)
     except (NumbaError, KeyError, OSError, TypeError) as error:  # or its source is not to be had
         log.info("%s runs uncompiled: %s", neuron.type, " ".join(str(error).split())[:200])
@@ -116,18 +125,18 @@ def compiled(neuron: Neuron, narrow: bool = False) -> Any:
 @cache
 def leaves_range(neuron: Neuron) -> Any:
     """(drive (1, 1, n), fresh, states, channels, scalars) -> whether a potential of this step would leave 24 bits."""
-    return _built(neuron, False)[1]
+    return _built(neuron, False, False)[1]
 
 
 @cache
-def _built(neuron: Neuron, narrow: bool) -> tuple[Any, Any]:
+def _built(neuron: Neuron, narrow: bool, settling: bool) -> tuple[Any, Any]:
     """SOURCE filled in for this neuron, as jitted functions."""
     module = sys.modules[neuron.step.__module__]
     for helper in _functions(module):
         register_jitable(helper)
     state, channel, scalar = neuron.State._fields, neuron.channel_fields, neuron.scalar_fields  # type: ignore[attr-defined]
     arrays = [f"s_{n}" for n in state] + [f"p_{n}" for n in channel]
-    name = f"step_{neuron.type}_{32 if narrow else 64}_{fingerprint(module, fixedpoint)}"
+    name = f"step_{neuron.type}_{32 if narrow else 64}_{int(settling)}_{fingerprint(module, fixedpoint)}"
     source = SOURCE.format(
         name=name,
         states=", ".join(f"s_{n}" for n in state),
@@ -136,6 +145,7 @@ def _built(neuron: Neuron, narrow: bool) -> tuple[Any, Any]:
         slices="\n".join(f"    {n} = {n}[o0:o0 + size]" for n in arrays),
         params=", ".join(f"{n}=p_{n}[i]" if n in channel else f"{n}=p_{n}" for n in channel + scalar),
         state=", ".join(f"s_{n}[i]" for n in state),
+        changed=" | ".join(f"(s_{n}[i] != state.{n})" for n in state),
         store="\n".join(f"            s_{n}[i] = state.{n}" for n in state),
     )
     scope = {
@@ -144,6 +154,7 @@ def _built(neuron: Neuron, narrow: bool) -> tuple[Any, Any]:
         "step": njit(_narrowed(module)[neuron.step.__name__] if narrow else neuron.step),
         "Params": neuron.Params,
         "State": neuron.State,
+        "settling": settling,
         "zero": np.int32(0),
         "int32": np.int32,
         "lowest": fixedpoint.STATE_MIN,
@@ -195,7 +206,7 @@ def _scan(drive: Any, hold: int, out: Any, states: Any, channels: Any, scalars: 
 @cache
 def scan(neuron: Neuron) -> Any:
     """A layer of them: (drive (n, frames, rows, C), hold, out (n, T, rows, C), states, channels, scalars) -> None."""
-    one = compiled(neuron, narrow=True)
+    one = compiled(neuron, narrow=True, settling=True)
     return jit(bound(_scan, f"scan_{one.__name__}", advance=one))
 
 
