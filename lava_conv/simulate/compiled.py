@@ -20,8 +20,8 @@ from lava_conv.simulate.dense import Int8, convolve, int8_works
 from lava_conv.simulate.tensors import Part, simulate_chunk
 from lava_conv.synapses import Conv, Dense, Identity
 
-# Share of neurons that spike in a step, below which gathering events is faster than the dense product (measured by
-# benchmarks/engines.py: events 25 to 35, int8 150 to 220, float32 50 to 65 billion synapses a second and thread).
+# Share of neurons that spike in a step, below which gathering events is faster than the dense product. Measured on one
+# thread with AVX-512: events 50 to 60, int8 150 to 220, float32 50 to 65 billion synapses a second.
 FEW = {"int8": 0.3, "float": 0.6}
 
 
