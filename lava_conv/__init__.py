@@ -2,6 +2,7 @@
 
     model  = train a network with quantisation            lava_conv.qat, lava_conv.train
     graph  = convert(model, example_input)                integers only; bounds proven, thresholds searched
+    graph  = calibrate(float_model, images)                a pretrained network, a few hundred unlabelled images
     save(graph, "m.net"); graph = load("m.net")           netx HDF5
     record = run(graph, images, backend="torch" | "lava")  every spike of every step
     compare(graph, images)                                names the first difference, if there is one
@@ -19,6 +20,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lava_conv.backends import run as run
+    from lava_conv.calibrate import calibrate as calibrate
     from lava_conv.compare import compare as compare
     from lava_conv.convert import convert as convert
     from lava_conv.graph import Graph as Graph
@@ -30,6 +32,7 @@ _HOME = {
     "run": "lava_conv.backends",
     "compare": "lava_conv.compare",
     "convert": "lava_conv.convert",
+    "calibrate": "lava_conv.calibrate",
     "Graph": "lava_conv.graph",
     "load": "lava_conv.netx",
     "save": "lava_conv.netx",

@@ -27,7 +27,7 @@ from lava_conv.fixedpoint import (
     nearest_thresholds,
     search_thresholds,
 )
-from lava_conv.graph import Graph, Layer, Skip, drive_range
+from lava_conv.graph import INPUT_CODES, Graph, Layer, Skip, drive_range
 from lava_conv.neurons import NEURONS
 from lava_conv.qat import exact, toolkits
 from lava_conv.qat.layers import LEAVES, Average, Pixels, QuantisedWeight, Quantiser, Readout, check_pixels
@@ -49,6 +49,7 @@ def convert(
     labels: tuple[str, ...] = (),
     input_scale: float = 1.0,
     round_thresholds: bool = False,
+    input_code: str = "flash",
 ) -> Graph:
     """Convert a model trained with quantisation.
 
@@ -64,6 +65,9 @@ def convert(
         input_scale: a toolkit's model was trained on pixels (0..255) times this.
         round_thresholds: where no integer thresholds do exactly what the model does, take the nearest instead of
             refusing; the log says how many counts that changes. For models trained elsewhere.
+        input_code: "flash": the image comes at the first step alone. "constant": at every step, worth 1/steps each, and
+            Ca-LIF neurons get their bias as a leak over the sample. Every neuron then sends its count evenly over the
+            steps, so that deep networks settle sooner; the network is for exactly so many steps.
 
     Returns:
         Graph whose settled counts equal the model's quantised activations, for every image.
@@ -77,6 +81,11 @@ def convert(
     model = exact(toolkits.canonical(model, images, input_scale))
     traced = trace(model, lambda m: isinstance(m, LEAVES))
     _refuse_unknown(traced)
+    if input_code not in INPUT_CODES:
+        raise ConversionError(f"input_code is {input_code!r}, allowed are {' and '.join(INPUT_CODES)}")
+    repeats = steps if input_code == "constant" else 1
+    if repeats > 1 and max_steps is None:
+        max_steps = steps
     if max_steps is not None:
         if max_steps < steps:
             raise ConversionError(f"max_steps is {max_steps}, allowed is at least steps = {steps}")
@@ -87,8 +96,9 @@ def convert(
     shape = (shape[0], 1, shape[1]) if one_dimensional else shape
     for attempt in tries:
         try:
-            walk = _Walk(traced, shape, attempt, round_thresholds)
-            graph = Graph(tuple(walk.layers), steps, labels=tuple(labels), generator=f"lava-conv {__version__}")
+            walk = _Walk(traced, shape, attempt, round_thresholds, repeats)
+            made_by = f"lava-conv {__version__}"
+            graph = Graph(tuple(walk.layers), steps, input_code, labels=tuple(labels), generator=made_by)
             graph.check(attempt)
         except RangeError as error:
             if attempt == tries[-1]:
@@ -159,6 +169,7 @@ class _Walk:
     shape: tuple[int, ...]
     max_steps: int
     round_thresholds: bool = False
+    repeats: int = 1  # how often the image comes
     inexact: dict[int, str] = field(default_factory=dict)  # layers that do not round as the model does, and why
     layers: list[Layer] = field(default_factory=list)
     counts: list[NDArray[np.int64]] = field(default_factory=list)  # largest count per channel, by layer
@@ -184,8 +195,8 @@ class _Walk:
     def _input(self, node: fx.Node, values: dict[fx.Node, Value]) -> None:
         if not self.layers:
             self.layers.append(Layer("input", self.shape))
-            self.counts.append(np.full(self.shape[0], INPUT_MAX, np.int64))
-            values[node] = Spikes((Part(0, 1.0, self.shape[0]),))
+            self.counts.append(np.full(self.shape[0], INPUT_MAX * self.repeats, np.int64))
+            values[node] = Spikes((Part(0, 1.0 / self.repeats, self.shape[0]),))
         elif node.users:
             raise ConversionError("it is a second input; only one image can be fed")
 
@@ -345,12 +356,20 @@ def _quantise(walk: _Walk, module: Quantiser, before: Value) -> Value:
     if not np.isfinite(unit) or unit <= 0:
         raise ConversionError(f"its step is {unit}; the training diverged")
     rounding = Staircase(unit, module.n_max, module.zero, 0.5 + (module.tie or 0.0), module.tie is None)
-    parts = [_neurons(walk, module, rounding, total) for total in algebra.as_sums(before)]
+    parts, start = [], 0
+    for total in algebra.as_sums(before):
+        parts.append(_neurons(walk, module, rounding, total, slice(start, start + total.channels)))
+        start += total.channels
     return Spikes(tuple(Part(layer, unit, walk.layers[layer].shape[0], module.zero) for layer in parts))
 
 
-def _neurons(walk: _Walk, module: Quantiser, rounding: Staircase, total: Sum) -> int:
-    """One layer: N = clip(floor((z - theta) / delta), 0, n_max) with y = unit * z + offset and delta = step / unit."""
+def _neurons(walk: _Walk, module: Quantiser, rounding: Staircase, total: Sum, channels: slice) -> int:
+    """One layer: N = clip(floor((z - theta) / delta), 0, n_max) with y = unit * z + offset and delta = step / unit.
+
+    channels: which of the quantiser's channels these are.
+    """
+    initial = _extra(module.initial, channels)
+    total = replace(total, offset=total.offset + _extra(module.offset, channels) + initial)
     flat = len(walk.layers[total.terms[0].layer].shape) == 1
     feeds, unit = algebra.on_one_grid(total, rounding, walk.counts, flat)
     reach = min(module.n_max, walk.max_steps) if module.n_max else walk.max_steps
@@ -368,15 +387,26 @@ def _neurons(walk: _Walk, module: Quantiser, rounding: Staircase, total: Sum) ->
     if module.neuron == "DTB":
         params = neuron.Params(found.theta, found.delta, found.shift, module.n_max, int(module.encoder))
     else:
-        v_init = found.delta // 2  # the same neuron: v(0) = -theta, of which half a step is the usual initial potential
+        # the same neuron: v(0) = -theta, of which half a step is the usual initial potential
+        v_init = found.delta // 2 + np.rint(initial / rounding.step * found.delta).astype(np.int64)
         bias = -found.theta - v_init
+        leak = np.sign(bias) * (np.abs(bias) // walk.repeats) if walk.repeats > 1 else 0 * bias
+        bias = bias - leak * walk.repeats
         if bias.max() > STATE_MAX or bias.min() < STATE_MIN:
             raise RangeError(f"a bias of {bias[np.abs(bias).argmax()]} exceeds 24 bits; use fewer inputs or levels")
-        params = neuron.Params(found.delta, bias, v_init=v_init, shift=found.shift, ca_max=module.n_max)
+        params = neuron.Params(
+            found.delta, bias, leak, v_init, shift=found.shift, ca_max=module.n_max,
+            leak_steps=walk.repeats if walk.repeats > 1 else 0, unipolar=int(module.encoder),
+        )  # fmt: skip
     bounds = neuron.bounds(params, low, high, walk.max_steps)
     layer = walk._add_neurons(feeds, module.neuron, params, total.channels)
     walk.counts.append(bounds.count_max)
     return layer
+
+
+def _extra(value: torch.Tensor | None, channels: slice) -> Any:
+    """What calibration adds to these channels."""
+    return 0.0 if value is None else value.detach().double().numpy()[channels]
 
 
 def _thresholds(

@@ -31,6 +31,7 @@ SKIP_KEYS = {"conv": CONV_KEYS, "identity": {"scale"}, "dense": {"weight"}}
 REDUNDANT_KEYS = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
 ROOT_KEYS = {"layer", "simulation"}
 ATTRIBUTES = {"steps", "input_code", "input_bits", "labels"}  # those that Graph checks
+LATER_FIELDS = {("CALIF", "unipolar")}  # written only where they are not 0, so that earlier releases read the others
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
 
 
@@ -390,4 +391,5 @@ def _write_neuron(group: h5py.Group, layer: Layer) -> None:
         else:
             group[name] = value.astype(np.int64)
     for name in neuron.scalar_fields:
-        group[name] = np.int64(getattr(layer.params, name))
+        if (layer.neuron, name) not in LATER_FIELDS or getattr(layer.params, name):
+            group[name] = np.int64(getattr(layer.params, name))

@@ -1,6 +1,7 @@
 """The accuracy ledger: one row a stage, and between neighbours how many predictions differ."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,3 +86,8 @@ def spike_table(record: Record) -> list[tuple[int, float, float]]:
         neurons = spikes.shape[1] * int(np.prod(spikes.shape[2:]))
         rows.append((index, float((spikes > 0).sum() / neurons), float((spikes < 0).sum() / neurons)))
     return rows
+
+
+def worst_first(layers: Any) -> list[Any]:
+    """Errors by layer (`lava_conv.calibrate.LayerError`), the largest after calibration first."""
+    return sorted(layers, key=lambda row: -row.after)

@@ -1,4 +1,4 @@
-"""Training with quantisation: Adam, cosine schedule, small shifts, checkpoints that resume to the same result."""
+"""Training, with quantisation or plain: cosine schedule, augmentation, checkpoints that resume to the same result."""
 
 import math
 import os
@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
+from lava_conv.augment import augmented
 from lava_conv.data import Dataset
 from lava_conv.device import find_device
 from lava_conv.errors import DataError
 from lava_conv.files import replacing
-from lava_conv.qat.models import build
+from lava_conv.qat.models import build, build_float
 from lava_conv.qat.prepare import ENCODER_LEVELS
 from lava_conv.qat.unroll import Unrolled
 
 CHECKPOINT_VERSION = 1
+FLOAT = "float"  # the method that trains without quantisation
+MOMENTUM = 0.9
 CHECKPOINT_KEYS = (
     "version", "recipe", "shape", "classes", "data", "losses", "model", "optimiser", "generator", "rng",
 )  # fmt: skip
@@ -29,8 +32,12 @@ CHECKPOINT_KEYS = (
 class Recipe:
     """How to train; stored in the checkpoint.
 
-    method, k, levels, encoder_levels, n_max: see `lava_conv.qat.prepare`. start: a checkpoint whose weights to begin
-    with. unroll: train on what the spiking network says after this step and the one before, instead of when it settles.
+    method, k, levels, encoder_levels, n_max: see `lava_conv.qat.prepare`; the method "float" trains the plain model,
+    for `lava_conv.calibrate`. width: channels of the first layer, 0: the model's own. optimiser: "adam", or "sgd" with
+    Nesterov momentum; decay: of the weights. warmup: epochs in which the learning rate rises. start: a checkpoint
+    whose weights to begin with. unroll: train on what the spiking network says after this step and the one before,
+    instead of when it settles.
+
     As augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees, grow or shrink by up to the
     share `scale`, and are mirrored half of the time if `flip`. With `crop` the network sees squares of so many pixels,
     cut at random places in training and from the middle afterwards. bf16: convolutions and products in bfloat16, half
@@ -56,6 +63,10 @@ class Recipe:
     crop: int = 0
     flip: bool = False
     bf16: bool = False
+    width: int = 0
+    optimiser: str = "adam"
+    decay: float = 0.0
+    warmup: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,10 +105,11 @@ def train(
     shape = seen_shape(recipe, data)
     torch.manual_seed(recipe.seed)
     model = _model(recipe, shape, data.classes).to(device)
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
     if recipe.start:
         _begin_with(model, recipe.start)
     network = Unrolled(model, recipe.unroll) if recipe.unroll else model
-    optimiser = torch.optim.Adam(model.parameters(), lr=recipe.lr)
+    optimiser = _optimiser(model, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
     losses: list[float] = []
     path = None if checkpoint is None else Path(checkpoint)
@@ -121,16 +133,11 @@ def train(
         total = 0.0
         for number in range(batches):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * _cosine((epoch + number / batches) / recipe.epochs)
+                group["lr"] = recipe.lr * _schedule(epoch + number / batches, recipe)
             chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
-            x = augmented(images[chosen].to(torch.float32), recipe, generator).to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.bf16):
-                logits = network(x).float()
-            y = labels[chosen].to(device)
-            if recipe.unroll:
-                last = logits[-2:]
-                logits, y = last.flatten(0, 1), y.repeat(len(last))
-            loss = functional.cross_entropy(logits, y, label_smoothing=recipe.smoothing)
+            x = augmented(images[chosen].to(torch.float32), recipe, generator)
+            x = x.to(device, memory_format=torch.channels_last)
+            loss = _loss(network, x, labels[chosen].to(device), recipe)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -142,7 +149,17 @@ def train(
             write_checkpoint(path, _state(model, optimiser, generator, recipe, data, losses))
         if progress:
             progress(epoch + 1, losses[-1])
-    return Trained(model.cpu().eval(), recipe, shape, data.classes, data.name, tuple(losses))
+    model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
+    return Trained(model, recipe, shape, data.classes, data.name, tuple(losses))
+
+
+def _loss(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16):
+        logits = network(x).float()
+    if recipe.unroll:
+        last = logits[-2:]
+        logits, y = last.flatten(0, 1), y.repeat(len(last))
+    return functional.cross_entropy(logits, y, label_smoothing=recipe.smoothing)
 
 
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
@@ -159,8 +176,11 @@ def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
     return channels, height, width
 
 
-def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> fx.GraphModule:
-    options = {name: getattr(recipe, name) for name in ("method", "k", "levels", "encoder_levels", "n_max")}
+def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    width = {"width": recipe.width} if recipe.width else {}
+    if recipe.method == FLOAT:
+        return build_float(recipe.model, shape[0], shape[1], classes, **width)
+    options = {name: getattr(recipe, name) for name in ("method", "k", "levels", "encoder_levels", "n_max")} | width
     return build(recipe.model, shape[0], shape[1], classes, **options)
 
 
@@ -171,40 +191,20 @@ def _begin_with(model: nn.Module, path: str) -> None:
         raise DataError(f"{path}: its weights are of another network ({_reason(error)})") from None
 
 
-def _cosine(done: float) -> float:
-    return 0.5 * (1 + math.cos(math.pi * done))
+def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimiser == "adam":
+        return torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.decay)
+    if recipe.optimiser == "sgd":
+        options: dict[str, Any] = {"momentum": MOMENTUM, "nesterov": True, "weight_decay": recipe.decay}
+        return torch.optim.SGD(model.parameters(), lr=recipe.lr, **options)
+    raise DataError(f"optimiser is {recipe.optimiser!r}, allowed are adam and sgd")
 
 
-def shifted(x: Tensor, reach: int, generator: torch.Generator, crop: int = 0) -> Tensor:
-    """Each image of (N, C, H, W) moved by up to `reach` pixels in both directions, zeros coming in; then, with `crop`,
-    a square of so many pixels out of it, anywhere.
-    """
-    if reach == 0 and not crop:
-        return x
-    n, _, *full = x.shape
-    height, width = (crop or size for size in full)
-    padded = functional.pad(x, (reach, reach, reach, reach))
-    room = 2 * reach + full[0] - height  # images are square
-    move = torch.randint(0, room + 1, (2, n, 1), generator=generator)
-    rows = (move[0] + torch.arange(height))[:, None, :, None]
-    columns = (move[1] + torch.arange(width))[:, None, None, :]
-    return padded[torch.arange(n)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns]
-
-
-def augmented(x: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
-    """Shifted, and if the recipe says so mirrored, rotated and scaled; what was between pixels is interpolated."""
-    x = shifted(x, recipe.shift, generator, recipe.crop)
-    if recipe.flip:
-        mirrored = torch.rand(len(x), generator=generator) < 0.5
-        x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-    if not (recipe.rotate or recipe.scale):
-        return x
-    turn, size = 2 * torch.rand(2, len(x), generator=generator) - 1
-    angle, zoom = turn * math.radians(recipe.rotate), 1 + size * recipe.scale
-    sine, cosine, zero = zoom * torch.sin(angle), zoom * torch.cos(angle), torch.zeros_like(angle)
-    maps = torch.stack([torch.stack([cosine, -sine, zero], 1), torch.stack([sine, cosine, zero], 1)], 1)
-    grid = functional.affine_grid(maps, list(x.shape), align_corners=False)
-    return functional.grid_sample(x, grid, align_corners=False)
+def _schedule(epoch: float, recipe: Recipe) -> float:
+    """The share of the learning rate: a straight rise during the warm-up, then half a cosine."""
+    if epoch < recipe.warmup:
+        return (epoch + 1e-2) / recipe.warmup
+    return 0.5 * (1 + math.cos(math.pi * (epoch - recipe.warmup) / max(1, recipe.epochs - recipe.warmup)))
 
 
 def _same_run(path: Path, state: dict[str, Any], recipe: Recipe, data: Dataset) -> None:
@@ -255,17 +255,22 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
+def read_state(path: str | os.PathLike[str]) -> Any:
+    """What torch.save wrote: tensors and plain values only, nothing in it is executed."""
+    if not os.path.isfile(path):
+        raise DataError(f"{path}: there is no such checkpoint")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise DataError(f"{path}: not a readable checkpoint ({_reason(error)}); train again") from None
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The contents of a checkpoint, CHECKPOINT_KEYS; tensors and plain values only, nothing in it is executed.
 
     Fields that Recipe has got since the checkpoint was written have their defaults.
     """
-    if not os.path.isfile(path):
-        raise DataError(f"{path}: there is no such checkpoint")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise DataError(f"{path}: not a readable checkpoint ({_reason(error)}); train again") from None
+    state = read_state(path)
     if not isinstance(state, dict) or state.get("version", CHECKPOINT_VERSION) != CHECKPOINT_VERSION:
         raise DataError(f"{path}: is no checkpoint of this release; write it with `lava-conv train`")
     if missing := [key for key in CHECKPOINT_KEYS if key not in state]:

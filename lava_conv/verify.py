@@ -69,7 +69,8 @@ def verify(
     with torch.inference_mode():
         recorder.run(images.double())
     frames = images.numpy() if images.ndim == 4 else images.numpy()[:, :, None]
-    counts = {**graph.reference(frames).counts, 0: frames.astype(np.int64)}
+    repeats = graph.steps if graph.input_code == "constant" else 1
+    counts = {**graph.reference(frames).counts, 0: frames.astype(np.int64) * repeats}
     for index, layer in enumerate(graph.layers):
         if layer.kind == "flatten":
             counts[index] = counts[graph.source(index)].reshape(len(frames), -1)

@@ -36,11 +36,13 @@ MAY = {
     "activity": CORE | {"backends", "graph", "record"},
     "early_exit": CORE | {"graph", "record", "synapses"},
     "data": CORE,
-    "train": CORE | {"data", "device", "files", "qat"},
+    "calibrate": CORE | {"calibrate", "convert", "files", "graph", "neurons", "qat", "simulate"},
+    "augment": set(),
+    "train": CORE | {"augment", "data", "device", "files", "qat"},
     "report": CORE | {"record"},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"device", "simulate", "qat", "convert", "verify", "train"}
+TORCH = {"augment", "calibrate", "device", "simulate", "qat", "convert", "verify", "train"}
 LAVA = {"backends.lava", "backends.lava_channels", "backends.lava_runtime", "backends.lava_progress", "processes"}
 
 

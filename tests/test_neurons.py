@@ -21,6 +21,7 @@ def random_params(kind, rng, n):
             v_neg=-theta * int(rng.integers(0, 2)), shift=int(rng.integers(0, 4)), ca_max=int(rng.integers(0, 6))
         )
         values |= dict(dv=int(rng.integers(0, 2)) * int(rng.integers(0, 4096)), leak_steps=int(rng.integers(0, 5)))
+        values["unipolar"] = int(rng.integers(0, 2))
     else:
         values = dict(bias=rng.integers(-50, 50, n), shift=int(rng.integers(0, 4)))
     params = NEURONS[kind].Params(**values)
@@ -145,3 +146,26 @@ def test_ca_lif_without_the_gate_does_not_settle_on_the_relu():
         _, ungated = ablation.no_gate(ungated, np.array([a_in]), params)
     assert gated.ca[0] == neuron.settle(np.array([-17]), params)[0] == 0
     assert ungated.ca[0] < 0
+
+
+def test_unipolar_ca_lif_is_integrate_and_fire_with_soft_reset(rng):
+    """Against the equation of Li et al. 2021, written out: v += a; s = v >= theta; v -= s * theta."""
+    neuron, theta = NEURONS["CALIF"], rng.integers(5, 40, 50)
+    params = neuron.Params(theta=theta, leak=rng.integers(-3, 9, 50), v_init=theta // 2, unipolar=1)
+    inputs = rng.integers(-30, 40, (40, 50))
+    spikes, _ = play(neuron, params, list(inputs))
+    v = theta // 2
+    for a_in, sent in zip(inputs, spikes, strict=True):
+        v = v + a_in + params.leak
+        fires = v >= theta
+        v = v - fires * theta
+        assert np.array_equal(sent, fires)
+
+
+def test_unipolar_dynamic_threshold_is_the_same_neuron(rng):
+    theta = rng.integers(5, 40, 50)
+    inputs = list(rng.integers(-30, 40, (40, 50)))
+    calif = NEURONS["CALIF"].Params(theta=theta, bias=-7, v_init=theta // 2, ca_max=6, unipolar=1)
+    dtb = NEURONS["DTB"].Params(theta=7 - theta // 2, delta=theta, n_max=6, unipolar=1)
+    one, two = play(NEURONS["CALIF"], calif, inputs)[0], play(NEURONS["DTB"], dtb, inputs)[0]
+    assert np.array_equal(one, two)

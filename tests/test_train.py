@@ -10,10 +10,11 @@ import pytest
 import torch
 
 import lava_conv as lc
+from lava_conv.augment import augmented, shifted
 from lava_conv.data import Dataset, centred, load_dataset
 from lava_conv.errors import DataError
 from lava_conv.qat import evaluate
-from lava_conv.train import CHECKPOINT_KEYS, Recipe, augmented, load_trained, read_checkpoint, shifted, train
+from lava_conv.train import CHECKPOINT_KEYS, Recipe, load_trained, read_checkpoint, train
 
 QUICK = Recipe(epochs=3, batch=128)
 TINY = Recipe(epochs=1, batch=10)

@@ -12,13 +12,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from lava_conv.fixedpoint import WEIGHT_MIN
-from lava_conv.kernels import rows
+from lava_conv.kernels import rows, together
 from lava_conv.kernels.neuron import bound, compiled, fingerprint, jit
 from lava_conv.kernels.rows import LANES, add_rows, list_signs
 from lava_conv.neurons.base import Neuron
 from lava_conv.synapses import Conv, Dense, Shape
 
-TOGETHER = 512  # neurons advanced in one loop
 BLOCKS = (16, 32, 64, 128)  # output channels summed at once; a compiled loop for each
 PARTS = 127  # so many weights of -1, 0, 1 add up in 8 bits
 
@@ -71,7 +70,7 @@ def grouped(plan: Plan) -> int:
     pixels, outputs = plan.output[0] * plan.output[1], plan.output[2]
     if outputs != plan.block:
         return 1
-    return max(g for g in range(1, max(1, TOGETHER // outputs) + 1) if pixels % g == 0)
+    return together(pixels, outputs)
 
 
 @jit

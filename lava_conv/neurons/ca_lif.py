@@ -17,7 +17,8 @@ class Params(NamedTuple):
     """theta: int per channel > 0. bias: added once at the start of a sample. leak: added at each of the first
     `leak_steps` steps (0 = at every step). v_init: initial potential. v_neg: 0, or -theta for the symmetrical form.
 
-    shift: left shift of the input. ca_max: largest count, 0 = unlimited. dv: 12-bit decay, 0 = none.
+    shift: left shift of the input. ca_max: largest count, 0 = unlimited. dv: 12-bit decay, 0 = none. unipolar: 1 = no
+    negative spikes, which is the integrate-and-fire neuron with soft reset of most conversions (Li et al. 2021).
     """
 
     theta: Array
@@ -29,6 +30,7 @@ class Params(NamedTuple):
     ca_max: int = 0
     dv: int = 0
     leak_steps: int = 0
+    unipolar: int = 0
 
 
 class State(NamedTuple):
@@ -66,7 +68,7 @@ def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
 
         v <- sat24(decay(v) + (a_in << shift) + (leak if leak_steps == 0 or k < leak_steps));  k <- k + 1
         s = +1 if v >= theta and (ca_max == 0 or ca < ca_max)
-        s = -1 if v < v_neg and ca > 0      (v <= v_neg where v_neg = -theta, the symmetrical form)
+        s = -1 if v < v_neg and ca > 0 and not unipolar     (v <= v_neg where v_neg = -theta, the symmetrical form)
         v <- v - s*theta;  ca <- ca + s
 
     The gate ca > 0 is the ReLU: the net count never becomes negative.
@@ -74,13 +76,14 @@ def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
     theta, v_neg, ca = params.theta, params.v_neg, state.ca
     v = saturate(integrate(state, a_in, params))
     up = (v >= theta) & ((params.ca_max == 0) | (ca < params.ca_max))
-    down = ((v < v_neg) | ((v == v_neg) & (v_neg < 0))) & (ca > 0)
+    down = ((v < v_neg) | ((v == v_neg) & (v_neg < 0))) & (ca > 0) & (params.unipolar == 0)
     s = (ca + up) - (ca + down)  # see dynamic_threshold.step
     return s, State(v - s * theta, ca + s, state.k + 1)
 
 
 def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
-    """Exact for v_neg = 0, dv = 0 and a leak that ends (or is absent); the other forms settle near it."""
+    """Exact for v_neg = 0, dv = 0 and a leak that ends (or is absent); the other forms settle near it, and a unipolar
+    neuron, which takes no spike back, only if its running sum never passes its last value by a threshold."""
     total = (drive << params.shift) + params.v_init + params.bias + params.leak * params.leak_steps
     count = np.maximum(total // params.theta, 0)
     return np.minimum(count, params.ca_max) if params.ca_max else count
@@ -113,6 +116,7 @@ def check(params: Params) -> str | None:
         or out_of_range("ca_max", params.ca_max, 0, STATE_MAX)
         or out_of_range("dv", params.dv, 0, DECAY_ONE - 1)
         or out_of_range("leak_steps", params.leak_steps, 0, STATE_MAX)
+        or out_of_range("unipolar", params.unipolar, 0, 1)
     )
 
 
@@ -121,7 +125,7 @@ NEURON: Neuron = Neuron(
     Params=Params,
     State=State,
     channel_fields=("theta", "bias", "leak", "v_init", "v_neg"),
-    scalar_fields=("shift", "ca_max", "dv", "leak_steps"),
+    scalar_fields=("shift", "ca_max", "dv", "leak_steps", "unipolar"),
     initial_state=initial_state,
     integrate=integrate,
     step=step,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_conv.fixedpoint import WEIGHT_MAX
-from lava_conv.qat.layers import ANCHOR_PARTS, QuantisedWeight, Quantiser, TernaryWeight
+from lava_conv.qat.layers import ANCHOR_PARTS, QuantisedWeight, Quantiser, TernaryWeight, as_unit
 
 TERNARY_GRAIN = 8  # a ternary layer's weight spans at least so many units: its slope is met within 1/16
 SLACK = 1e-6  # a ratio so close below a whole number is one
@@ -34,7 +34,7 @@ class Summand(NamedTuple):
         return factor
 
     def unit(self) -> Tensor:
-        return torch.as_tensor(self.source.unit()).detach()
+        return as_unit(self.source.unit())
 
 
 def _denominator(ratio: Tensor) -> int:
@@ -71,7 +71,7 @@ class Grid:
     def unit(self) -> Tensor:
         """The value of 1 in the neuron's sum, per output channel."""
         unit = self._finest()
-        step = torch.as_tensor(self.quantiser.unit()).detach()
+        step = as_unit(self.quantiser.unit())
         shortcuts = [abs(s.factor()) * s.unit() + 0 * unit for s in self.summands if s.layer is None]
         if shortcuts:
             smallest = torch.stack(shortcuts).amin(0)
@@ -94,7 +94,7 @@ class Grid:
         for s in self.summands:
             if s.layer is not None:
                 reach = s.layer.amplitude() * abs(s.factor()) * s.unit()
-                least.append(reach / WEIGHT_MAX)
+                least.append(reach / s.layer.most)
                 if isinstance(s.layer, TernaryWeight):
                     fine.append(torch.where(reach > 0, reach / TERNARY_GRAIN, torch.inf))
         unit = torch.stack(least).amax(0)

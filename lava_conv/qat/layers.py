@@ -56,11 +56,13 @@ class QuantisedWeight:
     """Mixin: `quantise()` gives the integer weight (with a gradient) and its scale, weight ~ integer * scale.
 
     `grid` is set where the neuron's step must be a whole multiple of the unit of its sum: it then decides the scale.
+    `most` is the largest integer, less than int8 holds where sums would leave 24 bits.
     """
 
     weight: Tensor
     bias: Any
     grid: "Grid | None" = None
+    most: int = WEIGHT_MAX
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         raise NotImplementedError(f"{type(self).__name__} must say how it quantises its weight")
@@ -76,6 +78,11 @@ class QuantisedWeight:
         new.__dict__ = {name: dict(v) if isinstance(v, dict) else v for name, v in vars(module).items()}
         new.__class__ = cls  # type: ignore[assignment]
         return new
+
+
+def as_unit(value: Any) -> Tensor:
+    """The value of one count as a tensor without gradient; a Python number in float64, which 1/255 needs."""
+    return value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
 
 def column(scale: Tensor, like: Tensor) -> Tensor:
@@ -104,9 +111,9 @@ class Int8Weight(QuantisedWeight):
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         w = self.weight
-        scale = self.amplitude() / WEIGHT_MAX if self.grid is None else self.grid.scale(self)
+        scale = self.amplitude() / self.most if self.grid is None else self.grid.scale(self)
         smooth = w / column(scale, w)
-        return straight_through(torch.round(smooth).clamp(-WEIGHT_MAX, WEIGHT_MAX), smooth), scale
+        return straight_through(torch.round(smooth).clamp(-self.most, self.most), smooth), scale
 
 
 class _QuantisedConv(QuantisedWeight):
@@ -190,7 +197,7 @@ class Readout(QuantisedWeight, nn.Linear):
 
     def quantised_bias(self, scale: Tensor) -> Tensor:
         unit = self.source[0].unit() if self.source else 1.0
-        grain = scale * torch.as_tensor(unit).detach()
+        grain = scale * as_unit(unit)
         smooth = self.bias / grain
         return straight_through(torch.round(smooth), smooth) * grain
 
@@ -208,7 +215,9 @@ class Quantiser(nn.Module):
 
     neuron: its type in the table lava_conv.neurons.NEURONS. n_max: largest count, 0 = no upper clip. zero: the count
     that stands for the value 0. encoder: the neuron never sends negative spikes. tie: a half goes up, even if it is
-    missed by so much; None: it goes to the even neighbour.
+    missed by so much; None: it goes to the even neighbour. offset, initial: what calibration adds to y for each
+    channel; with a constant input the first comes evenly over the sample, the second at its beginning. limit: the upper
+    clip of the float activation that it stands for (ReLU6), None: none.
     """
 
     neuron: str = "DTB"
@@ -216,6 +225,9 @@ class Quantiser(nn.Module):
     zero: int = 0
     encoder: bool = False
     tie: float | None = TIE
+    offset: Tensor | None = None
+    initial: Tensor | None = None
+    limit: float | None = None
 
     def unit(self) -> Any:
         """The value of one count."""
@@ -260,6 +272,7 @@ class LearnedStep(Quantiser):
         clip: False keeps the step but drops the upper clip.
         power_of_two: round the step to a power of two.
         step: the step to begin with.
+        zero: the count that stands for the value 0; with it the output may be negative (see `Stream`).
     """
 
     neuron = "CALIF"
@@ -267,37 +280,50 @@ class LearnedStep(Quantiser):
     anchor: tuple[Any, ...] = ()  # the quantiser of the shortcut that is added before this one
 
     def __init__(
-        self, levels: int = 16, clip: bool = True, power_of_two: bool = False, step: float | None = None
+        self, levels: int = 16, clip: bool = True, power_of_two: bool = False, step: float | None = None, zero: int = 0
     ) -> None:
         super().__init__()
-        self.levels, self.n_max, self.power_of_two = levels, levels if clip else 0, power_of_two
+        self.levels, self.n_max, self.power_of_two, self.zero = levels, levels if clip else 0, power_of_two, zero
         self.step = nn.Parameter(torch.tensor(step or 1.0 / levels))
         self.register_buffer("step_ready", torch.tensor(step is not None))
+
+    def shifted(self, y: Tensor) -> Tensor:
+        """y with what calibration adds to it."""
+        for extra in (self.offset, self.initial):
+            y = y if extra is None else y + column(extra, y[0])
+        return y
 
     def unit(self) -> Tensor:
         size = self.step.abs().clamp_min(SMALLEST)
         if self.power_of_two:
             return straight_through(torch.exp2(torch.round(torch.log2(size))), size)
         if self.anchor:
-            part = torch.as_tensor(self.anchor[0].unit()).detach() / ANCHOR_PARTS
+            part = as_unit(self.anchor[0].unit()) / ANCHOR_PARTS
             return straight_through(torch.round(size / part).clamp_min(1) * part, size)
         return size
 
     def forward(self, y: Tensor) -> Tensor:
         if self.training and not self.step_ready:
             with torch.no_grad():
-                self.step.copy_(2 * functional.relu(y).mean() / self.levels**0.5)
+                size = y.abs() if self.zero else functional.relu(y)
+                self.step.copy_(2 * size.mean() / self.levels**0.5)
                 self.step_ready.fill_(True)
+        y = self.shifted(y)
         scale = (y[0].numel() * self.levels) ** -0.5
         unit = self.unit()
         unit = straight_through(unit, unit * scale)  # the gradient of a step that all neurons share, made smaller
-        smooth = functional.relu(y / unit)
+        smooth = functional.relu(y / unit + self.zero)
         if self.n_max:
             smooth = smooth.clamp(max=self.n_max)
-        return straight_through(half_up(smooth), smooth) * unit
+        return (straight_through(half_up(smooth), smooth) - self.zero) * unit
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, n_max={self.n_max}, power_of_two={self.power_of_two}"
+
+
+class Stream(nn.Identity):
+    """Marks a sum that branches before any activation, as in pre-activation residual blocks; `prepare` puts a
+    quantiser there whose counts stand for values of both signs."""
 
 
 class Average(nn.Module):
@@ -327,4 +353,4 @@ def check_pixels(x: Tensor) -> Tensor:
     return x.to(torch.uint8)
 
 
-LEAVES = (QuantisedWeight, Quantiser, Pixels, Average)  # what tracing keeps whole
+LEAVES = (QuantisedWeight, Quantiser, Pixels, Average, Stream)  # what tracing keeps whole

@@ -11,6 +11,8 @@ from typing import Any
 from torch import Tensor, fx, nn
 
 from lava_conv.errors import DataError
+from lava_conv.fixedpoint import INPUT_MAX
+from lava_conv.qat.layers import Pixels
 from lava_conv.qat.prepare import prepare
 
 
@@ -124,6 +126,16 @@ def resnet20(channels: int = 3, size: int = 32, classes: int = 10, width: int = 
     return ResNet((width, 2 * width, 4 * width), 3, channels, classes)
 
 
+def resnet56(channels: int = 3, size: int = 32, classes: int = 10, width: int = 16) -> ResNet:
+    """ResNet-56: three stages of nine blocks, 16 to 64 channels."""
+    return ResNet((width, 2 * width, 4 * width), 9, channels, classes)
+
+
+def resnet110(channels: int = 3, size: int = 32, classes: int = 10, width: int = 16) -> ResNet:
+    """ResNet-110: three stages of eighteen blocks, 16 to 64 channels."""
+    return ResNet((width, 2 * width, 4 * width), 18, channels, classes)
+
+
 def mobilenet_v1(channels: int = 3, size: int = 32, classes: int = 10, width: int = 32) -> nn.Sequential:
     """MobileNet-V1 (Howard et al. 2017): 27 convolutions, depthwise and 1x1 in turn; with average and linear 29 layers.
 
@@ -144,14 +156,28 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "vgg11": vgg11,
     "resnet18": resnet18,
     "resnet20": resnet20,
+    "resnet56": resnet56,
+    "resnet110": resnet110,
     "mobilenet-v1": mobilenet_v1,
 }
 
 
+def build_float(name: str, channels: int, size: int, classes: int, **options: Any) -> nn.Sequential:
+    """A fresh plain network of the table MODELS, behind `Pixels` that brings uint8 images to 0..1."""
+    known = inspect.signature(_maker(name)).parameters
+    if unknown := [key for key in options if key not in known]:
+        raise DataError(f"model {name} has no {', '.join(unknown)}, allowed are {', '.join(known)}")
+    return nn.Sequential(Pixels(1 / INPUT_MAX), MODELS[name](channels, size, classes, **options))
+
+
 def build(name: str, channels: int, size: int, classes: int, **options: Any) -> fx.GraphModule:
     """A fresh network of the table MODELS, quantised; `options`: those of `prepare`, and `width` where there is one."""
-    if name not in MODELS:
-        raise DataError(f"model is {name!r}, allowed are {', '.join(MODELS)}")
-    known = inspect.signature(MODELS[name]).parameters
+    known = inspect.signature(_maker(name)).parameters
     own = {key: options.pop(key) for key in list(options) if key in known}
     return prepare(MODELS[name](channels, size, classes, **own), **options)
+
+
+def _maker(name: str) -> Callable[..., nn.Module]:
+    if name not in MODELS:
+        raise DataError(f"model is {name!r}, allowed are {', '.join(MODELS)}")
+    return MODELS[name]

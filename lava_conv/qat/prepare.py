@@ -74,6 +74,7 @@ class Flow:
     summands: list["Lazy"] = field(default_factory=list)
     flat: bool = False
     pool: fx.Node | None = None  # the node that averages
+    signed: bool = False  # counts that stand for values of both signs
 
 
 @dataclass(frozen=True)
@@ -208,7 +209,11 @@ class _Preparation:
 
     def _module(self, node: fx.Node, module: nn.Module, before: fx.Node) -> None:
         flow = self.flows[before]
-        if isinstance(module, NOTHING):
+        if isinstance(module, own.Stream):
+            self._stream(node, flow)
+        elif isinstance(module, own.Pixels) and flow.kind == "pixels":
+            self.flows[node] = Flow("pixels", 0, (node,))
+        elif isinstance(module, NOTHING):
             self.flows[node] = flow
         elif isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
             self._weights(node, module, before)
@@ -216,6 +221,8 @@ class _Preparation:
             self._norm(node, module, flow)
         elif isinstance(module, RELUS):
             self._activation(node, module, flow)
+        elif isinstance(module, POOLS) and flow.signed:
+            self._problem(node, "averages values of both signs; put the activation before it")
         elif isinstance(module, POOLS):
             if self._spikes(node, before) is not None:
                 self.flows[node] = replace(self.flows[node.all_input_nodes[0]], kind="pool", pool=node)
@@ -265,15 +272,27 @@ class _Preparation:
         low = module.min_val if isinstance(module, nn.Hardtanh) else 0
         if low != 0:
             self._problem(node, f"clips at {low}; {NO_NEGATIVE_COUNT}")
-        elif flow.kind == "spikes":
+        elif flow.kind == "spikes" and not flow.signed:
             self.flows[node] = flow  # counts are not negative: nothing to do
         elif flow.kind == "pixels":
             self._problem(node, "is applied to the image; a weight layer must come first")
         else:
             limit = float(module.max_val) if isinstance(module, nn.Hardtanh) else None
+            if flow.kind == "spikes":
+                flow = replace(flow, kind="sum", summands=[Lazy(None, (), s) for s in flow.sources])
             quantiser = self._quantiser(flow, limit)
             self._exchange(node, quantiser)
             self._settle(node, flow)
+
+    def _stream(self, node: fx.Node, flow: Flow) -> None:
+        """A sum that branches: neurons whose counts stand for values of both signs, half of the levels each."""
+        levels = self.options.levels
+        if self.options.method != "gao" or levels < 2:
+            self._problem(node, "branches before an activation; use method='gao' with 2 levels or more")
+            return
+        self._exchange(node, own.LearnedStep(levels, zero=levels // 2))
+        self._settle(node, flow)
+        self.flows[node].signed = True
 
     def _add(self, node: fx.Node) -> None:
         summands: list[Lazy] = []
@@ -341,7 +360,9 @@ class _Preparation:
         o = self.options
         if o.method == "gao":
             step = None if limit is None else limit / o.levels
-            return own.LearnedStep(o.levels, o.clip, o.power_of_two, step)
+            quantiser = own.LearnedStep(o.levels, o.clip, o.power_of_two, step)
+            quantiser.limit = limit
+            return quantiser
         if flow.kind == "sum" and all(self.flows[s.source].kind == "pixels" for s in flow.summands):
             return own.MedianQuant(0, o.encoder_levels, encoder=True)
         return own.MedianQuant(o.k, o.n_max if limit is None else max(1, round(limit * 2**o.k)))

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import Graph, Skip
 from lava_conv.kernels import events
-from lava_conv.kernels.neuron import arguments, compiled, scan, tally
+from lava_conv.kernels.neuron import arguments, compiled, tally
 from lava_conv.simulate.dense import Int8, convolve, int8_works
+from lava_conv.simulate.fire import fire
 from lava_conv.simulate.tensors import Part, simulate_chunk
 from lava_conv.synapses import Conv, Dense, Identity
 
@@ -111,11 +112,7 @@ class Network:
             return out
         drive = self._drive(feeds, values, index, out.shape)
         hold = int(graph.input_code == "constant")
-        group = max(g for g in range(1, max(1, events.TOGETHER // channels) + 1) if pixels % g == 0)
-        shape = (pixels // group, group * channels)
-        states = arguments(neuron, layer.params, group * channels)
-        scan(neuron)(drive.reshape(count, -1, *shape), hold, out.reshape(count, -1, *shape), *states)
-        return out
+        return fire(neuron, layer.params, drive, self.steps, hold, out)
 
     def _drive(self, feeds: Any, values: list[Any], index: int, shape: tuple[int, ...]) -> NDArray[Any]:
         """Sums (n, frames, P, C) of all synapses; one frame if only the image comes in."""

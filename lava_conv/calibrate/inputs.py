@@ -1,0 +1,110 @@
+"""The images that calibration sees, and the scale on which the float model was trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from lava_conv.errors import DataError
+from lava_conv.fixedpoint import INPUT_MAX
+from lava_conv.qat.layers import Pixels, check_pixels
+from lava_conv.qat.trace import trace
+
+WHOLE = 0.02  # pixels may be so far from a whole number: float32 images that were normalised and are brought back
+UNLIKE = 30.0  # variances in front of a normalisation that differ so much are of other images
+
+
+def to_pixels(images: Any, input_scale: float | None, mean: Any, std: Any) -> tuple[Tensor, float]:
+    """uint8 images, and the scale of a pixel in the model: it was trained on (pixels * scale - mean) / std.
+
+    Args:
+        images: (N, C, H, W) or (N, C, L); uint8, or the floats that the model takes.
+        input_scale: None: 1/255 if floats come, or mean and std; else 1.
+
+    Raises:
+        DataError: the images are not those that pixels give.
+    """
+    images = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
+    if images.ndim not in (3, 4) or not len(images):
+        raise DataError(f"images have shape {tuple(images.shape)}, needed is (N, C, H, W) with at least one image")
+    if images.dtype == torch.uint8:
+        return images, (1.0 if mean is None and std is None else 1 / INPUT_MAX) if input_scale is None else input_scale
+    if not images.is_floating_point():
+        raise DataError(f"images have dtype {images.dtype}, allowed are uint8 and the floats that the model takes")
+    if not torch.isfinite(images).all():
+        raise DataError("images hold NaN or infinity")
+    scale = input_scale
+    if scale is None:  # whole numbers above 1 are pixels as they are
+        as_they_are = (
+            mean is None and std is None and bool((images == images.round()).all()) and float(images.max()) > 1
+        )
+        scale = 1.0 if as_they_are else 1 / INPUT_MAX
+    mean, std = _columns(images, mean, std)
+    pixels = (images.double() * std + mean) / scale
+    whole = pixels.round()
+    if float((pixels - whole).abs().max()) > WHOLE or float(whole.min()) < 0 or float(whole.max()) > INPUT_MAX:
+        raise DataError(
+            f"images hold values ({float(images.min()):.3g} to {float(images.max()):.3g}) that no uint8 pixels give "
+            f"with input_scale {scale:.6g}, mean {mean.flatten().tolist()} and std {std.flatten().tolist()}; pass the "
+            f"uint8 images, or the mean, std and input_scale that they were normalised with"
+        )
+    return check_pixels(whole), scale
+
+
+def normalised(pixels: Tensor, scale: float, mean: Any, std: Any) -> Tensor:
+    """What the float model takes for uint8 pixels (N, C, ...)."""
+    mean, std = _columns(pixels, mean, std)
+    return ((pixels.double() * scale - mean) / std).float()
+
+
+def _columns(images: Tensor, mean: Any, std: Any) -> tuple[Tensor, Tensor]:
+    shape = (1, -1) + (1,) * (images.ndim - 2)
+    for name, value in (("mean", mean), ("std", std)):
+        if value is not None and np.size(value) not in (1, images.shape[1]):
+            raise DataError(
+                f"{name} has {np.size(value)} numbers, needed is one for each of {images.shape[1]} channels"
+            )
+    values = (0.0 if mean is None else mean, 1.0 if std is None else std)
+    m, s = (torch.as_tensor(v, dtype=torch.float64).reshape(-1).reshape(shape) for v in values)
+    if not bool((s > 0).all()):
+        raise DataError(f"std is {s.flatten().tolist()}, allowed are numbers above 0")
+    return m, s
+
+
+def fold_normalisation(model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
+    """Put (x - mean) / std of the image into the weights of the layers that take it; `model` is changed.
+
+    Where such a layer pads, its border saw the mean (0 after normalisation) and now sees black; the error report shows
+    what that costs, and the other methods reduce it.
+    """
+    if mean is None and std is None:
+        return
+    traced: fx.GraphModule = trace(model, lambda m: isinstance(m, Pixels))
+    for node in [n for n in traced.graph.nodes if n.op == "placeholder"]:  # type: ignore[union-attr]
+        for user in node.users:
+            layer: Any = traced.get_submodule(str(user.target)) if user.op == "call_module" else None
+            if not isinstance(layer, nn.Conv1d | nn.Conv2d) or layer.groups != 1:
+                raise DataError(
+                    f"mean and std cannot be put into {user.target}; the image must go into convolutions with "
+                    f"groups=1 only"
+                )
+            m, s = (v.float() for v in _columns(layer.weight, mean, std))
+            with torch.no_grad():
+                layer.weight /= s
+                lost = (layer.weight * m).flatten(1).sum(1)
+                bias = -lost if layer.bias is None else layer.bias - lost
+            layer.bias = nn.Parameter(bias)
+
+
+def check_statistics(place: str, module: Any, values: Tensor) -> None:
+    """Refuse images whose scale is plainly not the one that the model's normalisation has seen."""
+    if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or module.running_var is None or len(values) < 2:
+        return
+    ratio = float((values.transpose(0, 1).flatten(1).var(1) / module.running_var.clamp_min(1e-12)).median())
+    if not 1 / UNLIKE < ratio < UNLIKE:
+        raise DataError(
+            f"{place}: the images give {ratio:.3g} times the variance that the model was trained with; pass the "
+            f"input_scale (1/255 if it was trained on images of 0..1), mean and std of its training"
+        )

@@ -1,0 +1,60 @@
+"""The command line `lava-conv`. Everything heavy is imported inside the commands, so that --help is quick.
+
+Exit codes: 0 done (and, for compare, equal), 1 different or interrupted, 2 an error, told in one sentence.
+"""
+
+import os
+import sys
+
+import click
+
+from lava_conv import __version__
+from lava_conv.cli.common import complain, err
+from lava_conv.cli.look import bench, inspect, validate
+from lava_conv.cli.make import calibrate, convert, demo, train
+from lava_conv.cli.run import compare, run
+from lava_conv.errors import LavaConvError
+
+
+def main() -> None:
+    """Entry point: every error a user can cause is one sentence and exit code 2."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        err.print("interrupted")
+        sys.exit(1)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except LavaConvError as error:
+        complain(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("interrupted")
+        sys.exit(1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        complain("out of memory; use fewer samples or steps")
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="lava-conv")
+def cli() -> None:
+    """Quantised PyTorch networks as integer spiking networks that equal them exactly.
+
+    \b
+    lava-conv demo                                the whole way in half a minute
+    lava-conv train --out runs/digits.pt          train with quantisation
+    lava-conv convert runs/digits.pt digits.net   integers, proven bounds
+    lava-conv run digits.net --data digits        simulate, accuracy at each step
+    lava-conv compare digits.net --data digits    simulator against Lava, spike by spike
+    lava-conv bench simulator lenet               speed on this machine, side by side with others
+    """
+
+
+for command in (demo, train, convert, calibrate, run, compare, inspect, validate, bench):
+    cli.add_command(command)

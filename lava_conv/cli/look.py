@@ -1,0 +1,89 @@
+"""Commands that look at a file or at this machine: inspect, validate, bench."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lava_conv.cli.common import complain, json_option, out
+from lava_conv.errors import LavaConvError
+
+
+@click.command()
+@click.argument("net", type=click.Path())
+@json_option
+def inspect(net: str, as_json: bool) -> None:
+    """Show what a .net file holds: layers, neurons, weights, proven bounds."""
+    import numpy as np
+
+    import lava_conv as lc
+
+    graph = lc.load(net)
+    if as_json:
+        bounds = graph.bounds()
+        layers = []
+        for index, layer in enumerate(graph.layers):
+            entry: dict[str, Any] = {"type": layer.kind, "shape": list(layer.shape), "neuron": layer.neuron or None}
+            if layer.synapse is not None:
+                b = bounds[index]
+                entry["weights"] = int(layer.synapse.weight.size)
+                entry["v_max"] = int(max(np.abs(b.v_min).max(), np.abs(b.v_max).max()))
+            layers.append(entry)
+        summary = {"net": net, "steps": graph.steps, "input_code": graph.input_code, "layers": layers}
+        click.echo(json.dumps(summary | {"generator": graph.generator, "labels": list(graph.labels)}))
+        return
+    out.print(f"{net}, written by {graph.generator}", markup=False)
+    out.print(graph.summary(), markup=False)
+    for index, layer, neuron in graph.neuron_layers():
+        values = {n: np.asarray(getattr(layer.params, n)) for n in neuron.channel_fields + neuron.scalar_fields}
+        parts = [f"{n} {int(v.min())}" + ("" if v.min() == v.max() else f"..{int(v.max())}") for n, v in values.items()]
+        out.print(f"layer {index} {layer.neuron}: {', '.join(parts)}", markup=False)
+
+
+@click.command()
+@click.argument("nets", type=click.Path(), nargs=-1, required=True)
+def validate(nets: tuple[str, ...]) -> None:
+    """Check .net files against the format and the 24-bit bounds; one line each, exit code 2 if any fails."""
+    import lava_conv as lc
+
+    failures = 0
+    for net in nets:
+        try:
+            graph = lc.load(net)
+            graph.check()
+            out.print(
+                f"{net}: valid, {len(graph.layers)} layers, states fit 24 bits for {graph.steps} steps", markup=False
+            )
+        except LavaConvError as error:
+            failures += 1
+            complain(str(error) if net in str(error) else f"{net}: {error}")
+    if failures:
+        raise click.exceptions.Exit(2)
+
+
+BENCHMARKS = {"simulator": "simulator_speed.py", "lava": "lava_speed.py", "scaling": "scaling.py"}
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("which", type=click.Choice(list(BENCHMARKS)))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def bench(which: str, options: tuple[str, ...]) -> int:
+    """Measure speed on this machine, everything side by side in one run: medians, ratios, the machine.
+
+    \b
+    lava-conv bench simulator lenet vgg11   against ANN passes and, where installed, SpikingJelly and snnTorch
+    lava-conv bench lava lenet              stock Lava, fast models, watched runtime
+    lava-conv bench scaling --picture s.png how time grows with steps, batch, spikes, width
+
+    Further options go to the script, which lies in benchmarks/ and says more with `-- --help`. Peers are the extra
+    `peers`: pip install lava-conv[peers].
+    """
+    here = Path(__file__).parent.parent
+    folders = (here.parent / "benchmarks", here / "benchmarks")  # of the repository, of an installed package
+    script = next((f / BENCHMARKS[which] for f in folders if (f / BENCHMARKS[which]).is_file()), None)
+    if script is None:
+        raise click.UsageError(f"{BENCHMARKS[which]} is not in {folders[0]} nor in {folders[1]}; install again")
+    return subprocess.run([sys.executable, str(script), *options], check=False).returncode
