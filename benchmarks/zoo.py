@@ -2,6 +2,7 @@
 """The model zoo: publish a checkpoint, and print the tables of what is shipped beside the papers' numbers.
 
 python benchmarks/zoo.py publish runs/k0.pt mnist-lenet-dtb-k0 --steps 4 --command "lava-conv train ..."
+python benchmarks/zoo.py publish runs/float.pt NAME --steps 16 --calibrate advanced --command "lava-conv train ..."
 python benchmarks/zoo.py table [NAME ...] --data mnist          from the shipped files alone
 """
 
@@ -14,7 +15,8 @@ import numpy as np
 
 import lava_conv as lc
 from lava_conv.activity import MAC, Activity, Meter
-from lava_conv.data import load_dataset
+from lava_conv.calibrate import calibrated, float_predictions
+from lava_conv.data import centred, load_dataset
 from lava_conv.early_exit import Exit, decided_after, leave, silent_after
 from lava_conv.qat import evaluate
 from lava_conv.train import load_trained
@@ -88,31 +90,47 @@ def ties(logits: np.ndarray) -> int:
 def publish(options: argparse.Namespace) -> None:
     trained = load_trained(options.checkpoint)
     data = load_dataset(options.data or trained.data)
-    graph = lc.convert(trained.model, data.x_train[:64], options.steps)
-    target = ZOO / f"{options.name}.net"
+    x_test, target = centred(data.x_test, trained.shape), ZOO / f"{options.name}.net"
+    accuracy = {}
+    if options.calibrate:
+        said = float_predictions(trained.model, x_test)
+        accuracy["float network"] = round(float((said == data.y_test).mean()), 4)
+        chosen = np.random.default_rng(0).permutation(len(data.x_train))[: options.images]
+        images = centred(data.x_train[chosen], trained.shape)
+        how = {"neuron": options.neuron, "per_channel": True, "iterations": options.iterations}
+        graph, _, quantised = calibrated(trained.model, images, options.steps, options.calibrate, **how)
+    else:
+        graph = lc.convert(trained.model, centred(data.x_train[:64], trained.shape), options.steps)
+        how, quantised = {}, trained.model
     lc.save(graph, target)
     graph = lc.load(target)
-    model = evaluate(trained.model, data.x_test)
-    differ, total, predictions, by_step = settled(graph, data.x_test, data.y_test, options.settle)
-    unlike = int((model.argmax(1) != predictions).sum())
+    constant = graph.input_code == "constant"  # an input that comes for so many steps, and then nothing can settle
+    after = graph.steps if constant else options.settle
+    model = evaluate(quantised, x_test)
+    differ, total, predictions, by_step = settled(graph, x_test, data.y_test, after)
+    unsettled = "counts not yet settled after the last step" if constant else (
+        f"counts of reference and simulator that differ after {after} steps"
+    )  # fmt: skip
     np.savez_compressed(ZOO / f"{options.name}.golden.npz", **golden(graph, options.steps))
     card = {
         "name": options.name,
-        "data": f"{data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test images",
+        "data": f"{data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test images{options.copy}",
         "command": options.command,
         "recipe": vars(trained.recipe),
+        "calibration": {"method": options.calibrate, "images": options.images, **how} if options.calibrate else None,
         "steps": options.steps,
         "bytes": target.stat().st_size,
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
         "accuracy": {
+            **accuracy,
             "quantised model (float64)": round(float((model.argmax(1) == data.y_test).mean()), 4),
             "integer reference": round(float((predictions == data.y_test).mean()), 4),
             "spiking, after each step": [round(float(a), 4) for a in by_step[: max(options.steps, 8)]],
         },
         "exactness": {
-            "predictions of model and reference that differ": unlike,
+            "predictions of model and reference that differ": int((model.argmax(1) != predictions).sum()),
             "ties among the model's logits": ties(model),
-            f"counts of reference and simulator that differ after {options.settle} steps": differ,
+            unsettled: differ,
             "counts compared": total,
         },
         "note": options.note,
@@ -123,10 +141,11 @@ def publish(options: argparse.Namespace) -> None:
 
 def table(options: argparse.Namespace) -> None:
     data = load_dataset(options.data)
-    images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
+    labels = data.y_test[: options.samples]
     for name in options.names or sorted(path.stem for path in ZOO.glob(f"{options.data}-*.net")):
         graph = lc.load(ZOO / f"{name}.net")
-        steps = max(graph.steps, 8)
+        images = centred(data.x_test[: options.samples], graph.input_shape)
+        steps = graph.steps if graph.input_code == "constant" else max(graph.steps, 8)
         meter, right, reference, decided, silent = Meter(graph), np.zeros(steps), [], [], []
         exits: dict[str, list[Exit]] = {}
         for part in chunks(len(images)):
@@ -136,7 +155,8 @@ def table(options: argparse.Namespace) -> None:
             reference.append(graph.reference(images[part]).predictions[0])
             decided.append(decided_after(record))
             silent.append(silent_after(record))
-            exits.setdefault("margin", []).append(leave(graph, record))
+            if graph.input_code == "flash":
+                exits.setdefault("margin", []).append(leave(graph, record))
             for threshold in THRESHOLDS:
                 left = leave(graph, record, "confidence", threshold)
                 exits.setdefault(f"confidence {threshold:g}", []).append(left)
@@ -200,6 +220,11 @@ def main() -> None:
     one.add_argument("--command", required=True)
     one.add_argument("--note", default="")
     one.add_argument("--data")
+    one.add_argument("--copy", default="", help="what to say of the data, as ' (JPEG copy)'")
+    one.add_argument("--calibrate", help="method, for a checkpoint of a float network")
+    one.add_argument("--neuron", default="calif")
+    one.add_argument("--images", type=int, default=512, help="to calibrate with")
+    one.add_argument("--iterations", type=int, default=500)
     one.set_defaults(call=publish)
     two = commands.add_parser("table")
     two.add_argument("names", nargs="*")

@@ -191,6 +191,19 @@ def test_thresholds_per_channel_leave_the_float_network_alone():
     assert torch.allclose(before, after, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
 
 
+def test_thresholds_per_channel_of_a_residual_network_are_shared_along_the_shortcuts():
+    torch.manual_seed(0)
+    traced = qat.prepare(sensible(resnet20(width=4)), "gao", levels=8).eval()
+    before = watch(traced, images(20).float(), lambda *_: None)
+    segments = Segments(traced)
+    found = {}
+    watch(traced, images(20).float(), lambda path, taken, given: found.update({path: given.shape[1]}))
+    ranges = {str(n.target): torch.rand(found[str(n.target)]) + 0.1 for n in segments.quantisers}
+    assert len(equalise(segments, ranges)) == 19
+    after = watch(traced, images(20).float(), lambda *_: None)
+    assert torch.allclose(before, after, rtol=1e-3, atol=1e-4 * float(before.abs().max()))
+
+
 def test_per_channel_thresholds_help_where_channels_differ(digits):
     data, model, _ = digits
     model = torch.nn.Sequential(*model)

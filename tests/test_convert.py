@@ -141,3 +141,42 @@ def test_diverged_model():
     model.get_submodule("1").weight.data[3] = float("nan")
     with pytest.raises(lc.ConversionError, match="diverged"):
         lc.convert(model, np.zeros((1, 1, 8, 8), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def gao_digits():
+    from lava_conv.data import load_dataset
+    from lava_conv.train import Recipe, train
+
+    data = load_dataset("digits")
+    return data, train(data, Recipe(method="gao", levels=8, epochs=6)).model
+
+
+def test_constant_input_settles_on_the_same_network(gao_digits):
+    data, model = gao_digits
+    flash = lc.convert(model, data.x_train[:8], steps=16)
+    constant = lc.convert(model, data.x_train[:8], steps=16, input_code="constant")
+    predictions = qat.evaluate(model, data.x_test).argmax(1)
+    one, other = flash.reference(data.x_test), constant.reference(data.x_test)
+    assert np.array_equal(one.predictions[0], predictions) and np.array_equal(other.predictions[0], predictions)
+    assert all(np.array_equal(one.counts[i], other.counts[i]) for i in one.counts)
+    # the counts grow evenly: half of them after half of the steps, where a flash is nearly done
+    half = [
+        lc.run(g, data.x_test[:100], 8, record=()) if g is flash else lc.run(g, data.x_test[:100])
+        for g in (flash, constant)
+    ]
+    early = half[1].spikes[1][:8].sum(0, dtype=int).sum() / half[1].counts[1].sum()
+    assert 0.4 < early < 0.6 < half[0].counts[1].sum() / one.counts[1][:100].sum()
+
+
+def test_constant_input_on_lava(gao_digits):
+    pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+    data, model = gao_digits
+    graph = lc.convert(model, data.x_train[:8], steps=6, input_code="constant")
+    assert lc.compare(graph, data.x_test[:6]).equal
+
+
+def test_input_codes_are_named(gao_digits):
+    data, model = gao_digits
+    with pytest.raises(lc.ConversionError, match="input_code is 'rate', allowed are flash and constant"):
+        lc.convert(model, data.x_train[:8], input_code="rate")

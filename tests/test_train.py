@@ -294,3 +294,23 @@ def test_centred_cuts_the_middle_and_leaves_small_images_alone():
     x = np.arange(72, dtype=np.uint8).reshape(1, 2, 6, 6)
     assert np.array_equal(centred(x, (2, 4, 2)), x[:, :, 1:5, 2:4])
     assert centred(x, (2, 6, 6)) is x and centred(x, (2, 8, 8)) is x
+
+
+def test_float_training_and_what_it_refuses(tmp_path):
+    data = load_dataset("digits")
+    recipe = Recipe(method="float", epochs=3, optimiser="sgd", lr=0.05, decay=5e-4, warmup=1)
+    trained = train(data, recipe, tmp_path / "f.pt")
+    assert trained.losses[-1] < trained.losses[0]
+    with torch.no_grad():
+        right = trained.model(torch.tensor(data.x_test)).argmax(1).numpy() == data.y_test
+    assert right.mean() > 0.85
+    again = load_trained(tmp_path / "f.pt")
+    assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), trained.model.parameters(), strict=True))
+    half = train(data, recipe, tmp_path / "g.pt", progress=None)
+    assert all(torch.equal(a, b) for a, b in zip(half.model.parameters(), trained.model.parameters(), strict=True))
+    with pytest.raises(lc.DataError, match="optimiser is 'lion', allowed are adam and sgd"):
+        train(data, Recipe(optimiser="lion", epochs=1))
+    with pytest.raises(lc.DataError, match="model digits has no width"):
+        train(data, Recipe(method="float", width=8, epochs=1))
+    with pytest.raises(lc.DataError, match="model digits has no width"):
+        train(data, Recipe(width=8, epochs=1))

@@ -39,7 +39,8 @@ def test_golden_trace(name):
         assert any(c.any() for c in reference.counts.values())
     exact = card["exactness"]
     assert exact["predictions of model and reference that differ"] == 0
-    assert [value for key, value in exact.items() if key.startswith("counts of reference")] == [0]
+    settled = [value for key, value in exact.items() if key.startswith("counts of reference")]
+    assert settled == ([0] if graph.input_code == "flash" else [])
 
 
 def test_a_golden_trace_on_lava():

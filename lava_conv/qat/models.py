@@ -164,20 +164,21 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 
 def build_float(name: str, channels: int, size: int, classes: int, **options: Any) -> nn.Sequential:
     """A fresh plain network of the table MODELS, behind `Pixels` that brings uint8 images to 0..1."""
-    known = inspect.signature(_maker(name)).parameters
-    if unknown := [key for key in options if key not in known]:
-        raise DataError(f"model {name} has no {', '.join(unknown)}, allowed are {', '.join(known)}")
-    return nn.Sequential(Pixels(1 / INPUT_MAX), MODELS[name](channels, size, classes, **options))
+    return nn.Sequential(Pixels(1 / INPUT_MAX), _made(name, channels, size, classes, options))
 
 
-def build(name: str, channels: int, size: int, classes: int, **options: Any) -> fx.GraphModule:
-    """A fresh network of the table MODELS, quantised; `options`: those of `prepare`, and `width` where there is one."""
-    known = inspect.signature(_maker(name)).parameters
-    own = {key: options.pop(key) for key in list(options) if key in known}
-    return prepare(MODELS[name](channels, size, classes, **own), **options)
+def build(
+    name: str, channels: int, size: int, classes: int, width: int | None = None, **options: Any
+) -> fx.GraphModule:
+    """A fresh network of the table MODELS, quantised; `options`: those of `prepare`."""
+    own = {} if width is None else {"width": width}
+    return prepare(_made(name, channels, size, classes, own), **options)
 
 
-def _maker(name: str) -> Callable[..., nn.Module]:
+def _made(name: str, channels: int, size: int, classes: int, options: dict[str, Any]) -> nn.Module:
     if name not in MODELS:
         raise DataError(f"model is {name!r}, allowed are {', '.join(MODELS)}")
-    return MODELS[name]
+    known = inspect.signature(MODELS[name]).parameters
+    if unknown := [key for key in options if key not in known]:
+        raise DataError(f"model {name} has no {', '.join(unknown)}, allowed are {', '.join(known)}")
+    return MODELS[name](channels, size, classes, **options)
