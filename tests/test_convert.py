@@ -104,7 +104,7 @@ def test_a_wrong_pass_is_found_and_named(broken, monkeypatch, rng):
 
     from lava_conv import algebra
 
-    module = algebra if broken == "normalise" else sys.modules["lava_conv.convert"]
+    module = algebra if broken == "normalise" else sys.modules["lava_conv.assemble"]
     right = getattr(module, broken)
 
     def shifted_fold(sums, factor, shift):

@@ -22,7 +22,8 @@ MAY = {
     "qat": CORE | {"qat"},
     "algebra": CORE | {"synapses"},
     "verify": CORE | {"algebra", "graph"},
-    "convert": CORE | {"algebra", "verify", "graph", "neurons", "synapses", "qat", ""},
+    "assemble": CORE | {"algebra", "graph", "neurons", "qat", "synapses", "verify", ""},
+    "convert": CORE | {"assemble", "graph", "qat", "verify", ""},
     "backends": CORE | {"graph", "record"},
     "backends.lava": CORE
     | {"graph", "neurons", "record", "synapses", "backends.lava_runtime", "backends.lava_start", "processes"},
@@ -36,13 +37,14 @@ MAY = {
     "activity": CORE | {"backends", "graph", "record"},
     "early_exit": CORE | {"graph", "record", "synapses"},
     "data": CORE,
-    "calibrate": CORE | {"calibrate", "convert", "files", "graph", "neurons", "qat", "simulate"},
+    "calibrate": CORE
+    | {"algebra", "assemble", "calibrate", "convert", "files", "graph", "neurons", "qat", "simulate", "synapses"},
     "augment": set(),
     "train": CORE | {"augment", "data", "device", "files", "qat"},
     "report": CORE | {"record"},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"augment", "calibrate", "device", "simulate", "qat", "convert", "verify", "train"}
+TORCH = {"assemble", "augment", "calibrate", "device", "simulate", "qat", "convert", "verify", "train"}
 LAVA = {"backends.lava", "backends.lava_channels", "backends.lava_runtime", "backends.lava_progress", "processes"}
 
 

@@ -167,7 +167,7 @@ def calibrated(
                 quantiser.offset = quantiser.initial = None  # what a resumed calibration had found by then
         finish(1)
     layer = Layer(KINDS[neuron], levels, steps, spread)
-    tuning = Tuning(segments, Segments(twin), pixels.float(), layer, todo.stages, iterations, seed, call)
+    tuning = Tuning(segments, Segments(twin), pixels, layer, todo.stages, iterations, seed, call)
     for number in range(len(segments.ends)):
         unit = number + int(todo.whole)
         row = tuning.advance(number, tune=unit >= done)

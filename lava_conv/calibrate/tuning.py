@@ -10,9 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from lava_conv.calibrate.layout import from_rows, to_rows
 from lava_conv.calibrate.reconstruct import reconstruct
 from lava_conv.calibrate.response import ONE, Layer, in_parts
 from lava_conv.calibrate.segments import Call, Segments, plain
+from lava_conv.calibrate.trains import Trains
+from lava_conv.fixedpoint import MAX_STEPS
 from lava_conv.qat.layers import LearnedStep
 
 CHUNK_ELEMENTS = 1 << 24  # floats of one segment's widest tensor, all time steps of some images (64 MiB)
@@ -47,7 +50,7 @@ class Tuning:
     Args:
         segments: of the model that is calibrated; its modules change.
         teacher: of the same model as it was.
-        images: float (N, C, H, W), pixels.
+        images: uint8 (N, C, ...), pixels.
         layer: the neurons.
         stages: out of "scale", "weights", "initial", "bias", in the order they are done.
         iterations: of the weights' reconstruction.
@@ -60,9 +63,11 @@ class Tuning:
         self.call = call
         self.segments, self.teacher, self.layer, self.stages = segments, teacher, layer, stages
         self.iterations, self.seed = iterations, seed
-        pixels = segments.module(segments.image)(images)
+        pixels = segments.module(segments.image)(images.float())
         self.floats: dict[fx.Node, Tensor] = {teacher.image: pixels}  # by node of the teacher
         self.image = pixels
+        most = layer.steps if layer.spread else max(layer.steps, MAX_STEPS)
+        self.network = Trains(segments.traced, images, layer.steps, layer.spread, most)
         self.trains: dict[fx.Node, NDArray[np.int8]] = {}  # (N, T, P, C), by node of the model
         self.shapes: dict[fx.Node, tuple[int, ...]] = {}  # C, H, W or (n,)
         self.samples = len(images)
@@ -82,19 +87,28 @@ class Tuning:
             return None
         self.shapes[end] = tuple(target.shape[1:])
         quantiser: LearnedStep = self.segments.module(end)
-        error = self._tune(end, quantiser, target) if tune else None
+        rows = to_rows(target)
+        before = self._tune(end, quantiser, target, rows) if tune else 0.0
         self.floats[twin] = target
-        self.trains[end] = np.concatenate([spikes for _, _, spikes in self._passes(end, quantiser)])
+        chunk = self._parts(end, self.segments, self.layer.steps)[0].stop
+        with torch.no_grad():
+            self.trains[end] = self.network.make(end, chunk)
+        error = None
+        if tune:
+            quantisation, clipping, inherited, deviation, after = self._errors(end, quantiser, rows, self.trains[end])
+            error = LayerError(str(end.target), quantisation, clipping, inherited, deviation, before, after)
         self._kept = None
-        for store, segments in ((self.floats, self.teacher), (self.trains, self.segments)):
-            for node in [n for n in store if segments.last_use(n) <= number]:
-                del store[node]
+        for node in [n for n in self.floats if self.teacher.last_use(n) <= number]:
+            del self.floats[node]
+        for node in [n for n in self.trains if self.segments.last_use(n) <= number]:
+            del self.trains[node]
+            self.network.forget(node)
         return error
 
     # -- one layer -------------------------------------------------------------------------------------------------
 
-    def _tune(self, end: fx.Node, quantiser: LearnedStep, target: Tensor) -> LayerError:
-        rows = _rows(target)
+    def _tune(self, end: fx.Node, quantiser: LearnedStep, target: Tensor, rows: NDArray[np.float32]) -> float:
+        """Do the stages; the error before them."""
         *_, before = self._errors(end, quantiser, rows)
         for stage in self.stages:
             if stage == "scale":
@@ -105,8 +119,7 @@ class Tuning:
                 self._kept = None
             else:
                 self._shift(end, quantiser, rows, "offset" if stage == "bias" else stage)
-        quantisation, clipping, inherited, deviation, after = self._errors(end, quantiser, rows)
-        return LayerError(str(end.target), quantisation, clipping, inherited, deviation, before, after)
+        return before
 
     def _scale(self, end: fx.Node, quantiser: LearnedStep, target: NDArray[np.float32]) -> None:
         """The threshold with the least error of the spiking layer itself."""
@@ -142,8 +155,10 @@ class Tuning:
             lack += missing.sum((0, 1), dtype=np.float64)
         return total, lack / (target.shape[0] * target.shape[1])
 
-    def _errors(self, end: fx.Node, quantiser: LearnedStep, target: NDArray[np.float32]) -> list[float]:
-        """quantisation, clipping, inherited, deviation, all: see LayerError."""
+    def _errors(
+        self, end: fx.Node, quantiser: LearnedStep, target: NDArray[np.float32], exact: NDArray[np.int8] | None = None
+    ) -> list[float]:
+        """quantisation, clipping, inherited, deviation, all: see LayerError; of the exact spikes if they are known."""
         step, levels = float(quantiser.unit()), self.layer.levels
         bias, initial = self._extras(end, quantiser)
         sums = np.zeros(5)
@@ -154,7 +169,7 @@ class Tuning:
             frames = self.layer.steps if self.layer.spread and drive.shape[1] == 1 else 1
             total = drive.sum(1, dtype=np.int64) * frames / ONE + (bias + initial) / step
             settled = np.clip(np.floor(total + 0.5), 0, levels)
-            found = _counts(spikes)
+            found = _counts(spikes if exact is None else exact[part])
             pairs = ((rounded, x), (clipped, rounded), (settled, clipped), (found, settled), (found, x))
             sums += [np.square(a - b).sum(dtype=np.float64) for a, b in pairs]
         power = max(float(np.square(target / step).sum(dtype=np.float64)), 1e-30)
@@ -255,14 +270,14 @@ class Tuning:
             return out.flatten(0, 1)
         trains, shape = self.trains[node][part], self.shapes[node]
         values = torch.from_numpy(trains.reshape(-1, *trains.shape[2:])).float()
-        return _from_rows(values, shape) * float(self._unit(node)) - self._zero(node)
+        return from_rows(values, shape) * float(self._unit(node)) - self._zero(node)
 
     def _mean(self, node: fx.Node) -> Tensor:
         """What the counts of `node` stand for at the end of the sample, (N, ...)."""
         if node is self.segments.image:
             return self.image
         counts = torch.from_numpy(_counts(self.trains[node]).astype(np.float32))
-        return _from_rows(counts, self.shapes[node]) * float(self._unit(node)) - self._zero(node)
+        return from_rows(counts, self.shapes[node]) * float(self._unit(node)) - self._zero(node)
 
     def _unit(self, node: fx.Node) -> Any:
         return self.segments.module(node).unit()
@@ -281,18 +296,6 @@ class Tuning:
             return int(np.prod(self.image.shape[1:]))
         same: Mapping[fx.Node, Any] = dict(zip(segments.ends, self.segments.ends, strict=True))
         return int(np.prod(self.shapes.get(same[node], (1,))))
-
-
-def _rows(values: Tensor) -> NDArray[np.float32]:
-    """(N, C, ...) -> (N, P, C)."""
-    return np.ascontiguousarray(values.reshape(len(values), values.shape[1], -1).permute(0, 2, 1).numpy())
-
-
-def _from_rows(values: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """(m, P, C) -> (m, C, H, W), channels last in memory, or (m, n)."""
-    if len(shape) == 1:
-        return values[:, 0]
-    return values.reshape(len(values), *shape[1:], shape[0]).movedim(-1, 1)
 
 
 def _counts(spikes: NDArray[np.int8]) -> NDArray[np.float32]:
