@@ -399,6 +399,17 @@ def test_relu6_keeps_its_clip():
 # -- for users of the command line -----------------------------------------------------------------------------------
 
 
+def test_commands_tell_float_checkpoints_from_quantised_ones(digits, tmp_path):
+    data, _, _ = digits
+    for method, command, remedy in (
+        ("float", "convert", "lava-conv calibrate"),
+        ("zou", "calibrate", "lava-conv convert"),
+    ):
+        train(data, Recipe(method=method, epochs=1), tmp_path / f"{method}.pt")
+        done = call(command, tmp_path / f"{method}.pt", tmp_path / "o.net")
+        assert done.returncode == 2 and remedy in done.stderr
+
+
 def test_command_with_a_network_of_ones_own(digits, tmp_path):
     model = digits[1]
     (tmp_path / "mine.py").write_text("from lava_conv.qat.models import digits\ndef network():\n    return digits()\n")

@@ -174,9 +174,12 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None) -> 
     import numpy as np
 
     import lava_conv as lc
-    from lava_conv.train import load_trained
+    from lava_conv.errors import DataError
+    from lava_conv.train import FLOAT, load_trained
 
     trained = load_trained(checkpoint)
+    if trained.recipe.method == FLOAT:
+        raise DataError(f"{checkpoint}: was trained without quantisation; `lava-conv calibrate` converts it")
     example = np.random.default_rng(0).integers(0, 256, (16, *trained.shape), dtype=np.uint8)
     with log_shown("lava_conv.convert", "lava_conv.verify"):
         graph = lc.convert(trained.model, example, steps, max_steps)
