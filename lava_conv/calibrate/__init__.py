@@ -24,7 +24,7 @@ from lava_conv.calibrate.equalise import equalise
 from lava_conv.calibrate.inputs import check_statistics, fold_normalisation, normalised, to_pixels
 from lava_conv.calibrate.response import KINDS, Layer
 from lava_conv.calibrate.restructure import restructure
-from lava_conv.calibrate.segments import Segments, plain, quantised, watch
+from lava_conv.calibrate.segments import BATCH, Segments, plain, quantised, watch
 from lava_conv.calibrate.thresholds import Histogram
 from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.convert import convert
@@ -56,7 +56,6 @@ METHODS = {
     "ttrbr": Method(stages=("scale", "bias")),
     "distilled": Method(whole=True, stages=("bias",)),
 }
-BATCH = 32  # images at a time through the float model
 EXAMPLES = 8  # images on which the conversion checks itself
 ROOM = 0.95  # of 24 bits, for the sums of a layer that takes the image
 
@@ -101,8 +100,9 @@ def calibrated(
     """Convert a pretrained float network and say how far each layer is from it.
 
     Args:
-        model: trained, of the layers that `lava_conv.qat.prepare` takes; it is not changed. Average pooling stays
-            linear, residual blocks may be of either kind (activation after or before), depth does not matter.
+        model: trained, of the layers that `lava_conv.qat.prepare` takes; it is not changed. Average pooling
+            becomes synapses of ones, with neurons behind it unless the last layer absorbs it; residual blocks may be of
+            either kind (activation after or before).
         images: a few hundred, unlabelled, (N, C, H, W): uint8, or the floats that the model takes.
         steps: time steps of a sample.
         method: "none": thresholds at the largest activation. "mmse": thresholds with the least squared error. "light":
@@ -231,7 +231,7 @@ def _set_steps(traced: fx.GraphModule, pixels: Tensor, levels: int, search: bool
         elif isinstance(module, NORMS):
             check_statistics(path, module, taken)
 
-    _watch(traced, pixels, see)
+    watch(traced, pixels, see)
     for path, histogram in found.items():
         quantiser: Any = traced.get_submodule(path)
         quantiser.step.fill_(histogram.step(quantiser.zero or levels, search))
@@ -249,13 +249,8 @@ def _channel_ranges(traced: fx.GraphModule, pixels: Tensor, levels: int) -> dict
             for channel, histogram in enumerate(histograms):
                 histogram.add(given[:, channel])
 
-    _watch(traced, pixels, see)
+    watch(traced, pixels, see)
     return {path: torch.tensor([h.step(levels, True) for h in histograms]) for path, histograms in found.items()}
-
-
-def _watch(traced: fx.GraphModule, pixels: Tensor, see: Callable[[str, Tensor, Tensor], None]) -> None:
-    for start in range(0, len(pixels), BATCH):
-        watch(traced, pixels[start : start + BATCH].float(), see)
 
 
 def _fit_24_bits(segments: Segments, shape: tuple[int, ...], repeats: int) -> None:

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
+from lava_conv.calibrate.descent import descend
 from lava_conv.calibrate.segments import watch
 from lava_conv.qat.layers import LearnedStep, QuantisedWeight
 
@@ -32,27 +32,9 @@ def distil(traced: fx.GraphModule, teacher: fx.GraphModule, images: Tensor, iter
                 groups.append({"params": [module.bias], "lr": RATE * float(module.bias.abs().mean())})
         elif isinstance(module, LearnedStep):
             groups.append({"params": [module.step], "lr": STEP_RATE * float(module.step)})
-            if module.offset is not None:
-                module.offset = module.offset.clone()
-                groups.append({"params": [module.offset], "lr": RATE * float(module.step)})
-    with torch.no_grad():
-        wanted = torch.cat(
-            [watch(teacher, images[i : i + BATCH], lambda *_: None) for i in range(0, len(images), BATCH)]
-        )
-    wanted = wanted.clone()
-    free = [w for group in groups for w in group["params"]]
-    for w in free:
-        w.requires_grad_(True)
-    optimiser = torch.optim.Adam(groups)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(iterations):
-        chosen = torch.randint(len(images), (min(BATCH, len(images)),), generator=generator)
-        found = traced(images[chosen])
-        loss = functional.mse_loss(found, wanted[chosen])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    for w in free:
-        w.requires_grad_(False)
+    wanted = watch(teacher, images)
+
+    def loss(chosen: Tensor) -> Tensor:
+        return functional.mse_loss(traced(images[chosen]), wanted[chosen])
+
+    descend(groups, loss, len(images), BATCH, iterations, seed)

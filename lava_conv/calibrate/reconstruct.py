@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
+from lava_conv.calibrate.descent import descend
 from lava_conv.calibrate.segments import Segments
 from lava_conv.qat.layers import LearnedStep
 
@@ -26,8 +27,7 @@ def reconstruct(
     """
     quantiser = segments.module(end) if end is not segments.logits else None
     assert quantiser is None or isinstance(quantiser, LearnedStep)
-    layers = segments.layers(end) + ([segments.module(end)] if quantiser is None else [])
-    layers = [x for x in layers if x is not None]
+    layers = segments.layers(end)
     weights = [layer.weight for layer in layers]
     if not weights or not iterations:
         return
@@ -39,21 +39,12 @@ def reconstruct(
         groups.append({"params": [layers[-1].bias], "lr": RATE * float(target.std())})
     free = [w for group in groups for w in group["params"]]
     before, error = [w.clone() for w in free], _error(segments, end, inputs, target)
-    for w in free:
-        w.requires_grad_(True)
-    optimiser = torch.optim.Adam(groups)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(iterations):
-        chosen = torch.randint(len(target), (min(BATCH, len(target)),), generator=generator)
+
+    def loss(chosen: Tensor) -> Tensor:
         found = _output(segments, end, {node: x[chosen] for node, x in inputs.items()})
-        loss = functional.mse_loss(found, target[chosen])
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-    for w in free:
-        w.requires_grad_(False)
+        return functional.mse_loss(found, target[chosen])
+
+    descend(groups, loss, len(target), BATCH, iterations, seed)
     if not _error(segments, end, inputs, target) < error:  # it may have got worse where there was nothing to gain
         for w, old in zip(free, before, strict=True):
             w.copy_(old)

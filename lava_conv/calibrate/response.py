@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lava_conv.calibrate.layout import to_rows
 from lava_conv.neurons import NEURONS, Neuron
 from lava_conv.simulate.fire import fire
 
@@ -61,6 +62,4 @@ class Layer(NamedTuple):
 
 def in_parts(values: torch.Tensor, step: float) -> NDArray[np.int32]:
     """Values (m, C, ...) as parts of a level, channels last: int32 (m, P, C)."""
-    rows = values.reshape(len(values), values.shape[1], -1).permute(0, 2, 1)
-    levels = (rows * (ONE / step)).round_().clamp_(-LARGEST * ONE, LARGEST * ONE)
-    return np.ascontiguousarray(levels.to(torch.int32).numpy())
+    return to_rows((values * (ONE / step)).round_().clamp_(-LARGEST * ONE, LARGEST * ONE).to(torch.int32))

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from lava_conv.qat.layers import LEAVES, Stream
 from lava_conv.qat.prepare import NORMS, NOTHING
-from lava_conv.qat.trace import insert, is_add, trace
+from lava_conv.qat.trace import insert, is_add, module_of, trace
 
 
 def restructure(model: nn.Module) -> tuple[fx.GraphModule, int]:
@@ -27,16 +27,12 @@ def restructure(model: nn.Module) -> tuple[fx.GraphModule, int]:
     return traced, len(found)
 
 
-def _module(traced: fx.GraphModule, node: fx.Node) -> Any:
-    return traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-
-
 def _is_sum(traced: fx.GraphModule, node: fx.Node) -> bool:
-    return is_add(node) or isinstance(_module(traced, node), (nn.Conv1d, nn.Conv2d, *NORMS))
+    return is_add(node) or isinstance(module_of(traced, node), (nn.Conv1d, nn.Conv2d, *NORMS))
 
 
 def _branches(traced: fx.GraphModule, node: fx.Node) -> bool:
     users = list(node.users)
-    while len(users) == 1 and isinstance(_module(traced, users[0]), NOTHING):
+    while len(users) == 1 and isinstance(module_of(traced, users[0]), NOTHING):
         users = list(users[0].users)
     return len(users) > 1 and any(map(is_add, users)) and not all(map(is_add, users))

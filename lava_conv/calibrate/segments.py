@@ -12,8 +12,11 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lava_conv.qat.layers import Pixels, QuantisedWeight, Quantiser
+from lava_conv.qat.trace import module_of
 
 Call = Callable[[nn.Module, list[Tensor]], Tensor]
+See = Callable[[str, Tensor, Tensor], None]
+BATCH = 32  # images at a time through the float model
 
 
 def quantised(module: nn.Module, inputs: list[Tensor]) -> Tensor:
@@ -53,7 +56,7 @@ class Segments:
 
     def module(self, node: fx.Node) -> Any:
         """The module that a node calls, None if it calls none."""
-        return self.traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+        return module_of(self.traced, node)
 
     def last_use(self, node: fx.Node) -> int:
         """Number of the last segment that starts at `node`."""
@@ -73,8 +76,8 @@ class Segments:
         return list(found)
 
     def layers(self, end: fx.Node) -> list[Any]:
-        """The weight layers whose sum `end` takes."""
-        return [m for n in self.inside(end) if isinstance(m := self.module(n), QuantisedWeight)]
+        """The weight layers whose sum `end` takes (for the logits: that give them)."""
+        return [m for n in (*self.inside(end), end) if isinstance(m := self.module(n), QuantisedWeight)]
 
     def run(self, end: fx.Node, values: Mapping[fx.Node, Tensor], call: Call = quantised) -> Tensor:
         """What the segment's end takes (for the logits: gives), from the values of its sources."""
@@ -112,7 +115,7 @@ class Segments:
 class _Activations(fx.Interpreter):
     """Runs the model without rounding and hands every activation to `see`; values are dropped after their last use."""
 
-    def __init__(self, traced: fx.GraphModule, see: Callable[[str, Tensor, Tensor], None]) -> None:
+    def __init__(self, traced: fx.GraphModule, see: See) -> None:
         super().__init__(traced)
         self.see = see
 
@@ -124,8 +127,9 @@ class _Activations(fx.Interpreter):
         return value
 
 
-def watch(traced: fx.GraphModule, images: Tensor, see: Callable[[str, Tensor, Tensor], None]) -> Tensor:
-    """Run the model without rounding on images (n, C, H, W); `see` gets each activation's and normalisation's module
-    path, input and output. Returns the logits."""
-    with torch.inference_mode():
-        return _Activations(traced, see).run(images)
+def watch(traced: fx.GraphModule, images: Tensor, see: See | None = None) -> Tensor:
+    """Run the model without rounding on images (n, C, H, W), BATCH at a time; `see` gets each activation's and
+    normalisation's module path, input and output. Returns the logits."""
+    run = _Activations(traced, see or (lambda *_: None)).run
+    with torch.no_grad():
+        return torch.cat([run(images[i : i + BATCH].float()) for i in range(0, len(images), BATCH)])

@@ -1,6 +1,6 @@
 """Layer after layer: what the neurons answer to the spikes that really arrive is brought to the float activation."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +69,7 @@ class Tuning:
         most = layer.steps if layer.spread else max(layer.steps, MAX_STEPS)
         self.network = Trains(segments.traced, images, layer.steps, layer.spread, most)
         self.trains: dict[fx.Node, NDArray[np.int8]] = {}  # (N, T, P, C), by node of the model
-        self.shapes: dict[fx.Node, tuple[int, ...]] = {}  # C, H, W or (n,)
+        self.shapes = {segments.image.name: tuple(pixels.shape[1:])}  # C, H, W or (n,); names are those of the teacher
         self.samples = len(images)
         self._kept: tuple[fx.Node, float, list[tuple[slice, NDArray[np.int32]]]] | None = None
 
@@ -85,7 +85,7 @@ class Tuning:
             if tune:
                 self._readout(end, target)
             return None
-        self.shapes[end] = tuple(target.shape[1:])
+        self.shapes[end.name] = tuple(target.shape[1:])
         quantiser: LearnedStep = self.segments.module(end)
         rows = to_rows(target)
         before = self._tune(end, quantiser, target, rows) if tune else 0.0
@@ -162,14 +162,17 @@ class Tuning:
         step, levels = float(quantiser.unit()), self.layer.levels
         bias, initial = self._extras(end, quantiser)
         sums = np.zeros(5)
-        for part, drive, spikes in self._passes(end, quantiser):
+        chunks = self._passes(end, quantiser)
+        if exact is not None:
+            chunks = ((part, drive, exact[part]) for part, drive in self._drives(end, step))
+        for part, drive, spikes in chunks:
             x = target[part] / step + quantiser.zero
             rounded = np.floor(x + 0.5)
             clipped = np.clip(rounded, 0, levels)
             frames = self.layer.steps if self.layer.spread and drive.shape[1] == 1 else 1
             total = drive.sum(1, dtype=np.int64) * frames / ONE + (bias + initial) / step
             settled = np.clip(np.floor(total + 0.5), 0, levels)
-            found = _counts(spikes if exact is None else exact[part])
+            found = _counts(spikes)
             pairs = ((rounded, x), (clipped, rounded), (settled, clipped), (found, settled), (found, x))
             sums += [np.square(a - b).sum(dtype=np.float64) for a, b in pairs]
         power = max(float(np.square(target / step).sum(dtype=np.float64)), 1e-30)
@@ -182,7 +185,7 @@ class Tuning:
         means = {node: self._mean(node) for node in self.segments.needs[end]}
         if "weights" in self.stages:
             reconstruct(self.segments, end, means, target, self.iterations, self.seed)
-        readout = self.segments.layers(end)[-1] if self.segments.module(end) is None else self.segments.module(end)
+        readout = self.segments.layers(end)[-1]
         with torch.no_grad():
             lack = (target - self.segments.run(end, means)).mean(0)
         bias = lack if readout.bias is None else readout.bias.detach() + lack
@@ -253,8 +256,7 @@ class Tuning:
         """What the segment's end takes without any input, (1, ...): the offset of every channel."""
         nothing = {}
         for node in self.segments.needs[end]:
-            shape = self.image.shape[1:] if node is self.segments.image else self.shapes[node]
-            nothing[node] = torch.full((1, *shape), -self._zero(node))
+            nothing[node] = torch.full((1, *self.shapes[node.name]), -self._zero(node))
         with torch.no_grad():
             return self.segments.run(end, nothing)
 
@@ -268,7 +270,7 @@ class Tuning:
             out = torch.zeros(len(image), frames, *image.shape[1:])
             out[:, : frames if self.layer.spread else 1] = share[:, None]
             return out.flatten(0, 1)
-        trains, shape = self.trains[node][part], self.shapes[node]
+        trains, shape = self.trains[node][part], self.shapes[node.name]
         values = torch.from_numpy(trains.reshape(-1, *trains.shape[2:])).float()
         return from_rows(values, shape) * float(self._unit(node)) - self._zero(node)
 
@@ -277,7 +279,7 @@ class Tuning:
         if node is self.segments.image:
             return self.image
         counts = torch.from_numpy(_counts(self.trains[node]).astype(np.float32))
-        return from_rows(counts, self.shapes[node]) * float(self._unit(node)) - self._zero(node)
+        return from_rows(counts, self.shapes[node.name]) * float(self._unit(node)) - self._zero(node)
 
     def _unit(self, node: fx.Node) -> Any:
         return self.segments.module(node).unit()
@@ -287,15 +289,9 @@ class Tuning:
         return 0.0 if node is self.segments.image else self.segments.module(node).zero * float(self._unit(node))
 
     def _parts(self, end: fx.Node, segments: Segments, frames: int) -> list[slice]:
-        widest = max(self._elements(node, segments) for node in (*segments.needs[end], end))
+        widest = max(int(np.prod(self.shapes.get(node.name, (1,)))) for node in (*segments.needs[end], end))
         size = max(1, CHUNK_ELEMENTS // (widest * frames))
         return [slice(start, min(start + size, self.samples)) for start in range(0, self.samples, size)]
-
-    def _elements(self, node: fx.Node, segments: Segments) -> int:
-        if node is segments.image:
-            return int(np.prod(self.image.shape[1:]))
-        same: Mapping[fx.Node, Any] = dict(zip(segments.ends, self.segments.ends, strict=True))
-        return int(np.prod(self.shapes.get(same[node], (1,))))
 
 
 def _counts(spikes: NDArray[np.int8]) -> NDArray[np.float32]:

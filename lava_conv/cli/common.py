@@ -101,6 +101,14 @@ def images(
     return centred(x[:samples], graph.input_shape) if crop else x[:samples], y[:samples]
 
 
+def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A .net file, the images to run it on, and for how long."""
+    steps = click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: the file's]")
+    for option in (steps, crop_option, split_option, data_options, click.argument("net", type=click.Path())):
+        command = option(command)
+    return command
+
+
 crop_option = click.option("--crop", is_flag=True, help="Of images larger than the network's input take the middle.")
 split_option = click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
 seed_option = click.option("--seed", default=0, show_default=True, help="Of the digits split, and of training.")

@@ -141,7 +141,7 @@ def train(
 
     from lava_conv.data import centred, load_dataset
     from lava_conv.qat import evaluate
-    from lava_conv.train import Recipe
+    from lava_conv.train import FLOAT, Recipe
     from lava_conv.train import train as fit
 
     data = load_dataset(data_name, folder, seed)
@@ -149,18 +149,11 @@ def train(
         data = replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
     name = model or ("digits" if data.shape[1] == 8 else "lenet")
     recipe = Recipe(name, seed=seed, **recipe_options)
-    epochs = recipe.epochs
-    with progress(f"training {name} on {data.name}", epochs) as advance:
-        done = [0]
-
-        def on_epoch(epoch: int, loss: float) -> None:
-            advance(epoch - done[0])
-            done[0] = epoch
-
-        trained = fit(data, recipe, target, resume, on_epoch, device)
+    with progress_of(f"training {name} on {data.name}") as advance:
+        trained = fit(data, recipe, target, resume, lambda epoch, loss: advance(epoch, recipe.epochs), device)
     seen = centred(data.x_test, trained.shape)
     accuracy = float((evaluate(trained.model, seen).argmax(1) == data.y_test).mean())
-    kind = "float" if recipe.method == "float" else "quantised"
+    kind = FLOAT if recipe.method == FLOAT else "quantised"
     out.print(f"{target}: {kind} model, {100 * accuracy:.2f} % on {len(data.y_test)} test images")
 
 

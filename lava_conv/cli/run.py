@@ -8,24 +8,18 @@ from rich.table import Table
 
 from lava_conv.cli.common import (
     FEW_SAMPLES,
-    crop_option,
-    data_options,
     err,
     images,
     json_option,
+    net_options,
     out,
     progress,
     seed_option,
-    split_option,
 )  # fmt: skip
 
 
 @click.command()
-@click.argument("net", type=click.Path())
-@data_options
-@split_option
-@crop_option
-@click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: what the file says]")
+@net_options
 @click.option("--backend", default="torch", show_default=True, help="torch or lava.")
 @click.option("--device", help="For torch: cpu or cuda.")
 @seed_option
@@ -65,11 +59,7 @@ def run(
 
 
 @click.command()
-@click.argument("net", type=click.Path())
-@data_options
-@split_option
-@crop_option
-@click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: what the file says]")
+@net_options
 @click.option("--first", default="torch", show_default=True)
 @click.option("--second", default="lava", show_default=True)
 @seed_option

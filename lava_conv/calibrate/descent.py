@@ -1,0 +1,33 @@
+"""Adam with a cosine schedule on a few tensors, as both reconstructions use it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def descend(
+    groups: list[dict[str, Any]], loss: Callable[[Tensor], Tensor], samples: int, batch: int, iterations: int, seed: int
+) -> None:
+    """Make `loss` smaller by the tensors of `groups`, changed in place.
+
+    Args:
+        groups: as torch's optimisers take them; outside of this function none of their tensors asks for a gradient.
+        loss: of the samples with these numbers.
+        samples: how many there are to draw from, `batch` at a time.
+    """
+    free: list[Tensor] = [w for group in groups for w in group["params"]]
+    for w in free:
+        w.requires_grad_(True)
+    optimiser = torch.optim.Adam(groups)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(iterations):
+        found = loss(torch.randint(samples, (min(batch, samples),), generator=generator))
+        optimiser.zero_grad()
+        found.backward()
+        optimiser.step()
+        schedule.step()
+    for w in free:
+        w.requires_grad_(False)
