@@ -43,10 +43,9 @@ def to_ca_lif(graph: Graph, steps: int, spread: bool = False) -> Graph:
             dynamic = layer.neuron == "DTB"
             theta, v_init = (d.delta, d.delta // 2) if dynamic else (d.theta, d.v_init)
             bias, n_max = (-d.theta - v_init, d.n_max) if dynamic else (d.bias, d.ca_max)
-            leak = np.sign(bias) * (np.abs(bias) // steps) if spread else 0 * bias
-            params = ca_lif.Params(
-                theta, bias - leak * steps, leak, v_init, 0 * v_init, d.shift, n_max, 0, steps if spread else 0
-            )
+            bias, leak = ca_lif.spread(bias, steps) if spread else (bias, 0 * bias)
+            leak_steps = steps if spread else 0
+            params = ca_lif.Params(theta, bias, leak, v_init, 0 * v_init, d.shift, n_max, 0, leak_steps)
             layers.append(dataclasses.replace(layer, neuron="CALIF", params=params))
         else:
             layers.append(layer)

@@ -47,8 +47,7 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     trained = load_trained(options.checkpoint)
     data = load_dataset(options.data or trained.data)
-    chosen = np.random.default_rng(0).permutation(len(data.x_train))[: options.images]
-    images = centred(data.x_train[chosen], trained.shape)
+    images = data.some(options.images, trained.shape)
     x, y = centred(data.x_test[: options.samples], trained.shape), data.y_test[: options.samples]
     said = float_predictions(trained.model, x)
     ann = 100 * (said == y).mean()

@@ -95,8 +95,7 @@ def publish(options: argparse.Namespace) -> None:
     if options.calibrate:
         said = float_predictions(trained.model, x_test)
         accuracy["float network"] = round(float((said == data.y_test).mean()), 4)
-        chosen = np.random.default_rng(0).permutation(len(data.x_train))[: options.images]
-        images = centred(data.x_train[chosen], trained.shape)
+        images = data.some(options.images, trained.shape)
         how = {"neuron": options.neuron, "per_channel": True, "iterations": options.iterations}
         graph, _, quantised = calibrated(trained.model, images, options.steps, options.calibrate, **how)
     else:

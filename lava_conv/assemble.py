@@ -26,7 +26,7 @@ from lava_conv.fixedpoint import (
     search_thresholds,
 )
 from lava_conv.graph import Layer, Skip, drive_range
-from lava_conv.neurons import NEURONS
+from lava_conv.neurons import NEURONS, ca_lif
 from lava_conv.qat.layers import Average, Pixels, QuantisedWeight, Quantiser, Readout
 from lava_conv.qat.prepare import NORMS, NOTHING, POOLS
 from lava_conv.qat.trace import cat_inputs, is_add, place
@@ -275,8 +275,7 @@ def _neurons(walk: Walk, module: Quantiser, rounding: Staircase, total: Sum, cha
         # the same neuron: v(0) = -theta, of which half a step is the usual initial potential
         v_init = found.delta // 2 + np.rint(initial / rounding.step * found.delta).astype(np.int64)
         bias = -found.theta - v_init
-        leak = np.sign(bias) * (np.abs(bias) // walk.repeats) if walk.repeats > 1 else 0 * bias
-        bias = bias - leak * walk.repeats
+        bias, leak = ca_lif.spread(bias, walk.repeats) if walk.repeats > 1 else (bias, 0 * bias)
         if bias.max() > STATE_MAX or bias.min() < STATE_MIN:
             raise RangeError(f"a bias of {bias[np.abs(bias).argmax()]} exceeds 24 bits; use fewer inputs or levels")
         params = neuron.Params(

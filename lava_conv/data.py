@@ -38,6 +38,11 @@ class Dataset:
         """C, H, W of one image."""
         return self.x_train.shape[1:]
 
+    def some(self, count: int, shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
+        """`count` training images, chosen at random, in the size of `shape`: see `centred`."""
+        chosen = np.random.default_rng(seed).permutation(len(self.x_train))[:count]
+        return centred(self.x_train[chosen], shape)
+
 
 def load_dataset(name: str = "digits", folder: str | os.PathLike[str] | None = None, seed: int = 0) -> Dataset:
     """A data set by name or path.

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_conv.augment import augmented
+from lava_conv.checkpoint import read_state, reason, write_state
 from lava_conv.data import Dataset
 from lava_conv.device import find_device
 from lava_conv.errors import DataError
-from lava_conv.files import replacing
 from lava_conv.qat.models import build, build_float
 from lava_conv.qat.prepare import ENCODER_LEVELS
 from lava_conv.qat.unroll import Unrolled
@@ -123,7 +123,7 @@ def train(
             torch.set_rng_state(state["rng"])
             losses = list(state["losses"])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"{path}: the checkpoint does not fit its own recipe ({_reason(error)})") from None
+            raise DataError(f"{path}: the checkpoint does not fit its own recipe ({reason(error)})") from None
     images = torch.from_numpy(data.x_train)
     labels = torch.from_numpy(data.y_train)
     batches = max(1, len(images) // recipe.batch)
@@ -146,7 +146,7 @@ def train(
             raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
         losses.append(total / batches)
         if path is not None:
-            write_checkpoint(path, _state(model, optimiser, generator, recipe, data, losses))
+            write_state(path, _state(model, optimiser, generator, recipe, data, losses))
         if progress:
             progress(epoch + 1, losses[-1])
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
@@ -188,7 +188,7 @@ def _begin_with(model: nn.Module, path: str) -> None:
     try:
         model.load_state_dict(read_checkpoint(path)["model"])
     except RuntimeError as error:
-        raise DataError(f"{path}: its weights are of another network ({_reason(error)})") from None
+        raise DataError(f"{path}: its weights are of another network ({reason(error)})") from None
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -241,30 +241,6 @@ def _state(
     }
 
 
-def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Complete or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, open(partial, "wb") as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path}: the checkpoint cannot be written ({' '.join(str(error).split())})") from None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__
-
-
-def read_state(path: str | os.PathLike[str]) -> Any:
-    """What torch.save wrote: tensors and plain values only, nothing in it is executed."""
-    if not os.path.isfile(path):
-        raise DataError(f"{path}: there is no such checkpoint")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise DataError(f"{path}: not a readable checkpoint ({_reason(error)}); train again") from None
-
-
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The contents of a checkpoint, CHECKPOINT_KEYS; tensors and plain values only, nothing in it is executed.
 
@@ -278,7 +254,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         state["recipe"] = asdict(replace(Recipe(), **state["recipe"]))
     except TypeError as error:
-        raise DataError(f"{path}: the checkpoint's recipe is not of this release ({_reason(error)})") from None
+        raise DataError(f"{path}: the checkpoint's recipe is not of this release ({reason(error)})") from None
     return state
 
 
@@ -291,5 +267,5 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
         model = _model(recipe, shape, state["classes"])
         model.load_state_dict(state["model"])
     except (KeyError, TypeError, RuntimeError, IndexError) as error:
-        raise DataError(f"{path}: the checkpoint does not fit its own recipe ({_reason(error)})") from None
+        raise DataError(f"{path}: the checkpoint does not fit its own recipe ({reason(error)})") from None
     return Trained(model.eval(), recipe, shape, state["classes"], state["data"], tuple(state["losses"]))

@@ -363,6 +363,7 @@ def test_mean_and_std_go_into_the_first_layer():
         ({"neuron": "lif"}, "neuron is 'lif', allowed is calif, dtb, if"),
         ({"steps": 0}, r"steps is 0, allowed is 1\.\.255"),
         ({"levels": 300}, r"levels is 300, allowed is 1\.\.255"),
+        ({"max_pool": "conv"}, "max_pool is 'conv', allowed is None, average"),
         ({"input_code": "poisson"}, "input_code is 'poisson', allowed is flash, constant"),
     ],
 )
@@ -382,6 +383,17 @@ def test_quantised_models_and_unknown_layers_are_refused(digits, trained_digits)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     lc.calibrate(model, data.x_train[:8], 4)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@pytest.mark.parametrize("last", [nn.Identity(), nn.Dropout(0.5)])
+def test_what_comes_behind_the_last_layer_does_not_matter(last):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 5)).eval()
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), np.uint8)
+    options = {"steps": 8, "method": "advanced", "iterations": 20}
+    graphs = [lc.calibrate(m, images, **options) for m in (model, nn.Sequential(*model, last).eval())]
+    logits = [graph.reference(images).logits for graph in graphs]
+    assert np.ptp(logits[0]) > 0 and np.array_equal(*logits)
 
 
 def test_relu6_keeps_its_clip():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from plain import naive_run, write_random_net
 
 import lava_conv as lc
@@ -41,7 +42,6 @@ def random_conv(rng, groups, low=-128):
 
 def test_geometries_equal_the_oracle(rng):
     """The dense convolutions against the numpy one of the oracle, on random shapes."""
-    torch = pytest.importorskip("torch")
     assert dense.int8_works() or "onednn" not in dir(torch.ops)
     with simulate.exact_kernels():
         for _ in range(150):
@@ -94,7 +94,6 @@ def test_what_events_cannot_do_runs_dense(rng):
 
 
 def test_sums_beyond_float32_are_exact(rng):
-    torch = pytest.importorskip("torch")
     layer = Dense(rng.choice([-128, 127], (3, 4000)))
     x = rng.choice([254, 255], (2, 4000))
     assert dense.exact_type(layer, 255) == torch.float64
@@ -103,7 +102,6 @@ def test_sums_beyond_float32_are_exact(rng):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_batch_split_order_and_threads_change_nothing(tmp_path, rng, monkeypatch, method):
-    torch = pytest.importorskip("torch")
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (10, 2, 9, 7), dtype=np.uint8)
     whole = lc.run(graph, images, method=method, threads=1)

@@ -119,7 +119,7 @@ def calibrated(
         input_scale: the model was trained on pixels (0..255) times this. Default: 1/255 if float images, mean or std
             are given, else 1.
         mean, std: and on (that - mean) / std, per channel.
-        max_pool: "average" or "conv" puts that in the place of max pooling (train again then); None refuses it.
+        max_pool: "average" puts that in the place of max pooling (better train again then); None refuses it.
         iterations: of the reconstruction for each layer ("advanced"), or of the whole network ("distilled").
         seed: of everything random. The same seed gives the same network.
         labels: names of the classes.
@@ -131,7 +131,7 @@ def calibrated(
         RangeError: sums leave 24 bits. DataError: images that are not the model's, a checkpoint of something else.
     """
     levels = steps if levels is None else levels
-    _check_options(steps, method, neuron, levels, input_code, iterations)
+    _check_options(steps, method, neuron, levels, input_code, iterations, max_pool)
     pixels, scale = to_pixels(images, input_scale, mean, std)
     traced = _quantisable(model, levels, scale, mean, std, max_pool, neuron)
     segments = Segments(traced)
@@ -189,13 +189,16 @@ def float_predictions(
     return torch.cat(said).numpy()
 
 
-def _check_options(steps: int, method: str, neuron: str, levels: int, input_code: str, iterations: int) -> None:
+def _check_options(
+    steps: int, method: str, neuron: str, levels: int, input_code: str, iterations: int, max_pool: str | None
+) -> None:
     for name, value, allowed in (
         ("method", method, METHODS), ("neuron", neuron, KINDS), ("input_code", input_code, INPUT_CODES),
         ("steps", steps, range(1, 256)), ("levels", levels, range(1, 256)), ("iterations", iterations, range(10**7)),
+        ("max_pool", max_pool, (None, "average")),  # a convolution in its place would have to be trained
     ):  # fmt: skip
         if value not in allowed:
-            words = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else ", ".join(allowed)
+            words = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else ", ".join(map(str, allowed))
             raise ConversionError(f"calibrate: {name} is {value!r}, allowed is {words}")
 
 

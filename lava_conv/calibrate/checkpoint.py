@@ -2,18 +2,18 @@
 
 import hashlib
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lava_conv.calibrate.tuning import LayerError
+from lava_conv.checkpoint import read_state, write_state
 from lava_conv.errors import DataError
-from lava_conv.files import replacing
 from lava_conv.qat.layers import LearnedStep, QuantisedWeight
 
 VERSION = 1
+KEYS = ("step", "offset", "initial", "weight", "bias")  # what calibration changes in a module
 
 
 def identity(model: nn.Module, images: Tensor, options: dict[str, Any]) -> str:
@@ -37,29 +37,15 @@ def write(path: str | os.PathLike[str], who: str, model: nn.Module, done: int, r
             if isinstance(m, LearnedStep | QuantisedWeight)
         },
     }
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, open(partial, "wb") as file:
-            torch.save(state, file)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path}: the checkpoint cannot be written ({' '.join(str(error).split())})") from None
-
-
-KEYS = ("step", "offset", "initial", "weight", "bias")
+    write_state(path, state)
 
 
 def read(path: str | os.PathLike[str], who: str, model: nn.Module) -> tuple[int, list[LayerError]]:
     """Put what was kept into `model`; how many segments are done, and their errors. (0, []) if there is no file."""
     if not os.path.isfile(path):
         return 0, []
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        same = state["version"] == VERSION and state["identity"] == who
-    except Exception as error:
-        raise DataError(
-            f"{path}: not a readable checkpoint ({' '.join(str(error).split())[:120]}); delete it"
-        ) from None
-    if not same:
+    state = read_state(path, "delete it")
+    if not isinstance(state, dict) or state.get("version") != VERSION or state.get("identity") != who:
         raise DataError(
             f"{path}: was written by the calibration of another model, with other images or options; choose another "
             f"file or delete it"

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from lava_conv.calibrate.layout import to_rows
-from lava_conv.neurons import NEURONS, Neuron
+from lava_conv.neurons import NEURONS, Neuron, ca_lif
 from lava_conv.simulate.fire import fire
 
 ONE = 1 << 12  # parts of one level: potentials of up to 2,048 levels fit 24 bits
@@ -42,7 +42,7 @@ class Layer(NamedTuple):
             scale: the threshold, in levels.
         """
         neuron, params = self._params(np.asarray(bias), np.asarray(initial), scale, drive.shape[-1])
-        return fire(neuron, params, drive, self.steps, int(self.spread))
+        return fire(neuron, params, drive, self.steps, int(self.spread), threads=torch.get_num_threads())
 
     def _params(self, bias: Any, initial: Any, scale: float, channels: int) -> tuple[Neuron, Any]:
         theta = np.full(channels, round(scale * ONE), np.int64)
@@ -51,12 +51,11 @@ class Layer(NamedTuple):
         neuron = NEURONS[self.kind.type]
         if self.kind.type == "DTB":
             return neuron, neuron.Params(-start - bias, theta, 0, self.levels, int(self.kind.unipolar))
-        repeats = self.steps if self.spread else 1
-        leak = np.sign(bias) * (np.abs(bias) // repeats) if self.spread else 0 * bias
+        bias, leak = ca_lif.spread(bias, self.steps) if self.spread else (bias, 0 * bias)
+        leak_steps = self.steps if self.spread else 0
         params = neuron.Params(
-            theta, bias - leak * repeats, leak, start, 0 * theta, 0, self.levels, 0, repeats if self.spread else 0,
-            int(self.kind.unipolar),
-        )  # fmt: skip
+            theta, bias, leak, start, 0 * theta, 0, self.levels, 0, leak_steps, int(self.kind.unipolar)
+        )
         return neuron, params
 
 

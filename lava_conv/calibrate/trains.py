@@ -67,7 +67,9 @@ class Trains:
         total = np.zeros((*drives[0].shape[:1], max(len(d[0]) for d in drives), *drives[0].shape[2:]), np.int32)
         for drive in drives:
             total[:, : total.shape[1] if self.spread else drive.shape[1]] += drive
-        return fire(NEURONS[layer.neuron], layer.params, total, self.steps, int(self.spread))
+        return fire(
+            NEURONS[layer.neuron], layer.params, total, self.steps, int(self.spread), threads=torch.get_num_threads()
+        )
 
     def _drive(self, feed: Skip, part: slice) -> NDArray[np.int32]:
         """(n, frames, P, C): what one synapse brings in each step; one frame if it is the image."""

@@ -1,7 +1,6 @@
 """Layer after layer: what the neurons answer to the spikes that really arrive is brought to the float activation."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +126,7 @@ class Tuning:
         bias, initial = self._extras(end, quantiser)
         for part, drive in self._drives(end, step):
             for i, scale in enumerate(SCALES):
-                spikes = self._respond(drive, bias / step, initial / step, scale)
+                spikes = self.layer.respond(drive, bias / step, initial / step, scale)
                 values = (_counts(spikes) - quantiser.zero) * np.float32(step * scale)
                 errors[i] += np.square(values - target[part]).sum(dtype=np.float64)
         with torch.no_grad():
@@ -209,15 +208,7 @@ class Tuning:
         step = float(quantiser.unit())
         bias, initial = self._extras(end, quantiser)
         for part, drive in self._drives(end, step):
-            yield part, drive, self._respond(drive, bias / step, initial / step)
-
-    def _respond(self, drive: NDArray[np.int32], bias: Floats, initial: Floats, scale: float = 1.0) -> Any:
-        threads = max(1, min(torch.get_num_threads(), len(drive)))
-        if threads == 1:
-            return self.layer.respond(drive, bias, initial, scale)
-        with ThreadPoolExecutor(threads) as pool:
-            parts = pool.map(lambda d: self.layer.respond(d, bias, initial, scale), np.array_split(drive, threads))
-            return np.concatenate(list(parts))
+            yield part, drive, self.layer.respond(drive, bias / step, initial / step)
 
     def _extras(self, end: fx.Node, quantiser: LearnedStep) -> tuple[Floats, Floats]:
         """Bias (what comes without any input, and the calibrated part) and initial potential, per channel."""

@@ -215,8 +215,6 @@ def calibrate(
     """
     import json
 
-    import numpy as np
-
     import lava_conv as lc
     from lava_conv.calibrate import calibrated, float_predictions
     from lava_conv.data import centred, load_dataset
@@ -225,11 +223,10 @@ def calibrate(
     network, shape = _float_network(weights, model)
     data = load_dataset(data_name, folder, seed)
     shape = data.shape if shape is None else shape
-    chosen = np.random.default_rng(seed).permutation(len(data.x_train))[:images]
     scaling = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std"), "input_scale": options.pop("input_scale")}
     with log_shown("lava_conv.calibrate", "lava_conv.verify"), progress_of("calibrating", not as_json) as advance:
         result = calibrated(
-            network, centred(data.x_train[chosen], shape), method=method, seed=seed, checkpoint=keep, progress=advance,
+            network, data.some(images, shape, seed), method=method, seed=seed, checkpoint=keep, progress=advance,
             **scaling, **options,
         )  # fmt: skip
     lc.save(result.graph, target)
@@ -257,8 +254,9 @@ def _float_network(weights: str, model: str | None) -> tuple[Any, tuple[int, ...
     """The network, and the shape of its images where the checkpoint tells."""
     import importlib
 
+    from lava_conv.checkpoint import read_state
     from lava_conv.errors import DataError
-    from lava_conv.train import FLOAT, load_trained, read_state
+    from lava_conv.train import FLOAT, load_trained
 
     if model is None:
         trained = load_trained(weights)

@@ -41,6 +41,12 @@ class State(NamedTuple):
     k: Array
 
 
+def spread(bias: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(what comes at the start, leak): a bias spread evenly over `steps` steps; together they are the bias."""
+    leak = np.sign(bias) * (np.abs(bias) // steps)
+    return bias - leak * steps, leak
+
+
 def initial_state(params: Params, zeros: Array) -> State:
     return State(saturate(zeros + params.v_init + params.bias), zeros, zeros)
 

@@ -1,5 +1,6 @@
 """One layer of neurons over all steps, given what comes in."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ def fire(
     steps: int,
     hold: int,
     out: NDArray[Any] | None = None,
+    threads: int = 1,
 ) -> NDArray[Any]:
     """Spikes (or the readout's potentials) of a layer.
 
@@ -24,10 +26,17 @@ def fire(
         drive: (n, frames, P, C), the input of each step; frames is `steps` or less.
         hold: what comes after the last frame, 1: it again, 0: nothing.
         out: where to write, (n, steps, P, C).
+        threads: of which each takes some of the samples; the compiled neurons let go of Python's lock.
     """
     n, frames, pixels, channels = drive.shape
     if out is None:
         out = np.empty((n, steps, pixels, channels), np.int8 if neuron.spiking else np.int32)
+    threads = min(threads, n)
+    if threads > 1:
+        parts = [(n * i // threads, n * (i + 1) // threads) for i in range(threads)]
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda p: fire(neuron, params, drive[slice(*p)], steps, hold, out[slice(*p)]), parts))
+        return out
     if kernels.AVAILABLE:
         from lava_conv.kernels.neuron import arguments, compiled, scan
 
