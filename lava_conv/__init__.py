@@ -6,6 +6,7 @@
     save(graph, "m.net"); graph = load("m.net")           netx HDF5
     record = run(graph, images, backend="torch" | "lava")  every spike of every step
     compare(graph, images)                                names the first difference, if there is one
+    lower(graph)                                          stock SigmaDelta neurons, the same integers
     graph.reference(images)                               the quantised ANN that all of them settle on
 
 Names are imported on first use: nothing here needs torch or Lava until it is asked for.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lava_conv.compare import compare as compare
     from lava_conv.convert import convert as convert
     from lava_conv.graph import Graph as Graph
+    from lava_conv.lower import lower as lower
     from lava_conv.netx import load as load
     from lava_conv.netx import save as save
     from lava_conv.record import Record as Record
@@ -33,6 +35,7 @@ _HOME = {
     "compare": "lava_conv.compare",
     "convert": "lava_conv.convert",
     "calibrate": "lava_conv.calibrate",
+    "lower": "lava_conv.lower",
     "Graph": "lava_conv.graph",
     "load": "lava_conv.netx",
     "save": "lava_conv.netx",

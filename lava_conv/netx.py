@@ -8,6 +8,7 @@ not the one before (branches); a skip may be dense.
 """
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from lava_conv.files import replacing
 from lava_conv.fixedpoint import INPUT_BITS
 from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.neurons import NEURONS
-from lava_conv.synapses import Conv, Dense, Identity, Synapse
+from lava_conv.synapses import Conv, Dense, Identity, Shape, Synapse
 
 FORMAT, VERSION = "lava-conv", 1
+STOCK_FORMAT = "lava-conv, lowered for stock netx"
 MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read
 MAX_LAYERS = 10_000
 CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
@@ -76,6 +78,11 @@ def _as_path(sentence: str) -> str:
 def _read_graph(file: h5py.File) -> Graph:
     _only_keys(file, "/", ROOT_KEYS)
     written = _attribute(file, "format", str, None)
+    if written == STOCK_FORMAT:
+        raise NetFormatError(
+            f"/@format is {written!r}: unmodified lava-dl runs it (`lava-conv lower --script` writes the program); "
+            f"load the network that it was made of"
+        )
     if written != FORMAT:
         raise NetFormatError(
             f"/@format is {written!r}, allowed is {FORMAT!r}; a stock netx file has none: convert its model instead"
@@ -334,12 +341,58 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     Raises:
         NetFormatError: the folder is missing or the file cannot be written; an existing file stays as it was.
     """
+    _write(path, lambda file: _write_graph(file, graph))
+
+
+def save_stock(
+    path: str | os.PathLike[str], shape: Shape, layers: Sequence[tuple[Conv | Dense, Shape]], **attributes: Any
+) -> None:
+    """Write a chain of layers with stock SigmaDelta neurons, the last one with Sigma, as stock netx reads it.
+
+    Args:
+        shape: C, H, W of the input.
+        layers: synapse and output shape of each.
+        attributes: of the file; stock netx does not look at them.
+
+    Raises:
+        NetFormatError: as `save`.
+    """
+    _write(path, lambda file: _write_stock(file, shape, layers, attributes))
+
+
+def _write(path: str | os.PathLike[str], fill: Callable[[h5py.File], Any]) -> None:
     target = Path(path)
     try:
         with replacing(target) as partial, h5py.File(partial, "w", libver=("earliest", "v110")) as file:
-            _write_graph(file, graph)
+            fill(file)
     except (OSError, RuntimeError) as error:
         raise NetFormatError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
+
+
+def _write_stock(
+    file: h5py.File, shape: Shape, layers: Sequence[tuple[Conv | Dense, Shape]], attributes: dict[str, Any]
+) -> None:
+    file.attrs.update({"format": STOCK_FORMAT, **attributes})
+    root = file.create_group("layer")
+
+    def layer(kind: str, shape: Shape) -> h5py.Group:
+        group = root.create_group(str(len(root)))
+        group["type"] = np.array([kind.encode()], dtype="S10")
+        group["shape"] = np.array(shape, np.int64)
+        return group
+
+    layer("input", shape)
+    for number, (synapse, out) in enumerate(layers):
+        if isinstance(synapse, Dense) and len(shape) == 3:
+            layer("flatten", (int(np.prod(shape)),))
+        group = layer("conv" if isinstance(synapse, Conv) else "dense", out)
+        _write_synapse(group, synapse)
+        neuron = group.create_group("neuron")
+        neuron["type"] = "SDNN"
+        neuron["vThMant"] = np.int64(0)
+        if number == len(layers) - 1:
+            neuron["sigma_output"] = np.int64(1)
+        shape = out
 
 
 def _write_graph(file: h5py.File, graph: Graph) -> None:

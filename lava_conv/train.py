@@ -23,6 +23,7 @@ from lava_conv.qat.unroll import Unrolled
 CHECKPOINT_VERSION = 1
 FLOAT = "float"  # the method that trains without quantisation
 MOMENTUM = 0.9
+PREPARED = ("method", "k", "levels", "encoder_levels", "n_max", "power_of_two", "clip")  # what `prepare` is told
 CHECKPOINT_KEYS = (
     "version", "recipe", "shape", "classes", "data", "losses", "model", "optimiser", "generator", "rng",
 )  # fmt: skip
@@ -32,11 +33,11 @@ CHECKPOINT_KEYS = (
 class Recipe:
     """How to train; stored in the checkpoint.
 
-    method, k, levels, encoder_levels, n_max: see `lava_conv.qat.prepare`; the method "float" trains the plain model,
-    for `lava_conv.calibrate`. width: channels of the first layer, 0: the model's own. optimiser: "adam", or "sgd" with
-    Nesterov momentum; decay: of the weights. warmup: epochs in which the learning rate rises. start: a checkpoint
-    whose weights to begin with. unroll: train on what the spiking network says after this step and the one before,
-    instead of when it settles.
+    method, k, levels, encoder_levels, n_max, power_of_two, step_max (0: none), clip: see `lava_conv.qat.prepare`; the
+    method "float" trains the plain model, for `lava_conv.calibrate`. width: channels of the first layer, 0: the model's
+    own. optimiser: "adam", or "sgd" with Nesterov momentum; decay: of the weights. warmup: epochs in which the learning
+    rate rises. start: a checkpoint whose weights to begin with. unroll: train on what the spiking network says after
+    this step and the one before, instead of when it settles.
 
     As augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees, grow or shrink by up to the
     share `scale`, and are mirrored half of the time if `flip`. With `crop` the network sees squares of so many pixels,
@@ -67,6 +68,9 @@ class Recipe:
     optimiser: str = "adam"
     decay: float = 0.0
     warmup: int = 0
+    power_of_two: bool = False
+    step_max: int = 0
+    clip: bool = True
 
 
 @dataclass(frozen=True)
@@ -180,8 +184,8 @@ def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
     width = {"width": recipe.width} if recipe.width else {}
     if recipe.method == FLOAT:
         return build_float(recipe.model, shape[0], shape[1], classes, **width)
-    options = {name: getattr(recipe, name) for name in ("method", "k", "levels", "encoder_levels", "n_max")} | width
-    return build(recipe.model, shape[0], shape[1], classes, **options)
+    options = {name: getattr(recipe, name) for name in PREPARED} | width
+    return build(recipe.model, shape[0], shape[1], classes, step_max=recipe.step_max or None, **options)
 
 
 def _begin_with(model: nn.Module, path: str) -> None:

@@ -33,6 +33,9 @@ MAY = {
     "backends.lava_progress": CORE | {"backends.lava_start"},
     "backends.lava_segments": set(),
     "backends.lava_start": CORE,
+    "lower": CORE | {"files", "graph", "lower", "netx", "record", "synapses"},
+    "backends.sdnn": CORE
+    | {"graph", "lower", "record", "synapses", "backends.lava_runtime", "backends.lava_start", "processes"},
     "compare": CORE | {"backends", "graph", "record"},
     "activity": CORE | {"backends", "graph", "record"},
     "early_exit": CORE | {"graph", "record", "synapses"},
@@ -46,7 +49,14 @@ MAY = {
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
 TORCH = {"assemble", "augment", "calibrate", "checkpoint", "device", "simulate", "qat", "convert", "verify", "train"}
-LAVA = {"backends.lava", "backends.lava_channels", "backends.lava_runtime", "backends.lava_progress", "processes"}
+LAVA = {
+    "backends.lava",
+    "backends.lava_channels",
+    "backends.lava_runtime",
+    "backends.lava_progress",
+    "backends.sdnn",
+    "processes",
+}
 
 
 def module_of(path):
@@ -98,7 +108,7 @@ class Block:
 sys.meta_path.insert(0, Block())
 import lava_conv
 for module in pkgutil.walk_packages(lava_conv.__path__, "lava_conv."):
-    optional = ("lava_conv.backends.lava", "lava_conv.qat.toolkits.brevitas")
+    optional = ("lava_conv.backends.lava", "lava_conv.backends.sdnn", "lava_conv.qat.toolkits.brevitas")
     if not module.name.startswith(optional):
         importlib.import_module(module.name)
 assert callable(lava_conv.convert) and callable(lava_conv.compare)

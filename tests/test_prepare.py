@@ -374,3 +374,21 @@ def test_quantisers_are_those_of_the_papers():
     step = LearnedStep(6, step=0.75).double().eval()
     assert torch.equal(step(y), torch.clamp(torch.floor(y / 0.75 + 0.5), 0, 6) * 0.75)
     assert step.neuron in NEURONS and np.isclose(float(step.unit().detach()), 0.75)
+
+
+def test_steps_are_powers_of_two_up_to_the_largest_allowed():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 6), nn.ReLU()]
+    images = np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8), np.uint8)
+    steps = {}
+    for most in (None, 64, 4):
+        model = qat.prepare(nn.Sequential(*layers, nn.Linear(6, 3)), "gao", power_of_two=True, step_max=most)
+        model.train()(torch.from_numpy(images))
+        graph = lc.convert(model.eval(), images)
+        steps[most] = np.concatenate([graph.layers[i].params.theta >> graph.layers[i].params.shift for i in (1, 3)])
+        assert (steps[most] & (steps[most] - 1) == 0).all()
+    assert steps[None].max() > 64 and steps[64].max() == 64 and steps[4].max() == 4
+    with pytest.raises(lc.ConversionError, match="step_max is 48 with power_of_two=True, allowed is a power of two"):
+        qat.prepare(nn.Sequential(*layers), power_of_two=True, step_max=48)
+    with pytest.raises(lc.ConversionError, match="step_max is 64 with power_of_two=False"):
+        qat.prepare(nn.Sequential(*layers), step_max=64)

@@ -11,7 +11,11 @@ from lava_conv.graph import Graph
 from lava_conv.record import Record
 
 # name -> (module, function); imported on first use, because torch and Lava are heavy and Lava may be absent
-BACKENDS = {"torch": ("lava_conv.simulate", "simulate"), "lava": ("lava_conv.backends.lava", "simulate")}
+BACKENDS = {
+    "torch": ("lava_conv.simulate", "simulate"),
+    "lava": ("lava_conv.backends.lava", "simulate"),
+    "sdnn": ("lava_conv.backends.sdnn", "simulate"),
+}
 RECORDABLE = ("spikes",)
 
 

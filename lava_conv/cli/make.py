@@ -105,6 +105,12 @@ def _print_ledger(ledger: Any) -> None:
     help="zou: largest count of the first layer; fewer settle sooner.",
 )  # fmt: skip
 @click.option("--n-max", type=click.IntRange(0, 255), default=0, help="zou: largest count of a hidden neuron, 0: none.")
+@click.option("--power-of-two", is_flag=True, help="Every step a power of two, for `lava-conv lower`.")
+@click.option(
+    "--step-max", type=click.IntRange(0), default=0,
+    help="With --power-of-two the largest step; 64 spares the lowered network dividing layers.",
+)  # fmt: skip
+@click.option("--clip/--no-clip", default=True, help="gao: an upper clip at --levels, or none.")
 @click.option(
     "--unroll",
     type=click.IntRange(0, 64),

@@ -20,7 +20,7 @@ from lava_conv.cli.common import (
 
 @click.command()
 @net_options
-@click.option("--backend", default="torch", show_default=True, help="torch or lava.")
+@click.option("--backend", default="torch", show_default=True, help="torch, lava or sdnn.")
 @click.option("--device", help="For torch: cpu or cuda.")
 @seed_option
 @json_option

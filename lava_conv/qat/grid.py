@@ -36,6 +36,11 @@ class Summand(NamedTuple):
     def unit(self) -> Tensor:
         return as_unit(self.source.unit())
 
+    def reach(self) -> Tensor:
+        """What the largest weight makes of one count, per channel."""
+        assert self.layer is not None
+        return self.layer.amplitude() * abs(self.factor()) * self.unit()
+
 
 def _denominator(ratio: Tensor) -> int:
     """The smallest power of two, up to ANCHOR_PARTS, that makes every ratio whole; 1 if none does."""
@@ -63,15 +68,28 @@ class Grid:
         summands: all that is added up.
         quantiser: the activation behind the sum.
         power_of_two: the step is to be a power of two of the unit.
+        step_max: the largest such power, None: any. A shortcut's unit is met before it. Weights that reach further than
+            127 / step_max steps are clipped.
     """
 
-    def __init__(self, summands: list[Summand], quantiser: Quantiser, power_of_two: bool = False) -> None:
-        self.summands, self.quantiser, self.power_of_two = summands, quantiser, power_of_two
+    def __init__(
+        self, summands: list[Summand], quantiser: Quantiser, power_of_two: bool = False, step_max: int | None = None
+    ) -> None:
+        self.summands, self.quantiser = summands, quantiser
+        self.power_of_two, self.step_max = power_of_two, step_max
 
     def unit(self) -> Tensor:
         """The value of 1 in the neuron's sum, per output channel."""
-        unit = self._finest()
         step = as_unit(self.quantiser.unit())
+        unit = self._whole(self._finest(), step)
+        if self.step_max is None:
+            return unit
+        # a weight further than a stock neuron can hold it is clipped
+        reach = torch.stack([s.reach() for s in self.summands if s.layer is not None]).amax(0)
+        return torch.where(reach > step * (WEIGHT_MAX / self.step_max), torch.minimum(unit, step / self.step_max), unit)
+
+    def _whole(self, unit: Tensor, step: Tensor) -> Tensor:
+        """A unit no finer than `unit` of which step and shortcuts are whole multiples."""
         shortcuts = [abs(s.factor()) * s.unit() + 0 * unit for s in self.summands if s.layer is None]
         if shortcuts:
             smallest = torch.stack(shortcuts).amin(0)
@@ -85,15 +103,16 @@ class Grid:
             if not self.power_of_two or bool((smallest > 0).all()):
                 return unit
         ratio = step / unit
-        ratio = torch.exp2(torch.floor(torch.log2(ratio) + SLACK)) if self.power_of_two else torch.floor(ratio + SLACK)
-        return step / (ratio if self.power_of_two else ratio.clamp_min(1))
+        if self.power_of_two:
+            return step / torch.exp2(torch.floor(torch.log2(ratio) + SLACK)).clamp(max=self.step_max or torch.inf)
+        return step / torch.floor(ratio + SLACK).clamp_min(1)
 
     def _finest(self) -> Tensor:
         """The finest unit on which the weights fit int8 and a ternary slope is met well."""
         least, fine = [], []
         for s in self.summands:
             if s.layer is not None:
-                reach = s.layer.amplitude() * abs(s.factor()) * s.unit()
+                reach = s.reach()
                 least.append(reach / s.layer.most)
                 if isinstance(s.layer, TernaryWeight):
                     fine.append(torch.where(reach > 0, reach / TERNARY_GRAIN, torch.inf))

@@ -13,6 +13,7 @@ from lava_conv.qat.grid import Grid, Summand
 from lava_conv.qat.trace import cat_inputs, exchange, insert, is_add, name_of, place, trace, unused
 
 METHODS = ("zou", "gao")
+STEPS = tuple(1 << power for power in range(16))  # allowed for step_max
 ENCODER_LEVELS = 4  # the encoder sends at most 4 spikes in a row (B of Zou et al. 2024)
 RELUS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
@@ -62,6 +63,7 @@ class Options:
     n_max: int
     max_pool: str | None
     input_scale: float
+    step_max: int | None
 
 
 @dataclass
@@ -98,6 +100,7 @@ def prepare(
     n_max: int = 0,
     max_pool: str | None = None,
     input_scale: float = 1.0,
+    step_max: int | None = None,
 ) -> fx.GraphModule:
     """Quantise a plain model for training. The model itself is not changed; names in the state dict stay.
 
@@ -113,6 +116,8 @@ def prepare(
         levels: gao: largest count of a neuron.
         encoder_levels: zou: largest count of the first layer, whose level is 0.
         power_of_two: every neuron's step becomes a power of two of its integer unit (needed for lowering).
+        step_max: with it, the largest step, a power of two too; weights are rounded the more coarsely, and clipped at
+            127 / step_max steps. 64 is what a stock neuron holds: a lowered network needs no layers that divide.
         clip: gao: False drops the upper clip at `levels`.
         n_max: zou: largest count of a hidden neuron, 0 = no upper clip as in the paper. ReLU6 and Hardtanh bring
             their own.
@@ -122,7 +127,7 @@ def prepare(
     Raises:
         ConversionError: an option is out of range, or everything that cannot be converted, each with place and remedy.
     """
-    options = Options(method, k, levels, encoder_levels, power_of_two, clip, n_max, max_pool, input_scale)
+    options = Options(method, k, levels, encoder_levels, power_of_two, clip, n_max, max_pool, input_scale, step_max)
     _check_options(options)
     traced = trace(copy.deepcopy(model), lambda m: isinstance(m, own.LEAVES))
     return _Preparation(traced, options).done()
@@ -142,6 +147,11 @@ def _check_options(o: Options) -> None:
             raise ConversionError(f"prepare: {name} is {value!r}, allowed is {words}")
     if not 0 < o.input_scale < float("inf"):
         raise ConversionError(f"prepare: input_scale is {o.input_scale}, allowed is a number above 0")
+    if o.step_max is not None and not (o.power_of_two and o.step_max in STEPS):
+        raise ConversionError(
+            f"prepare: step_max is {o.step_max} with power_of_two={o.power_of_two}, allowed is a power of two up to "
+            f"{STEPS[-1]} together with power_of_two=True"
+        )
 
 
 class _Preparation:
@@ -446,7 +456,7 @@ class _Preparation:
                 quantiser.anchor = (shortcuts[0],)
             if not layers or not (len(summands) > 1 or learned or self.options.power_of_two):
                 continue
-            grid = Grid(summands, quantiser, self.options.power_of_two)
+            grid = Grid(summands, quantiser, self.options.power_of_two, self.options.step_max)
             for layer in layers:
                 if owner.setdefault(id(layer), grid) is not grid:
                     raise ConversionError(

@@ -1,0 +1,192 @@
+"""A Graph lowered to stock SigmaDelta neurons, loaded by unmodified lava-dl netx and run on Lava's CPU simulation.
+
+Also the check of every lowered file: stock netx reads it, and what it made of it is compared with what was meant.
+"""
+
+import lava_conv.backends.lava_start  # noqa: F401  before Lava
+
+# isort: split
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import BackendError
+from lava_conv.graph import Graph
+from lava_conv.lower import Lowered, lower, write_stock
+from lava_conv.lower.assembly import Stage
+from lava_conv.lower.layer_integers import ONE_BITS, PAYLOAD_BITS
+from lava_conv.record import Record
+from lava_conv.synapses import Conv
+
+try:
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.dense.models import clip_weights, determine_sign_mode, truncate_weights
+    from lava.proc.io.reset import Reset
+
+    with warnings.catch_warnings(), contextlib.redirect_stdout(None), contextlib.redirect_stderr(None):
+        warnings.simplefilter("ignore")  # lava-dl speaks of packages that nothing here needs
+        from lava.lib.dl.netx.hdf5 import Network
+
+    from lava_conv.backends.lava_runtime import watched
+    from processes import SampleInput, SpikeProbe
+    from processes.conv import fast_sim_cfg
+except ImportError as error:
+    raise BackendError(
+        f"backend 'sdnn' needs Lava and lava-dl, which are not installed ({error}); use Python 3.10 with "
+        f"lava-nc==0.10.0 and lava-dl==0.6.0"
+    ) from None
+
+STATES = ("sigma", "act", "residue")  # of a SigmaDelta neuron, to be reset after every image; Sigma has the first
+
+
+def simulate(
+    graph: Graph,
+    images: NDArray[np.uint8],
+    steps: int | None = None,
+    record: tuple[str, ...] = (),
+    interval: int = 1,
+    timeout: float = 60.0,
+    fast: bool = False,
+    approximate: bool = False,
+    progress: Callable[[int], Any] | None = None,
+) -> Record:
+    """Lower the network and stream uint8 images (N, C, H, W) through stock netx, one every `interval` steps.
+
+    Args:
+        steps, record: taken for the other backends' sake; one image is one wave of graded spikes, and the Record has
+            one step and no spikes.
+        timeout: seconds without movement after which the run is given up.
+        fast: this project's models of Conv and Dense, which compute the same as the stock ones.
+        approximate: see `lava_conv.lower`.
+        progress: called with the number of images just finished.
+
+    Raises:
+        ConversionError: what cannot be lowered exactly. DataError, BackendError: one sentence each.
+    """
+    lowered = lower(graph, images, approximate)
+    with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
+        path = os.path.join(folder, "lowered.net")
+        write_stock(lowered, path)
+        with opened(path) as network:
+            source, written = _connect(network, lowered, images, interval, folder)
+            config = fast_sim_cfg() if fast else Loihi2SimCfg(select_tag="fixed_pt")
+            with watched(source, config, timeout) as runtime:
+                depth = len(lowered.stages)
+                runtime.run(len(images) * interval + depth, _by_sample(progress, len(images), interval, depth))
+        sent = [_channels_first(rows) for rows in written]
+    return lowered.record(sent, "stock netx SigmaDelta, Lava CPU simulation (fixed_pt)")
+
+
+@contextlib.contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The network that stock netx makes of a lowered file; the file, which netx leaves open, is closed at the end."""
+    network = Network(os.fspath(path), input_message_bits=PAYLOAD_BITS, spike_exp=0)
+    try:
+        yield network
+    finally:
+        file: Any = network.net_config.f
+        file.close()
+
+
+def check_file(lowered: Lowered, path: str | os.PathLike[str]) -> int:
+    """Reload a lowered file through stock netx and compare what its processes would compute with; how many values.
+
+    Raises:
+        BackendError: the first layer that is not what was meant, and how many of its values are not.
+    """
+    compared = 0
+    try:
+        with opened(path) as network:
+            found = list(network.layers)
+            if len(found) != len(lowered.stages):
+                raise BackendError(
+                    f"{path}: stock netx makes {len(found)} layers of it, meant are {len(lowered.stages)}"
+                )
+            for number, (layer, stage) in enumerate(zip(found, lowered.stages, strict=True)):
+                if unlike := _unlike(layer, stage):
+                    place = f"{path}: layer {number} (of {stage.layer} in the network)"
+                    raise BackendError(f"{place}: stock netx reads {unlike} otherwise than meant; please report this")
+                compared += stage.synapse.weight.size
+    except BackendError:
+        raise
+    except Exception as error:
+        raise BackendError(f"{path}: stock netx cannot load it ({' '.join(str(error).split())})") from error
+    return compared
+
+
+def _unlike(layer: Any, stage: Stage) -> str | None:
+    """What of a layer's process is not what was meant."""
+    weight, scale = _effective(layer)
+    wanted = stage.synapse.weight.astype(np.int64) * scale
+    if weight.shape != wanted.shape:
+        return f"the shape {weight.shape}"
+    if differ := int((weight != wanted).sum()):
+        return f"{differ} of {wanted.size} weights"
+    meant = {} if stage.readout else {"vth": 0, "bias": 0, "state_exp": ONE_BITS}
+    found = {name: np.unique(getattr(layer.neuron, name).init).tolist() for name in meant}
+    return None if found == {name: [value] for name, value in meant.items()} else f"the neuron's {found}"
+
+
+def _effective(layer: Any) -> tuple[NDArray[np.int64], int]:
+    """Weights (O, I, kH, kW) or (O, I) as the process model computes with them, and what they are multiplied by."""
+    synapse = layer.synapse
+    if hasattr(synapse, "weight"):  # Conv: (O, W, H, I), flipped
+        weight = np.asarray(synapse.weight.init).astype(np.int64)
+        return weight.transpose(0, 3, 2, 1)[:, :, ::-1, ::-1], 1
+    params = synapse.proc_params
+    weight, exponent = np.asarray(synapse.weights.init), int(params.get("weight_exp", 0))
+    mode = params.get("sign_mode") or determine_sign_mode(weight)
+    weight = truncate_weights(clip_weights(weight, mode, num_bits=8), mode, int(params.get("num_weight_bits", 8)))
+    weight = np.asarray(weight).astype(np.int64)
+    return (weight << exponent, 1) if exponent > 0 else (weight, 1 << -exponent)
+
+
+def _connect(
+    network: Any, lowered: Lowered, images: NDArray[np.uint8], interval: int, folder: str
+) -> tuple[Any, list[NDArray[np.generic]]]:
+    """Source, resets and probes around the network; the source, and what the probes will have written."""
+    frames = lowered.frames(images)
+    flat = not isinstance(lowered.stages[0].synapse, Conv)
+    # axes are W,H,C in stock netx; a dense first layer takes C,H,W flattened
+    frames = frames.reshape(len(frames), -1) if flat else frames.transpose(0, 3, 2, 1)
+    source = SampleInput(images=np.ascontiguousarray(frames, np.int32), interval=interval, name="layer 0 (input)")
+    source.s_out.connect(network.inp)
+    written = []
+    for number, (layer, stage) in enumerate(zip(network.layers, lowered.stages, strict=True), 1):
+        for state in STATES[: 1 if stage.readout else None]:
+            # at the end of the step in which the layer sends
+            reset = Reset(interval=interval, offset=number % interval)
+            reset.connect_var(getattr(layer.neuron, state))
+        shape = stage.shape[::-1]
+        path = os.path.join(folder, f"{number}.npy")
+        written.append(SpikeProbe.allocate(path, len(images), shape, np.int32))
+        probe = SpikeProbe(shape=shape, path=path, start=number, interval=interval, name=f"layer {number} (probe)")
+        layer.out.connect(probe.s_in)
+    return source, written
+
+
+def _channels_first(rows: NDArray[np.generic]) -> NDArray[np.int64]:
+    """(N, W, H, C) -> (N, C, H, W)."""
+    return np.ascontiguousarray(rows.transpose(0, *range(rows.ndim - 1, 0, -1)), np.int64)
+
+
+def _by_sample(progress: Callable[[int], Any] | None, samples: int, interval: int, depth: int) -> Any:
+    """From the time step that every process has reached to the number of images just finished."""
+    if progress is None:
+        return None
+    done = 0
+
+    def reached(step: int) -> None:
+        nonlocal done
+        finished = min(samples, max(done, (step - depth) // interval))
+        if finished > done:
+            progress(finished - done)
+            done = finished
+
+    return reached

@@ -1,0 +1,96 @@
+"""The command that writes a network for stock tools: lower."""
+
+import json
+from typing import Any
+
+import click
+from rich.table import Table
+
+from lava_conv.cli.common import FEW_SAMPLES, crop_option, data_options, images, json_option, out, split_option
+
+STATUS = {"met": "met", "measured": "measured", "approximated": "NOT MET, approximated"}
+
+
+@click.command()
+@click.argument("net", type=click.Path())
+@click.argument("target", type=click.Path(dir_okay=False))
+@click.option("--to", type=click.Choice(["sdnn"]), default="sdnn", show_default=True, help="Stock SigmaDelta neurons.")
+@click.option("--approximate", is_flag=True, help="Lower also what cannot be exact, and measure what that costs.")
+@click.option("--script", type=click.Path(dir_okay=False), help="Write a program that runs the file, too.")
+@click.option(
+    "--interval", type=click.IntRange(1), default=1, show_default=True, help="Script: steps from image to image."
+)
+@data_options
+@split_option
+@crop_option
+@json_option
+def lower(
+    net: str, target: str, to: str, approximate: bool, script: str | None, interval: int, data_name: str,
+    folder: str | None, samples: int | None, split: str, crop: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Write a .net for unmodified lava-dl netx: SigmaDelta neurons that settle on the same integers.
+
+    Every condition of exactness is checked and shown. On images (--data, the first 100 unless --samples says more) the
+    counts of every layer are compared with those of the network. Where Lava is installed, the file is read again by
+    stock netx, and what it made of it compared with what was meant.
+    """
+    import lava_conv as lc
+    from lava_conv.lower import write_script, write_stock
+
+    graph = lc.load(net)
+    given = click.get_current_context().get_parameter_source("data_name") is click.core.ParameterSource.COMMANDLINE
+    x = images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop)[0] if given else None
+    lowered = lc.lower(graph, x, approximate)
+    write_stock(lowered, target)
+    if script:
+        write_script(lowered, target, script, interval)
+    checked = _check(lowered, target)
+    layers, predictions = lowered.differences(x) if x is not None else ([], None)
+    if as_json:
+        found: dict[str, Any] = {
+            "net": net, "target": target, "to": to, "exact": lowered.exact, "constants": list(lowered.constants),
+            "conditions": [c._asdict() for c in lowered.conditions], "layers": len(lowered.stages),
+            "values_checked_through_netx": checked, "images": 0 if x is None else len(x),
+            "differences": [d._asdict() for d in layers], "predictions_that_differ": predictions,
+        }  # fmt: skip
+        click.echo(json.dumps(found))
+        return
+    table = Table("layer", "condition", "found", "allowed", "status", title=f"{net} as SigmaDelta neurons")
+    for c in lowered.conditions:
+        table.add_row(str(c.layer), c.name, c.found, c.allowed, STATUS[c.status])
+    out.print(table)
+    neurons = sum(_size(stage.shape) for stage in lowered.stages)
+    before = sum(_size(layer.shape) for _, layer, _ in graph.neuron_layers())
+    out.print(
+        f"{target}: {len(lowered.stages)} layers, {neurons:,} neurons (before: {before:,}), "
+        f"{'exact' if lowered.exact else 'approximate'}"
+    )
+    if checked is None:
+        out.print("not read again by stock netx: Lava is not installed")
+    else:
+        out.print(f"read again by stock netx: {checked:,} values as meant")
+    if x is not None:
+        for d in layers:
+            mean = f"by {d.mean:.4f} on average, {d.largest} at most"
+            out.print(f"layer {d.layer}: {100 * d.share:.3f} % of the counts differ, {mean}")
+        out.print(f"{predictions} of {len(x)} predictions differ from the network's")
+    if script:
+        out.print(f"{script}: python {script} images.npy")
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _check(lowered: Any, target: str) -> int | None:
+    """How many values stock netx reads as they were meant; None without Lava."""
+    from lava_conv.errors import BackendError
+
+    try:
+        from lava_conv.backends.sdnn import check_file
+    except BackendError:
+        return None
+    return check_file(lowered, target)

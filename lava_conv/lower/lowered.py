@@ -1,0 +1,257 @@
+"""The lowered network: made layer by layer, its conditions, and what it computes."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import ConversionError
+from lava_conv.fixedpoint import INPUT_MAX
+from lava_conv.graph import REFERENCE_CHUNK, Graph, Skip, check_images
+from lava_conv.lower import assembly
+from lava_conv.lower.assembly import CONSTANT, COUNT, OVER, Key, Rows, Stage, Wire
+from lava_conv.lower.layer_integers import ONE_BITS, Condition, Ints, LayerIntegers, layer_integers, range_conditions
+from lava_conv.record import Counts, Record
+from lava_conv.synapses import Conv, Dense, Identity, Shape
+
+
+class LayerDifference(NamedTuple):
+    """Of one layer of the graph: share of counts unlike the reference's, their mean distance, the largest."""
+
+    layer: int
+    share: float
+    mean: float
+    largest: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lowered:
+    """A chain of stock layers.
+
+    Fields:
+        graph: what it was made of.
+        stages: its layers; stage number i sends i + 1 steps after the image came.
+        constants: values of the channels that come with every image, behind its own.
+        conditions: of an exact lowering, one by one.
+    """
+
+    graph: Graph
+    stages: tuple[Stage, ...]
+    constants: tuple[int, ...]
+    conditions: tuple[Condition, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether every condition is met (for any image, or measured on some)."""
+        return all(c.met for c in self.conditions)
+
+    @property
+    def input_shape(self) -> Shape:
+        channels, height, width = self.graph.input_shape
+        return (channels + len(self.constants), height, width)
+
+    def frames(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Images (N, C, H, W) with the constant channels behind them: what the network takes."""
+        pixels = check_images(self.graph, images).astype(np.int64)
+        n, _, height, width = pixels.shape
+        values = np.reshape(np.array(self.constants, np.int64), (1, -1, 1, 1))
+        return np.concatenate([pixels, np.broadcast_to(values, (n, len(self.constants), height, width))], axis=1)
+
+    def run(self, images: NDArray[np.uint8]) -> Record:
+        """Counts and logits as `graph.reference` gives them, computed the way the stock neurons do, in numpy."""
+        parts = [self._wave(self.frames(part)) for part in _chunks(check_images(self.graph, images))]
+        return self.record(
+            [np.concatenate([p[i] for p in parts]) for i in range(len(self.stages))], "lowered, in numpy"
+        )
+
+    def record(self, sent: list[NDArray[np.int64]], backend: str) -> Record:
+        """A Record from what every stage sent, (N, ...) each."""
+        counts = {}
+        for stage, values in zip(self.stages, sent, strict=True):
+            if not stage.readout:
+                counts[stage.layer] = _counts(stage, values)  # a dividing stage comes later and takes the place
+        shift = self.graph.layers[-1].params.shift
+        return Record(sent[-1].astype(np.int64)[None] << shift, Counts(counts), backend=backend)
+
+    def differences(self, images: NDArray[np.uint8]) -> tuple[list[LayerDifference], int]:
+        """Per layer how far the counts are from the reference's, and on how many images the prediction differs."""
+        layers: dict[int, list[NDArray[np.int64]]] = {}
+        predictions = 0
+        for part in _chunks(check_images(self.graph, images)):
+            found, wanted = self.run(part), self.graph.reference(part)
+            predictions += int((found.predictions != wanted.predictions).sum())
+            for index in wanted.counts:
+                layers.setdefault(index, []).append(np.abs(found.counts[index] - wanted.counts[index]).ravel())
+        rows = []
+        for index, parts in layers.items():
+            off = np.concatenate(parts)
+            rows.append(LayerDifference(index, float((off > 0).mean()), float(off.mean()), int(off.max())))
+        return rows, predictions
+
+    def reach(self, images: NDArray[np.uint8]) -> dict[int, tuple[int, int]]:
+        """By layer of the graph the largest |state| and the largest payload on these images."""
+        found: dict[int, tuple[int, int]] = {}
+        for part in _chunks(check_images(self.graph, images)):
+            values = self.frames(part)
+            for stage in self.stages:
+                state, values = _step(stage, values)
+                before = found.get(stage.layer, (0, 0))
+                now = (int(np.abs(state).max()), int(np.abs(values).max()))
+                found[stage.layer] = (max(before[0], now[0]), max(before[1], now[1]))
+        return found
+
+    def _wave(self, values: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        sent = []
+        for stage in self.stages:
+            _, values = _step(stage, values)
+            sent.append(values)
+        return sent
+
+
+def _chunks(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [images[start : start + REFERENCE_CHUNK] for start in range(0, len(images), REFERENCE_CHUNK)]
+
+
+def _step(stage: Stage, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(state, what is sent): stock SigmaDelta with a threshold of 0 right after a reset, or stock Sigma."""
+    flat = values.reshape(len(values), -1) if isinstance(stage.synapse, Dense) else values
+    sigma = stage.synapse.apply(flat)
+    return sigma, sigma if stage.readout else np.maximum(sigma, 0) >> ONE_BITS
+
+
+def _counts(stage: Stage, values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The counts of the stage's layer: what counts less what is beyond the limit."""
+    at, of = stage.wires[(COUNT, stage.layer)]
+    counts = values[:, at : at + len(of)].copy()
+    if (OVER, stage.layer) in stage.wires:
+        at, of = stage.wires[(OVER, stage.layer)]
+        counts[:, of] -= values[:, at : at + len(of)]
+    return counts
+
+
+def lower(graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bool = False) -> Lowered:
+    """Lower a network to stock SigmaDelta neurons.
+
+    Args:
+        images: uint8 (N, C, H, W); where a range cannot be proven for every image, it is measured on these.
+        approximate: lower also what cannot be exact, to the nearest integers; `differences` measures what that costs.
+
+    Raises:
+        ConversionError: every condition that fails, one sentence each with the layer, what is there, what is allowed
+            and the remedy.
+    """
+    counts: dict[int, Ints] = {0: np.full(graph.input_shape[0], INPUT_MAX, np.int64)}
+    conditions: list[Condition] = []
+    plan: dict[int, LayerIntegers] = {}
+    for index, layer in enumerate(graph.layers[1:], 1):
+        if layer.kind == "flatten":
+            source = graph.source(index)
+            counts[index] = np.repeat(counts[source], int(np.prod(graph.layers[source].shape[1:])))
+            continue
+        plan[index], found = layer_integers(graph, index, counts, approximate)
+        conditions += found
+        counts[index] = plan[index].count_max
+    try:
+        constants, stages = _stages(graph, plan)
+    except _PathError as error:
+        layer, words = error.args
+        remedy = "use kernels that reach the pixel at their own place, or shortcuts within one chain of layers"
+        path = Condition(layer, "path", words, "a chain in which every layer reads the one before", "failed", remedy)
+        raise _refusal([*conditions, path]) from None
+    lowered = Lowered(graph, stages, constants, ())
+    seen = None if images is None else lowered.reach(images)
+    for index, integers in plan.items():
+        readout = not graph.neuron(index).spiking
+        conditions += range_conditions(index, integers, readout, None if seen is None else seen[index])
+    if any(c.status == "failed" for c in conditions):
+        raise _refusal(conditions)
+    return Lowered(graph, stages, constants, tuple(sorted(conditions, key=lambda c: c.layer)))
+
+
+def _refusal(conditions: list[Condition]) -> ConversionError:
+    failed = [str(c) for c in sorted(conditions, key=lambda c: c.layer) if c.status == "failed"]
+    return ConversionError("\n".join(failed))
+
+
+class _PathError(Exception):
+    """(layer, what keeps the network from being a chain)."""
+
+
+def _stages(graph: Graph, plan: dict[int, LayerIntegers]) -> tuple[tuple[int, ...], tuple[Stage, ...]]:
+    """(constants, stages). A constant of 0 comes too if there is a matrix without positive weights, which stock netx
+    alters or fails on: a weight of 1 from it changes nothing but that."""
+    used = {index: _constants_of(integers) for index, integers in plan.items()}
+    constants = tuple(sorted(set().union(*used.values())))
+    stages = _chain(graph, plan, constants, used)
+    if any(isinstance(stage.synapse, Dense) and stage.synapse.weight.max() <= 0 for stage in stages):
+        constants = (0, *constants)
+        stages = _chain(graph, plan, constants, {index: found | {0} for index, found in used.items()})
+    return constants, stages
+
+
+def _constants_of(integers: LayerIntegers) -> set[int]:
+    """The constants that the biases of a layer are made of."""
+    both = np.concatenate([integers.bias, integers.bias_over])
+    return {constant for constant, weight in assembly.digits(both).items() if weight.any()}
+
+
+def _chain(
+    graph: Graph, plan: dict[int, LayerIntegers], constants: tuple[int, ...], used: dict[int, set[int]]
+) -> tuple[Stage, ...]:
+    channels = graph.input_shape[0]
+    shape: Shape = (channels + len(constants), *graph.input_shape[1:])
+    wires: dict[Key, Wire] = {(COUNT, 0): Wire(0, np.arange(channels))}
+    wires |= {(CONSTANT, c): Wire(channels + i, np.zeros(1, np.int64)) for i, c in enumerate(constants)}
+    strides = {0: (1, 1)}  # by layer whose counts are carried: every how many-th row and column
+    stages: list[Stage] = []
+    before = 0
+    for index, integers in plan.items():
+        later = [i for i in plan if i > index]
+        try:
+            feeds = graph.inputs(index)
+            main = _main(graph, feeds, before)
+            rows = _rows(graph, index, plan, feeds, main, strides)
+            wanted = {graph.origin(f.source) for i in later for f in graph.inputs(i)} - {index}
+            asked = set().union(*(used[i] for i in later))
+            for key, wire in wires.items():
+                if key[1] in (asked if key[0] == CONSTANT else wanted):
+                    rows.append(assembly.repeated(key, wire, main, shape))
+            stages.append(assembly.assemble(index, main, shape, wires, rows, not graph.neuron(index).spiking))
+        except ConversionError as error:
+            raise _PathError(index, str(error)) from None
+        shape, wires = stages[-1].shape, stages[-1].wires
+        step = main.stride if isinstance(main, Conv) else (1, 1)
+        strides = {i: (s[0] * step[0], s[1] * step[1]) for i, s in strides.items()} | {index: (1, 1)}
+        stages += assembly.divided(index, shape, wires, integers)
+        before = index
+    return tuple(stages)
+
+
+def _main(graph: Graph, feeds: tuple[Skip, ...], before: int) -> Conv | Dense:
+    """The synapse that reads the layer before; its geometry is the stage's."""
+    for feed in feeds:
+        if graph.origin(feed.source) == before and not isinstance(feed.synapse, Identity):
+            return feed.synapse
+    raise ConversionError(f"it reads none of the counts of layer {before} with a kernel")
+
+
+def _rows(
+    graph: Graph, index: int, plan: dict[int, LayerIntegers], feeds: tuple[Skip, ...], main: Conv | Dense,
+    strides: dict[int, tuple[int, int]],
+) -> list[Rows]:  # fmt: skip
+    """The layer's own neurons: those that count, and those that count what is beyond the limit."""
+    integers = plan[index]
+    blocks: dict[Key, Ints] = {}
+    for feed, weight in zip(feeds, integers.weights, strict=True):
+        source = graph.origin(feed.source)
+        block = assembly.feed_block(feed.synapse, weight, main, graph.layers[source].shape, strides[source])
+        parts = {(COUNT, source): block}
+        if source and len(over := plan[source].over):
+            parts[(OVER, source)] = -block[:, over]
+        for key, part in parts.items():
+            blocks[key] = blocks[key] + part if key in blocks else part
+    rows = [Rows((COUNT, index), np.arange(len(integers.bias)), blocks, integers.bias)]
+    if len(over := integers.over):
+        rows.append(Rows((OVER, index), over, {key: b[over] for key, b in blocks.items()}, integers.bias_over))
+    return rows
