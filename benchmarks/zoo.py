@@ -3,12 +3,14 @@
 
 python benchmarks/zoo.py publish runs/k0.pt mnist-lenet-dtb-k0 --steps 4 --command "lava-conv train ..."
 python benchmarks/zoo.py publish runs/float.pt NAME --steps 16 --calibrate advanced --command "lava-conv train ..."
+python benchmarks/zoo.py publish-lowered runs/sdnn.pt NAME --command "lava-conv train ..."     for stock netx
 python benchmarks/zoo.py table [NAME ...] --data mnist          from the shipped files alone
 """
 
 import argparse
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from lava_conv.activity import MAC, Activity, Meter
 from lava_conv.calibrate import calibrated, float_predictions
 from lava_conv.data import centred, load_dataset
 from lava_conv.early_exit import Exit, decided_after, leave, silent_after
+from lava_conv.lower import write_stock
 from lava_conv.qat import evaluate
 from lava_conv.train import load_trained
 
@@ -138,6 +141,60 @@ def publish(options: argparse.Namespace) -> None:
     print(json.dumps(card, indent=2))
 
 
+def publish_lowered(options: argparse.Namespace) -> None:
+    """A network trained for stock neurons: the graph, the lowered file, what they compute, all layers through netx."""
+    from lava_conv.backends.sdnn import check_file
+
+    trained = load_trained(options.checkpoint)
+    data = load_dataset(options.data or trained.data)
+    x_test, base = centred(data.x_test, trained.shape), ZOO / "stock" / options.name
+    lc.save(lc.convert(trained.model, centred(data.x_train[:64], trained.shape), options.steps), f"{base}.graph.net")
+    graph = lc.load(f"{base}.graph.net")
+    lowered = lc.lower(graph, x_test)
+    write_stock(lowered, f"{base}.net")
+    values = check_file(lowered, f"{base}.net")
+    model = evaluate(trained.model, x_test).argmax(1)
+    reference = np.concatenate([graph.reference(x_test[part]).predictions[0] for part in chunks(len(x_test))])
+    layers, differ = lowered.differences(x_test)
+    few, began = x_test[: options.samples], time.perf_counter()
+    stock, wanted = lc.run(graph, few, backend="sdnn", record=()), graph.reference(few)
+    seconds = time.perf_counter() - began
+    images = golden_images(graph.input_shape)
+    record = lowered.run(images)
+    counts = {f"count_{i}": c for i, c in record.counts.items()}
+    np.savez_compressed(f"{base}.golden.npz", images=images, logits=record.logits, **counts)
+    labels = data.y_test
+    card = {
+        "name": options.name,
+        "data": f"{data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test images{options.copy}",
+        "command": options.command,
+        "recipe": vars(trained.recipe),
+        "bytes": Path(f"{base}.net").stat().st_size,
+        "sha256": hashlib.sha256(Path(f"{base}.net").read_bytes()).hexdigest(),
+        "accuracy": {
+            "quantised model": round(float((model == labels).mean()), 4),
+            "integer reference": round(float((reference == labels).mean()), 4),
+            f"stock netx, first {len(few)} images": round(float(stock.accuracy(labels[: len(few)])[0]), 4),
+        },
+        "exactness": {
+            "predictions of model and reference that differ": int((model != reference).sum()),
+            "lowered in numpy, all test images: predictions that differ": differ,
+            "lowered in numpy, all test images: largest share of differing counts": max(d.share for d in layers),
+            f"stock netx, {len(few)} images: counts that differ": sum(
+                int((stock.counts[i] != c).sum()) for i, c in wanted.counts.items()
+            ),
+            f"stock netx, {len(few)} images: counts compared": sum(c.size for c in wanted.counts.values()),
+            f"stock netx, {len(few)} images: logits that differ": int((stock.logits != wanted.logits).sum()),
+            "values read again through netx as meant": values,
+        },
+        "conditions not proven for every image": [str(c) for c in lowered.conditions if c.status != "met"],
+        "seconds per image on stock netx": round(seconds / len(few), 2),
+        "note": options.note,
+    }
+    Path(f"{base}.json").write_text(json.dumps(card, indent=2) + "\n")
+    print(json.dumps(card, indent=2))
+
+
 def table(options: argparse.Namespace) -> None:
     data = load_dataset(options.data)
     labels = data.y_test[: options.samples]
@@ -225,6 +282,16 @@ def main() -> None:
     one.add_argument("--images", type=int, default=512, help="to calibrate with")
     one.add_argument("--iterations", type=int, default=500)
     one.set_defaults(call=publish)
+    low = commands.add_parser("publish-lowered")
+    low.add_argument("checkpoint")
+    low.add_argument("name")
+    low.add_argument("--steps", type=int, default=16)
+    low.add_argument("--samples", type=int, default=200, help="through stock netx")
+    low.add_argument("--command", required=True)
+    low.add_argument("--note", default="")
+    low.add_argument("--data")
+    low.add_argument("--copy", default="")
+    low.set_defaults(call=publish_lowered)
     two = commands.add_parser("table")
     two.add_argument("names", nargs="*")
     two.add_argument("--data", default="mnist")

@@ -25,8 +25,18 @@ MAY = {
     "assemble": CORE | {"algebra", "graph", "neurons", "qat", "synapses", "verify", ""},
     "convert": CORE | {"assemble", "graph", "qat", "verify", ""},
     "backends": CORE | {"graph", "record"},
+    "backends.loihi2": CORE | {"backends.lava_start", "backends.sdnn", "graph", "lower", "record"},
     "backends.lava": CORE
-    | {"graph", "neurons", "record", "synapses", "backends.lava_runtime", "backends.lava_start", "processes"},
+    | {
+        "backends.loihi2",
+        "graph",
+        "neurons",
+        "record",
+        "synapses",
+        "backends.lava_runtime",
+        "backends.lava_start",
+        "processes",
+    },
     "backends.lava_runtime": CORE
     | {"backends.lava_channels", "backends.lava_progress", "backends.lava_segments", "backends.lava_start", "backends"},
     "backends.lava_channels": {"backends.lava_start"},
@@ -55,6 +65,7 @@ LAVA = {
     "backends.lava_runtime",
     "backends.lava_progress",
     "backends.sdnn",
+    "backends.loihi2",
     "processes",
 }
 
@@ -108,8 +119,8 @@ class Block:
 sys.meta_path.insert(0, Block())
 import lava_conv
 for module in pkgutil.walk_packages(lava_conv.__path__, "lava_conv."):
-    optional = ("lava_conv.backends.lava", "lava_conv.backends.sdnn", "lava_conv.qat.toolkits.brevitas")
-    if not module.name.startswith(optional):
+    optional = ("backends.lava", "backends.sdnn", "backends.loihi2", "qat.toolkits.brevitas")
+    if not module.name.removeprefix("lava_conv.").startswith(optional):
         importlib.import_module(module.name)
 assert callable(lava_conv.convert) and callable(lava_conv.compare)
 from lava_conv.cli import main

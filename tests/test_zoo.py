@@ -54,3 +54,39 @@ def test_a_golden_trace_on_lava():
             hashlib.sha256(np.ascontiguousarray(s).tobytes()).hexdigest() for _, s in sorted(record.spikes.items())
         ]
         assert digests == golden["spikes"].tolist()
+
+
+def test_the_lowered_lenet_for_stock_netx():
+    """The stock file is what lowering the graph writes; it computes the golden counts, in numpy and through netx."""
+    base = ZOO / "stock" / "mnist-lenet-sdnn"
+    card = json.loads(base.with_suffix(".json").read_text())
+    shipped = base.with_suffix(".net").read_bytes()
+    assert card["sha256"] == hashlib.sha256(shipped).hexdigest() and card["accuracy"]["integer reference"] > 0.99
+    assert [v for k, v in card["exactness"].items() if "differ" in k] == [0] * 5
+    graph = lc.load(f"{base}.graph.net")
+    with np.load(f"{base}.golden.npz", allow_pickle=False) as golden:
+        lowered = lc.lower(graph, golden["images"])
+        record = lowered.run(golden["images"])
+        for found in (record, graph.reference(golden["images"])):
+            assert np.array_equal(found.logits, golden["logits"])
+            assert all(np.array_equal(c, golden[f"count_{i}"]) for i, c in found.counts.items())
+
+
+def test_the_lowered_lenet_is_written_byte_for_byte(tmp_path):
+    from lava_conv.lower import write_stock
+
+    base = ZOO / "stock" / "mnist-lenet-sdnn"
+    with np.load(f"{base}.golden.npz", allow_pickle=False) as golden:
+        lowered = lc.lower(lc.load(f"{base}.graph.net"), golden["images"])
+    write_stock(lowered, tmp_path / "again.net")
+    assert (tmp_path / "again.net").read_bytes() == base.with_suffix(".net").read_bytes()
+
+
+def test_the_lowered_lenet_on_stock_netx():
+    pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+    base = ZOO / "stock" / "mnist-lenet-sdnn"
+    with np.load(f"{base}.golden.npz", allow_pickle=False) as golden:
+        x = golden["images"][2:5]
+        record = lc.run(lc.load(f"{base}.graph.net"), x, backend="sdnn", record=())
+        assert np.array_equal(record.logits, golden["logits"][:, 2:5])
+        assert all(np.array_equal(c, golden[f"count_{i}"][2:5]) for i, c in record.counts.items())

@@ -25,6 +25,7 @@ try:
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv as LavaConv
     from lava.proc.dense.process import Dense as LavaDense
+    from lava.utils import loihi
     from lava.utils.weightutils import SignMode
 
     from lava_conv.backends.lava_runtime import watched
@@ -49,21 +50,29 @@ def simulate(
     timeout: float = 60.0,
     checked: bool = True,
     stock: bool = False,
+    hardware: bool | None = None,
     progress: Callable[[int], Any] | None = None,
 ) -> Record:
     """Stream uint8 images (N, C, H, W) through Lava's CPU simulation, `steps` time steps each.
+
+    With Intel's extension for Loihi 2 installed the lowered network runs on the board instead: see `backends.loihi2`.
 
     Args:
         record: ("spikes",) to keep every spike.
         timeout: seconds without movement after which the run is given up.
         checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
         stock: use Lava's own models of Conv and Dense, which compute the same, more slowly.
+        hardware: True: the board or an error; False: the CPU simulation; None: the board if the extension is there.
         progress: called with the number of images just finished.
 
     Raises:
         DataError, RangeError, BackendError: one sentence each.
     """
     images = check_images(graph, images)
+    if hardware or (hardware is None and loihi.is_installed()):
+        from lava_conv.backends.loihi2 import on_board
+
+        return on_board(graph, images)
     steps = graph.steps if steps is None else steps
     graph.check(steps)
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:

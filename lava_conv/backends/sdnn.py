@@ -74,12 +74,12 @@ def simulate(
         path = os.path.join(folder, "lowered.net")
         write_stock(lowered, path)
         with opened(path) as network:
-            source, written = _connect(network, lowered, images, interval, folder)
+            source, written = connect(network, lowered, images, interval, folder)
             config = fast_sim_cfg() if fast else Loihi2SimCfg(select_tag="fixed_pt")
             with watched(source, config, timeout) as runtime:
                 depth = len(lowered.stages)
                 runtime.run(len(images) * interval + depth, _by_sample(progress, len(images), interval, depth))
-        sent = [_channels_first(rows) for rows in written]
+        sent = [channels_first(rows) for rows in written]
     return lowered.record(sent, "stock netx SigmaDelta, Lava CPU simulation (fixed_pt)")
 
 
@@ -147,16 +147,21 @@ def _effective(layer: Any) -> tuple[NDArray[np.int64], int]:
     return (weight << exponent, 1) if exponent > 0 else (weight, 1 << -exponent)
 
 
-def _connect(
-    network: Any, lowered: Lowered, images: NDArray[np.uint8], interval: int, folder: str
-) -> tuple[Any, list[NDArray[np.generic]]]:
-    """Source, resets and probes around the network; the source, and what the probes will have written."""
+def connect(
+    network: Any, lowered: Lowered, images: NDArray[np.uint8], interval: int, folder: str, into: Any = None,
+    out_of: Any = None,
+) -> tuple[Any, list[NDArray[np.generic]]]:  # fmt: skip
+    """Source, resets and probes around the network; the source, and what the probes will have written.
+
+    Args:
+        into, out_of: process classes that hand spikes to a chip and back, None: directly.
+    """
     frames = lowered.frames(images)
     flat = not isinstance(lowered.stages[0].synapse, Conv)
     # axes are W,H,C in stock netx; a dense first layer takes C,H,W flattened
     frames = frames.reshape(len(frames), -1) if flat else frames.transpose(0, 3, 2, 1)
     source = SampleInput(images=np.ascontiguousarray(frames, np.int32), interval=interval, name="layer 0 (input)")
-    source.s_out.connect(network.inp)
+    _join(source.s_out, network.inp, into)
     written = []
     for number, (layer, stage) in enumerate(zip(network.layers, lowered.stages, strict=True), 1):
         for state in STATES[: 1 if stage.readout else None]:
@@ -167,11 +172,19 @@ def _connect(
         path = os.path.join(folder, f"{number}.npy")
         written.append(SpikeProbe.allocate(path, len(images), shape, np.int32))
         probe = SpikeProbe(shape=shape, path=path, start=number, interval=interval, name=f"layer {number} (probe)")
-        layer.out.connect(probe.s_in)
+        _join(layer.out, probe.s_in, out_of)
     return source, written
 
 
-def _channels_first(rows: NDArray[np.generic]) -> NDArray[np.int64]:
+def _join(port: Any, target: Any, adapter: Any) -> None:
+    if adapter is not None:
+        between = adapter(shape=target.shape, num_message_bits=PAYLOAD_BITS)
+        port.connect(between.inp)
+        port = between.out
+    port.connect(target)
+
+
+def channels_first(rows: NDArray[np.generic]) -> NDArray[np.int64]:
     """(N, W, H, C) -> (N, C, H, W)."""
     return np.ascontiguousarray(rows.transpose(0, *range(rows.ndim - 1, 0, -1)), np.int64)
 
