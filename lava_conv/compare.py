@@ -7,8 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.backends import run
+from lava_conv.errors import DataError
 from lava_conv.graph import Graph
 from lava_conv.record import Record
+
+REFERENCE = "reference"
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,37 @@ def compare(
     first: str = "torch",
     second: str = "lava",
 ) -> Comparison:
-    """Run `graph` on two backends and compare every spike, count and logit, layer by layer and step by step."""
-    a = run(graph, images, steps, backend=first, record=("spikes",))
-    b = run(graph, images, steps, backend=second, record=("spikes",))
+    """Run `graph` on two backends and compare every spike, count and logit, layer by layer and step by step.
+
+    "reference" is taken for a backend too: its settled counts are what "sdnn" is to be compared with.
+    """
+    a, b = (_record(graph, images, steps, backend) for backend in (first, second))
     return compare_records(a, b, first, second)
 
 
+def _record(graph: Graph, images: NDArray[np.uint8], steps: int | None, backend: str) -> Record:
+    if backend == REFERENCE:
+        return graph.reference(images)
+    return run(graph, images, steps, backend=backend, record=("spikes",))
+
+
 def compare_records(a: Record, b: Record, first: str = "first", second: str = "second") -> Comparison:
-    """Compare two records of the same graph, images and steps."""
+    """Compare two records of the same graph, images and steps: spikes where both have them, else counts, and logits.
+
+    Raises:
+        DataError: they have different numbers of steps.
+    """
+    if a.steps != b.steps:
+        raise DataError(
+            f"{first} has {a.steps} steps and {second} {b.steps}, so that they cannot be compared step by step; "
+            f"compare what settles at once with {REFERENCE!r}"
+        )
     pairs: list[tuple[str, NDArray[Any], NDArray[Any], str]] = [
         (f"layer {i}", a.spikes[i], b.spikes[i], "sends") for i in sorted(a.spikes.keys() & b.spikes.keys())
     ]
+    if not pairs:
+        both = sorted(a.counts.keys() & b.counts.keys())
+        pairs = [(f"layer {i}", a.counts[i][None], b.counts[i][None], "counts") for i in both]
     pairs.append(("the readout", a.logits, b.logits, "holds"))
     values, difference = 0, None
     for place, x, y, verb in pairs:

@@ -13,10 +13,12 @@ from test_cli import call
 
 import lava_conv as lc
 from lava_conv import qat
+from lava_conv.compare import compare_records
 from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.lower import assembly, write_script, write_stock
 from lava_conv.neurons import NEURONS
 from lava_conv.qat.models import MODELS
+from lava_conv.record import Record
 from lava_conv.synapses import Conv, Dense, Identity
 
 CALIF, DTB, ACC = (NEURONS[name].Params for name in ("CALIF", "DTB", "ACC"))
@@ -317,8 +319,12 @@ def test_stock_netx_settles_on_the_same_integers(rng, identity, interval, fast):
 def test_a_perceptron_through_stock_netx():
     with_lava()
     graph, x = wide(4), images((1, 4, 4), 5)
-    record, wanted = lc.run(graph, x, backend="sdnn", record=()), graph.reference(x)
-    assert np.array_equal(record.logits, wanted.logits) and np.array_equal(record.counts[3], wanted.counts[3])
+    result = lc.compare(graph, x, first="reference", second="sdnn")
+    assert result.equal and result.values == 5 * (4 * 40 + 2) and result.records[0].counts[3].max() == 4
+    with pytest.raises(lc.DataError, match="torch has 4 steps and sdnn 1"):
+        compare_records(lc.run(graph, x), result.records[1], "torch", "sdnn")
+    other = Record(result.records[1].logits, {**result.records[1].counts, 3: result.records[1].counts[3] + 1})
+    assert "layer 3, sample 0, step 0, neuron (0,) counts" in compare_records(result.records[0], other).difference
 
 
 def test_with_the_extension_the_lowered_network_goes_to_the_board(rng, monkeypatch):

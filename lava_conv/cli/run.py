@@ -70,7 +70,8 @@ def compare(
 ) -> None:  # fmt: skip
     """Run two backends and name the first spike that differs; exit code 1 if there is one.
 
-    Without --samples, the first 100 images.
+    `--first reference --second sdnn` compares settled counts: of the integer reference, and of the network lowered to
+    stock neurons. Without --samples, the first 100 images.
     """
     import lava_conv as lc
 
