@@ -180,14 +180,14 @@ def network_work(laid: Fit, record: Record, images: NDArray[np.uint8], input_cod
 
 
 def _work(load: Load, plan: Plan, sent: dict[int, Array], consumers: list[tuple[Array, ...]]) -> Work:
-    tiles = [_members(total, size) for total, size in zip(load.shape, plan.tile, strict=True)]
+    tiles = tile_members(load, plan)
     steps, samples = sent[IMAGE].shape[:2]
     own = sent.get(load.layer, np.zeros((steps, samples, *load.shape)))
     grid = (steps, samples, *(len(one) for one in tiles))
     operations, messages, active = np.zeros(grid), np.zeros(grid), own > 0
     for feed, form in zip(load.feeds, plan.formats, strict=True):
         share = 1.0 if form == "dense" else feed.density
-        operations += share * _through(sent[feed.source], _targets(feed, load.shape, tiles))
+        operations += share * _through(sent[feed.source], targets(feed, load.shape, tiles))
         active |= _touched(feed, load.shape, sent[feed.source])
     for channels, rows, columns in consumers:
         messages += _through(own * (channels[:, None, None] * rows[:, None] * columns), tiles)
@@ -195,13 +195,12 @@ def _work(load: Load, plan: Plan, sent: dict[int, Array], consumers: list[tuple[
     return Work(*by_core)
 
 
-def _members(total: int, size: int) -> Array:
-    """(tiles, total): 1 where a tile has that channel, row or column."""
-    ranges = chunks(total, size)
-    found = np.zeros((len(ranges), total))
-    for number, (start, stop) in enumerate(ranges):
-        found[number, start:stop] = 1
-    return found
+def tile_members(load: Load, plan: Plan) -> list[Array]:
+    """Of channels, rows, columns: (tiles, neurons), 1 where a tile has that channel, row or column."""
+    return [
+        np.array([[start <= at < stop for at in range(total)] for start, stop in chunks(total, size)], float)
+        for total, size in zip(load.shape, plan.tile, strict=True)
+    ]
 
 
 def _taps(feed: Feed, axis: int, outputs: int) -> Array:
@@ -213,7 +212,7 @@ def _taps(feed: Feed, axis: int, outputs: int) -> Array:
     return found
 
 
-def _targets(feed: Feed, shape: Box, tiles: list[Array]) -> list[Array]:
+def targets(feed: Feed, shape: Box, tiles: list[Array]) -> list[Array]:
     """Of channels, rows, columns: (tiles, sources), how many of a tile's outputs a source reaches along that axis."""
     per_out, per_in = shape[0] // feed.groups, feed.box[0] // feed.groups
     groups = tiles[0].reshape(len(tiles[0]), feed.groups, per_out).sum(-1)

@@ -36,11 +36,11 @@ class Fit(NamedTuple):
         return sum(len(plan.cores) for plan in self.plans)
 
     def shares(self) -> dict[str, float]:
-        """Rule -> the largest share of the limit that any layer uses; above 1 it is broken."""
+        """Rule -> the largest share of the limit that any layer uses, above 1 where it breaks; not of limits of 0."""
         shares: dict[str, float] = {}
         for finding in self.findings:
-            share = finding.used / finding.allowed if finding.allowed else float(finding.used > 0)
-            shares[finding.rule] = max(share, shares.get(finding.rule, 0.0))
+            if finding.allowed:
+                shares[finding.rule] = max(finding.used / finding.allowed, shares.get(finding.rule, 0.0))
         return shares
 
     def as_json(self) -> dict[str, Any]:
