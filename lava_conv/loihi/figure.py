@@ -29,12 +29,12 @@ def occupancy(laid: Fit) -> "Figure":
     wide = min(shown, 3)
     high = -(-shown // wide)
     rows = -(-capacity // COLUMNS)
-    legend_rows = -(-(len(laid.plans) + 1) // (wide * 3))
+    legend_rows = -(-len(laid.plans) // (wide * 3))
     figure = Figure(
-        figsize=(6.4 * wide, high * (0.36 * rows + 0.5) + 0.26 * legend_rows + 1.0), facecolor="white", layout=None
+        figsize=(6.4 * wide, high * (0.385 * rows + 0.3) + 0.24 * legend_rows + 1.05), facecolor="white", layout=None
     )
-    top = 1 - 0.75 / figure.get_figheight()
-    bottom = (0.26 * legend_rows + 0.35) / figure.get_figheight()
+    top = 1 - (0.75 if chips > 1 else 0.55) / figure.get_figheight()
+    bottom = (0.24 * legend_rows + 0.5) / figure.get_figheight()
     axes = figure.subplots(high, wide, squeeze=False).ravel()
     figure.subplots_adjust(left=0.02, right=0.98, top=top, bottom=bottom, wspace=0.06, hspace=0.2)
     colours = _colours(len(laid.plans))
@@ -71,7 +71,8 @@ def _draw_chip(axis: Any, cores: list[tuple[int, Usage]], capacity: int, colours
         edge, width = ("#c62828", 1.8) if share > 1 else (EDGE, 0.6)
         axis.add_patch(Rectangle((x, y), size, size, facecolor="none", edgecolor=edge, linewidth=width))
     axis.set_xlim(-0.2, COLUMNS)
-    axis.set_ylim(-(-(-capacity // COLUMNS)) + 0.8, 1.05)
+    rows = -(-capacity // COLUMNS)
+    axis.set_ylim(0.8 - rows, 1.05)
     axis.set_aspect("equal")
 
 
@@ -82,12 +83,13 @@ def _draw_legend(figure: "Figure", laid: Fit, colours: list[Any], columns: int) 
         Patch(facecolor=colour, label=f"layer {load.layer} {load.kind}: {_cores(len(plan.cores))}")
         for colour, load, plan in zip(colours, laid.loads, laid.plans, strict=True)
     ]
-    note = "filled: share of the scarcest limit; red edge: limit broken"
-    entries.append(Patch(facecolor=EMPTY, edgecolor=EDGE, label=note))
+    height = figure.get_figheight()
     figure.legend(
-        handles=entries, loc="lower center", ncols=min(columns, len(entries)), frameon=False, fontsize=9,
-        labelcolor=TEXT, handlelength=1.2, handleheight=1.2, columnspacing=1.4,
+        handles=entries, loc="lower center", bbox_to_anchor=(0.5, 0.28 / height), ncols=min(columns, len(entries)),
+        frameon=False, fontsize=9, labelcolor=TEXT, handlelength=1.2, handleheight=1.2, columnspacing=1.4,
     )  # fmt: skip
+    note = "filled as far as the core's scarcest resource is used; red edge: a limit is broken"
+    figure.text(0.5, 0.14 / height, note, fontsize=8.5, color="#5b6470", ha="center", va="bottom")
 
 
 def _cores(count: int) -> str:
