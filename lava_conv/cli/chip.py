@@ -102,9 +102,9 @@ def _print_fit(net: str, laid: Any) -> None:
     sums = [sum(getattr(load, name) for load in laid.loads) for name in ("neurons", "synapses", "weights")]
     table.add_section()
     table.add_row("all", "", "", *(f"{x:,}" for x in sums), "", f"{laid.cores:,}", "")
-    out.print(table)
-    out.print(_memory(laid))
-    out.print(_limits(laid))
+    for one in (table, _memory(laid), _limits(laid)):
+        out.print(one)
+        out.print()
     for text in _grouped(laid.broken):
         out.print(f"breaks: {text}", style="red", markup=False)
     names = ", ".join(unchecked(laid.chip))
@@ -135,22 +135,23 @@ def _memory(laid: Any) -> Table:
 
 
 def _limits(laid: Any) -> Table:
-    rules = list(dict.fromkeys(f.rule for f in laid.findings if f.layer is not None))
-    table = _table("layer", *rules, title="used and allowed, in the fullest core")
     found = {(f.layer, f.rule): f for f in laid.findings}
+    first = [f for f in laid.findings if f.layer == laid.loads[0].layer]
+    headers = (f"{f.rule} KB" if f.unit.startswith("bytes") else f.rule for f in first)
+    table = _table("layer", *headers, title="used and allowed, in the fullest core")
     for load in laid.loads:
-        table.add_row(str(load.layer), *(_cell(found[load.layer, rule]) for rule in rules))
+        here = [found[load.layer, f.rule] for f in first]
+        table.add_row(str(load.layer), *(_amount(f.used, f) if f.ok else f"[red]{_amount(f.used, f)}[/]" for f in here))
     table.add_section()
-    allowed = [found[laid.loads[0].layer, rule].allowed for rule in rules]
-    table.add_row("allowed", *(f"{x:,}" for x in allowed))
+    table.add_row("limit", *(_amount(f.allowed, f) for f in first))
     whole = [f for f in laid.findings if f.layer is None]
     table.caption = "in all: " + ", ".join(f"{f.rule} {f.used:,} of {f.allowed:,}" for f in whole)
     table.caption_justify = "left"
     return table
 
 
-def _cell(finding: Any) -> str:
-    return f"{finding.used:,}" if finding.ok else f"[bold red]{finding.used:,}[/]"
+def _amount(value: int, finding: Any) -> str:
+    return f"{-(-value // 1024):,}" if finding.unit.startswith("bytes") else f"{value:,}"
 
 
 def _grouped(broken: Any) -> list[str]:
@@ -180,6 +181,7 @@ def _print_cost(spent: Any, laid: Any) -> None:
         counts = (x.spikes, x.operations, x.updates, x.active, x.messages, x.macs)
         energy = [f"{x.energy_pj / 1e3:,.1f}"] if known else []
         table.add_row(str(x.layer), *(f"{count:,.0f}" for count in counts), *energy)
+    out.print()
     out.print(table)
     out.print(f"{spent.operations:,.0f} synaptic operations; the same network as an ANN: {spent.macs:,} MACs")
     if not known:

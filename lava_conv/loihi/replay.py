@@ -4,6 +4,7 @@ SANA-FE is GPL-3.0: it runs in a process of its own, which gets arrays and gives
 spikes, so the neurons there only play what was recorded: every neuron costs an access a step and every spike its spike
 and its update. What a neuron's other updates cost, those without a spike, is added: (active - spikes) times the figure
 of SANA-FE's neuron. The synapses of a neuron on one core are one connection, whose unit costs what all of them would.
+Two synapses from one neuron to the same core share a message there.
 The image's frame is not replayed, for Loihi 1 has no graded spikes. Cores beyond the 128 of one chip enlarge the mesh.
 """
 
@@ -66,7 +67,7 @@ def replay(graph: Graph, images: NDArray[np.uint8], laid: Fit | None = None, ste
     record = run(graph, images, laid.steps)
     works = network_work(laid, record, images, graph.input_code)
     arrays = network_arrays(laid, record.spikes)
-    found, count = _call(arrays), len(images)
+    found, count = call_script(arrays), len(images)
     sent = sum(int(np.count_nonzero(s)) for s in record.spikes.values())
     added = (sum(float(w.active.sum()) for w in works.values()) - sent) * UPDATE_PJ
     parts = {name: value * 1e12 / count for name, value in found["parts_j"].items()} | {"added updates": added / count}
@@ -173,7 +174,7 @@ def _reach(laid: Fit, numbers: dict[int, NDArray[np.int64]]) -> _Reach:
     )
 
 
-def _call(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def call_script(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "given.npz", Path(folder) / "found.json"
         np.savez(given, **arrays)  # type: ignore[arg-type]
