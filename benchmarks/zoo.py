@@ -5,6 +5,7 @@ python benchmarks/zoo.py publish runs/k0.pt mnist-lenet-dtb-k0 --steps 4 --comma
 python benchmarks/zoo.py publish runs/float.pt NAME --steps 16 --calibrate advanced --command "lava-conv train ..."
 python benchmarks/zoo.py publish-lowered runs/sdnn.pt NAME --command "lava-conv train ..."     for stock netx
 python benchmarks/zoo.py table [NAME ...] --data mnist          from the shipped files alone
+python benchmarks/zoo.py fit [NAME ...]                         refresh the fit reports in the cards
 """
 
 import argparse
@@ -27,6 +28,7 @@ from lava_conv.train import load_trained
 ZOO = Path(__file__).parent.parent / "netx_models"
 GOLDEN_IMAGES = 6
 CHUNK = 250  # images a time
+CHIPS = ("loihi1", "loihi2")  # of the fit reports
 THRESHOLDS = (1, 2, 4, 8, 16, 32, 64)  # of the confidence policy
 # Zou et al. 2024 (Front. Neurosci. 18:1449020), LeNet on MNIST: accuracy at T = 4 for k = 0, and operations of the
 # ANN (4 for each multiply-accumulate) over synaptic operations for k = 0, 1, 2.
@@ -90,6 +92,24 @@ def ties(logits: np.ndarray) -> int:
     return int((ranked[..., -1] == ranked[..., -2]).sum())
 
 
+def fit_report(graph: lc.Graph) -> dict[str, dict]:
+    """Chip -> what the network takes of it; see lava_conv.loihi.fitting.Fit.card."""
+    return {chip: lc.fit(graph, chip).card() for chip in CHIPS}
+
+
+def write_card(name: str, card: dict) -> None:
+    (ZOO / f"{name}.json").write_text(json.dumps(card, indent=2) + "\n")
+
+
+def fit(options: argparse.Namespace) -> None:
+    for name in options.names or sorted(path.stem for path in ZOO.glob("*.net")):
+        card = json.loads((ZOO / f"{name}.json").read_text())
+        card["fit"] = fit_report(lc.load(ZOO / f"{name}.net"))
+        write_card(name, card)
+        for chip, report in card["fit"].items():
+            print(f"{name} on {chip}: {report['cores']} cores; {'; '.join(report['breaks']) or 'fits'}")
+
+
 def publish(options: argparse.Namespace) -> None:
     trained = load_trained(options.checkpoint)
     data = load_dataset(options.data or trained.data)
@@ -136,8 +156,9 @@ def publish(options: argparse.Namespace) -> None:
             "counts compared": total,
         },
         "note": options.note,
+        "fit": fit_report(graph),
     }
-    (ZOO / f"{options.name}.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_card(options.name, card)
     print(json.dumps(card, indent=2))
 
 
@@ -297,6 +318,9 @@ def main() -> None:
     two.add_argument("--data", default="mnist")
     two.add_argument("--samples", type=int)
     two.set_defaults(call=table)
+    three = commands.add_parser("fit")
+    three.add_argument("names", nargs="*")
+    three.set_defaults(call=fit)
     options = parser.parse_args()
     options.call(options)
 

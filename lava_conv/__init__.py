@@ -8,6 +8,7 @@
     compare(graph, images)                                names the first difference, if there is one
     lower(graph)                                          stock SigmaDelta neurons, the same integers
     graph.reference(images)                               the quantised ANN that all of them settle on
+    fit(graph, chip="loihi2")                              what it takes of a chip, what breaks, what would help
 
 Names are imported on first use: nothing here needs torch or Lava until it is asked for.
 """
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from lava_conv.compare import compare as compare
     from lava_conv.convert import convert as convert
     from lava_conv.graph import Graph as Graph
+    from lava_conv.loihi import fit as fit
     from lava_conv.lower import lower as lower
     from lava_conv.netx import load as load
     from lava_conv.netx import save as save
@@ -36,6 +38,7 @@ _HOME = {
     "convert": "lava_conv.convert",
     "calibrate": "lava_conv.calibrate",
     "lower": "lava_conv.lower",
+    "fit": "lava_conv.loihi",
     "Graph": "lava_conv.graph",
     "load": "lava_conv.netx",
     "save": "lava_conv.netx",

@@ -48,6 +48,7 @@ MAY = {
     | {"graph", "lower", "record", "synapses", "backends.lava_runtime", "backends.lava_start", "processes"},
     "compare": CORE | {"backends", "graph", "record"},
     "activity": CORE | {"backends", "graph", "record"},
+    "loihi": CORE | {"activity", "backends", "graph", "loihi", "lower", "record", "synapses"},
     "early_exit": CORE | {"graph", "record", "synapses"},
     "data": CORE,
     "calibrate": CORE
@@ -102,6 +103,8 @@ def test_import_table():
                 assert name == "kernels", f"{path} imports numba"
             elif parts[0] == "lava":
                 assert name in LAVA, f"{path} imports lava"
+            elif parts[0] in ("sanafe", "sanafecpp"):
+                raise AssertionError(f"{path} imports SANA-FE, which is GPL; it is started, never imported")
             elif parts[0] == "processes":
                 assert "processes" in MAY[name], f"{path} imports processes"
             elif parts[0] == "lava_conv":
@@ -164,7 +167,10 @@ def test_what_other_tests_are_skipped_without_is_there():
 
 
 def test_importing_the_package_loads_nothing_heavy():
-    code = "import sys, lava_conv, lava_conv.graph, lava_conv.netx; assert not {'torch', 'lava'} & set(sys.modules)"
+    code = (
+        "import sys, lava_conv, lava_conv.graph, lava_conv.netx, lava_conv.loihi.figure, lava_conv.loihi.cost; "
+        "assert not {'torch', 'lava', 'matplotlib', 'sanafe'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

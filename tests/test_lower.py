@@ -249,6 +249,18 @@ def test_bounds_hold_for_the_worst_images(rng):
     assert reach[1][0] <= proven[1] and proven[1] - reach[1][0] <= over
 
 
+def test_a_lowered_network_is_laid_out_on_a_chip(rng):
+    lowered = lc.lower(chain(rng, "DTB", 4))
+    laid = lc.fit(lowered, "loihi2")
+    assert laid.ok and [load.neurons for load in laid.loads] == [int(np.prod(s.shape)) for s in lowered.stages]
+    assert {feed.payload_bits for load in laid.loads for feed in load.feeds} == {16}
+    reach = lowered.reach(images((2, 9, 8), 50))
+    for load, stage in zip(laid.loads, lowered.stages, strict=True):
+        assert reach[stage.layer][0] < 2 ** (load.state_bits - 1)
+    broken = lc.fit(lc.lower(wide(0), images((1, 4, 4), 20) // 200), "loihi2").broken
+    assert {finding.rule for finding in broken} == {"state bits"}  # measured on images, and not proven for any
+
+
 # -- through stock netx ------------------------------------------------------------------------------------------------
 
 

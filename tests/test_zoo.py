@@ -43,6 +43,15 @@ def test_golden_trace(name):
     assert settled == ([0] if graph.input_code == "flash" else [])
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_the_card_has_the_fit_report_that_fit_gives_now(name):
+    graph = lc.load(ZOO / f"{name}.net")
+    said = json.loads((ZOO / f"{name}.json").read_text())["fit"]
+    assert sorted(said) == ["loihi1", "loihi2"]
+    for chip, report in said.items():
+        assert report == lc.fit(graph, chip).card(), f"refresh with: benchmarks/zoo.py fit {name}"
+
+
 def test_a_golden_trace_on_lava():
     """Every spike of a shipped LeNet on Lava: the same digests as the simulator's."""
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")

@@ -1,6 +1,7 @@
 """The command line `lava-conv`. Everything heavy is imported inside the commands, so that --help is quick.
 
-Exit codes: 0 done (and, for compare, equal), 1 different or interrupted, 2 an error, told in one sentence.
+Exit codes: 0 done (and, for compare, equal; for fit, it fits), 1 different, not fitting or interrupted, 2 an error,
+told in one sentence.
 """
 
 import os
@@ -9,6 +10,7 @@ import sys
 import click
 
 from lava_conv import __version__
+from lava_conv.cli.chip import fit
 from lava_conv.cli.common import complain, err
 from lava_conv.cli.look import bench, inspect, validate
 from lava_conv.cli.lower import lower
@@ -54,9 +56,10 @@ def cli() -> None:
     lava-conv run digits.net --data digits        simulate, accuracy at each step
     lava-conv compare digits.net --data digits    simulator against Lava, spike by spike
     lava-conv lower m.net stock.net               for unmodified lava-dl netx
+    lava-conv fit digits.net --chip loihi2        does it fit the chip, what breaks, what would help
     lava-conv bench simulator lenet               speed on this machine, side by side with others
     """
 
 
-for command in (demo, train, convert, calibrate, run, compare, lower, inspect, validate, bench):
+for command in (demo, train, convert, calibrate, run, compare, lower, fit, inspect, validate, bench):
     cli.add_command(command)

@@ -77,17 +77,26 @@ def log_shown(*names: str) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-def data_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in (
-        click.option("--samples", type=click.IntRange(1), help="Use only the first so many images."),
-        click.option("--folder", type=click.Path(), help="Of the data sets.  [default: $LAVA_CONV_DATA, then ./data]"),
-        click.option(
-            "--data", "data_name", default="digits", show_default=True,
-            help="digits, mnist, fashion-mnist, cifar10, cifar100, or a Keras-style .npz file.",
-        ),
-    ):  # fmt: skip
-        command = option(command)
-    return command
+def _data_options(default: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--samples", type=click.IntRange(1), help="Use only the first so many images."),
+            click.option(
+                "--folder", type=click.Path(), help="Of the data sets.  [default: $LAVA_CONV_DATA, then ./data]"
+            ),
+            click.option(
+                "--data", "data_name", default=default, show_default=bool(default),
+                help="digits, mnist, fashion-mnist, cifar10, cifar100, or a Keras-style .npz file.",
+            ),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return add
+
+
+data_options = _data_options("digits")
+optional_data_options = _data_options(None)
 
 
 def images(

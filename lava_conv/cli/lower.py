@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from lava_conv.cli.common import FEW_SAMPLES, crop_option, data_options, images, json_option, out, split_option
+from lava_conv.cli.common import FEW_SAMPLES, crop_option, images, json_option, optional_data_options, out, split_option
 
 STATUS = {"met": "met", "measured": "measured", "approximated": "NOT MET, approximated"}
 
@@ -20,12 +20,12 @@ STATUS = {"met": "met", "measured": "measured", "approximated": "NOT MET, approx
 @click.option(
     "--interval", type=click.IntRange(1), default=1, show_default=True, help="Script: steps from image to image."
 )
-@data_options
+@optional_data_options
 @split_option
 @crop_option
 @json_option
 def lower(
-    net: str, target: str, to: str, approximate: bool, script: str | None, interval: int, data_name: str,
+    net: str, target: str, to: str, approximate: bool, script: str | None, interval: int, data_name: str | None,
     folder: str | None, samples: int | None, split: str, crop: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a .net for unmodified lava-dl netx: SigmaDelta neurons that settle on the same integers.
@@ -38,8 +38,7 @@ def lower(
     from lava_conv.lower import write_script, write_stock
 
     graph = lc.load(net)
-    given = click.get_current_context().get_parameter_source("data_name") is click.core.ParameterSource.COMMANDLINE
-    x = images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop)[0] if given else None
+    x = None if data_name is None else images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop)[0]
     lowered = lc.lower(graph, x, approximate)
     write_stock(lowered, target)
     if script:

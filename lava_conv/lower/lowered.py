@@ -1,6 +1,6 @@
 """The lowered network: made layer by layer, its conditions, and what it computes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,15 @@ from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import REFERENCE_CHUNK, Graph, Skip, check_images
 from lava_conv.lower import assembly
 from lava_conv.lower.assembly import CONSTANT, COUNT, OVER, Key, Rows, Stage, Wire
-from lava_conv.lower.layer_integers import ONE_BITS, Condition, Ints, LayerIntegers, layer_integers, range_conditions
+from lava_conv.lower.layer_integers import (
+    ONE,
+    ONE_BITS,
+    Condition,
+    Ints,
+    LayerIntegers,
+    layer_integers,
+    range_conditions,
+)
 from lava_conv.record import Counts, Record
 from lava_conv.synapses import Conv, Dense, Identity, Shape
 
@@ -34,17 +42,33 @@ class Lowered:
         stages: its layers; stage number i sends i + 1 steps after the image came.
         constants: values of the channels that come with every image, behind its own.
         conditions: of an exact lowering, one by one.
+        integers: by layer of the graph, what its neurons hold and how far they can get.
     """
 
     graph: Graph
     stages: tuple[Stage, ...]
     constants: tuple[int, ...]
     conditions: tuple[Condition, ...]
+    integers: dict[int, LayerIntegers]
 
     @property
     def exact(self) -> bool:
         """Whether every condition is met (for any image, or measured on some)."""
         return all(c.met for c in self.conditions)
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """Range of the states of stage `number`, proven for any image."""
+        stage = self.stages[number]
+        integers = self.integers[stage.layer]
+        low, high = int(integers.low.min()), int(integers.high.max())
+        if stage.divides:  # what arrives is a 64th, and is multiplied by 64 at most
+            low, high = 0, max(high, 0)
+        for kind, of in stage.wires:
+            if kind == CONSTANT:
+                high = max(high, of * ONE)
+            elif of != stage.layer:
+                high = max(high, int(self.integers[of].high.max()) if of else INPUT_MAX * ONE)
+        return low, high
 
     @property
     def input_shape(self) -> Shape:
@@ -159,14 +183,14 @@ def lower(graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bo
         remedy = "use kernels that reach the pixel at their own place, or shortcuts within one chain of layers"
         path = Condition(layer, "path", words, "a chain in which every layer reads the one before", "failed", remedy)
         raise _refusal([*conditions, path]) from None
-    lowered = Lowered(graph, stages, constants, ())
+    lowered = Lowered(graph, stages, constants, (), plan)
     seen = None if images is None else lowered.reach(images)
     for index, integers in plan.items():
         readout = not graph.neuron(index).spiking
         conditions += range_conditions(index, integers, readout, None if seen is None else seen[index])
     if any(c.status == "failed" for c in conditions):
         raise _refusal(conditions)
-    return Lowered(graph, stages, constants, tuple(sorted(conditions, key=lambda c: c.layer)))
+    return replace(lowered, conditions=tuple(sorted(conditions, key=lambda c: c.layer)))
 
 
 def _refusal(conditions: list[Condition]) -> ConversionError:

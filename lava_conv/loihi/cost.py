@@ -1,0 +1,282 @@
+"""What a network does on real images, core by core, and what that costs where a chip's figures are published.
+
+Counted, as means per sample:
+- synaptic operations: synapses that the spikes pass; without those of weight 0 (in the share they have in the layer)
+  unless the synapses are stored in the dense format, which visits them all. The image counts once for every pixel
+  that is not 0, in each step in which it comes.
+- neuron updates: every neuron in every step; active ones, which a spike reaches or which send one, and the others.
+- messages: a spike is one to each core that it must reach.
+
+Energy = operations, updates and messages, each times its published figure; a message costs its own figure and the hops
+of the mean way between the cores of the two layers, cores being numbered along the layers and four (or as the chip has
+it) to a tile of the mesh.
+
+Latency of one sample by itself: it takes steps + depth - 1 time steps, for the layer at depth d starts d - 1 steps
+late. A time step lasts as long as its slowest core, whose operations, updates and messages sent follow one another, and
+then the barrier, interpolated between its figures for one tile and for all. Contention in the mesh, links between chips
+and whatever brings the image in are not in it.
+
+A chip without published figures (Loihi 2) gets the counts and neither energy nor latency.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.activity import Meter
+from lava_conv.backends import run
+from lava_conv.errors import DataError
+from lava_conv.graph import Graph, check_images
+from lava_conv.loihi.chip import Chip
+from lava_conv.loihi.fitting import Fit, fit
+from lava_conv.loihi.load import IMAGE, Box, Feed, Load, positions
+from lava_conv.loihi.partition import Plan, chunks, reached
+from lava_conv.record import Record
+
+Array = NDArray[np.float64]
+CHUNK_VALUES = 1 << 24  # spikes of all layers at once, as float64: 128 MiB
+
+
+class Work(NamedTuple):
+    """Of one layer, float64 (steps, N, cores): synaptic operations, active neurons, messages sent by each core."""
+
+    operations: Array
+    active: Array
+    messages: Array
+
+
+class LayerCost(NamedTuple):
+    """Means per sample. updates: neurons x steps, `active` of them active. macs: of the same layer in an ANN.
+
+    energy_pj: None where nothing is published.
+    """
+
+    layer: int
+    neurons: int
+    cores: int
+    spikes: float
+    operations: float
+    updates: int
+    active: float
+    messages: float
+    macs: int
+    energy_pj: float | None
+
+
+class Cost(NamedTuple):
+    """The layers, energy by cause and latency of a sample; label: what kind of figures these are ("" for none)."""
+
+    chip: str
+    label: str
+    samples: int
+    steps: int
+    layers: tuple[LayerCost, ...]
+    energy_pj: dict[str, float] | None
+    latency_ns: float | None
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the same network as an ANN."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def operations(self) -> float:
+        return sum(layer.operations for layer in self.layers)
+
+    def as_json(self) -> dict[str, Any]:
+        return self._asdict() | {"layers": [x._asdict() for x in self.layers], "macs": self.macs}
+
+
+def cost(
+    graph: Graph,
+    images: NDArray[np.uint8],
+    chip: str | Chip | Fit = "loihi1",
+    steps: int | None = None,
+    backend: str = "torch",
+    progress: Callable[[int], Any] | None = None,
+) -> Cost:
+    """Run uint8 images (N, C, H, W) and add up what they cost on a chip.
+
+    Args:
+        chip: as `fit` takes it, or a Fit of this graph, whose steps then hold.
+        steps: time steps a sample; default: the graph's.
+        progress: called with the number of images just done.
+
+    Raises:
+        FitError: the chip is unknown. DataError: the images are not the network's.
+    """
+    images = check_images(graph, images)
+    laid = chip if isinstance(chip, Fit) else fit(graph, chip, steps)
+    meter, sums, latency = Meter(graph, laid.steps), {}, 0.0
+    size = max(1, CHUNK_VALUES // (sum(load.neurons for load in laid.loads) * laid.steps))
+    for start in range(0, len(images), size):
+        part = images[start : start + size]
+        record = run(graph, part, laid.steps, backend)
+        meter.add(record)
+        works = network_work(laid, record, part, graph.input_code)
+        for index, work in works.items():
+            sums[index] = sums.get(index, np.zeros(3)) + [x.sum() for x in work]
+        if laid.chip.has_cost:
+            latency += float(sample_times(laid, works).sum())
+        if progress:
+            progress(len(part))
+    return _cost(laid, meter, sums, latency)
+
+
+def _cost(laid: Fit, meter: Meter, sums: dict[int, Array], latency: float) -> Cost:
+    activity, chip, layers = meter.result(), laid.chip, []
+    causes: dict[str, float] = {}
+    for load, plan, seen in zip(laid.loads, laid.plans, activity.layers, strict=True):
+        operations, active, messages = (float(x) / meter.samples for x in sums[load.layer])
+        updates = load.neurons * laid.steps
+        energy = None
+        if chip.has_cost:
+            parts = {
+                "synaptic operations": operations * chip["energy_synaptic_op"],
+                "active updates": active * chip["energy_update_active"],
+                "inactive updates": (updates - active) * chip["energy_update_inactive"],
+                "spikes": messages * message_energy(laid, load.layer),
+            }
+            causes = {name: causes.get(name, 0.0) + value for name, value in parts.items()}
+            energy = sum(parts.values())
+        spikes = seen.positive + seen.negative
+        layers.append(
+            LayerCost(
+                load.layer, load.neurons, len(plan.cores), spikes, operations, updates, active, messages, seen.macs,
+                energy,
+            )
+        )  # fmt: skip
+    known = chip.has_cost
+    return Cost(
+        chip.name, chip["cost_label"] if known else "", meter.samples, laid.steps, tuple(layers),
+        causes if known else None, latency / meter.samples if known else None,
+    )  # fmt: skip
+
+
+def network_work(laid: Fit, record: Record, images: NDArray[np.uint8], input_code: str) -> dict[int, Work]:
+    """What every layer does in a record with spikes of these images.
+
+    Raises:
+        DataError: the record holds no spikes or too few steps.
+    """
+    if not record.spikes or record.steps < laid.steps:
+        raise DataError(f"needed is a record with spikes of {laid.steps} steps; run with record=('spikes',)")
+    sent: dict[int, Array] = {IMAGE: np.zeros((laid.steps, *images.shape))}
+    sent[IMAGE][: None if input_code == "constant" else 1] = images != 0
+    for load in laid.loads:
+        if load.layer in record.spikes:
+            spikes = np.abs(record.spikes[load.layer][: laid.steps])
+            sent[load.layer] = spikes.reshape(*spikes.shape[:2], *load.shape).astype(np.float64)
+    consumers: dict[int, list[tuple[Array, ...]]] = {}
+    for load, plan in zip(laid.loads, laid.plans, strict=True):
+        for feed in load.feeds:
+            consumers.setdefault(feed.source, []).append(tuple(x.astype(float) for x in reached(feed, load, plan)))
+    return {
+        load.layer: _work(load, plan, sent, consumers.get(load.layer, []))
+        for load, plan in zip(laid.loads, laid.plans, strict=True)
+    }
+
+
+def _work(load: Load, plan: Plan, sent: dict[int, Array], consumers: list[tuple[Array, ...]]) -> Work:
+    tiles = tile_members(load, plan)
+    steps, samples = sent[IMAGE].shape[:2]
+    own = sent.get(load.layer, np.zeros((steps, samples, *load.shape)))
+    grid = (steps, samples, *(len(one) for one in tiles))
+    operations, messages, active = np.zeros(grid), np.zeros(grid), own > 0
+    for feed, form in zip(load.feeds, plan.formats, strict=True):
+        share = 1.0 if form == "dense" else feed.density
+        operations += share * _through(sent[feed.source], targets(feed, load.shape, tiles))
+        active |= _touched(feed, load.shape, sent[feed.source])
+    for channels, rows, columns in consumers:
+        messages += _through(own * (channels[:, None, None] * rows[:, None] * columns), tiles)
+    by_core = (x.reshape(steps, samples, -1) for x in (operations, _through(active.astype(float), tiles), messages))
+    return Work(*by_core)
+
+
+def tile_members(load: Load, plan: Plan) -> list[Array]:
+    """Of channels, rows, columns: (tiles, neurons), 1 where a tile has that channel, row or column."""
+    return [
+        np.array([[start <= at < stop for at in range(total)] for start, stop in chunks(total, size)], float)
+        for total, size in zip(load.shape, plan.tile, strict=True)
+    ]
+
+
+def _taps(feed: Feed, axis: int, outputs: int) -> Array:
+    """(outputs, sources): 1 where an output row (axis 0) or column (axis 1) reads a source's."""
+    found = np.zeros((outputs, feed.box[1 + axis]))
+    for out in range(outputs):
+        for at, _ in positions(feed, axis, out):
+            found[out, at] = 1
+    return found
+
+
+def targets(feed: Feed, shape: Box, tiles: list[Array]) -> list[Array]:
+    """Of channels, rows, columns: (tiles, sources), how many of a tile's outputs a source reaches along that axis."""
+    per_out, per_in = shape[0] // feed.groups, feed.box[0] // feed.groups
+    groups = tiles[0].reshape(len(tiles[0]), feed.groups, per_out).sum(-1)
+    rows, columns = (tiles[1 + axis] @ _taps(feed, axis, shape[1 + axis]) for axis in (0, 1))
+    return [np.repeat(groups, per_in, axis=1), rows, columns]
+
+
+def _through(x: Array, matrices: list[Array]) -> Array:
+    """(steps, N, C, H, W) -> (steps, N, C', H', W') through a matrix along each of the last three axes."""
+    channels, rows, columns = matrices
+    x = rows @ (x @ columns.T)
+    return np.moveaxis(np.tensordot(channels, x, axes=(1, 2)), 0, 2)
+
+
+def _touched(feed: Feed, shape: Box, sent: Array) -> NDArray[np.bool_]:
+    """bool (steps, N, C, H, W): whether a neuron gets a spike through this feed."""
+    steps, samples = sent.shape[:2]
+    groups = sent.reshape(steps, samples, feed.groups, -1, *feed.box[1:]).max(3)
+    rows, columns = (_taps(feed, axis, shape[1 + axis]) for axis in (0, 1))
+    return np.repeat(rows @ (groups @ columns.T) > 0, shape[0] // feed.groups, axis=2)
+
+
+def core_places(laid: Fit) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Layer -> (column, row) of the mesh tile of each of its cores; beyond the last tile it begins again."""
+    wide, high, per_tile = laid.chip["mesh"]
+    places, first = {}, 0
+    for plan in laid.plans:
+        tile = np.arange(first, first + len(plan.cores)) // per_tile % (wide * high)
+        places[plan.layer], first = (tile % wide, tile // wide), first + len(plan.cores)
+    return places
+
+
+def message_energy(laid: Fit, layer: int) -> float:
+    """Mean energy of one spike of a layer to one core, in pJ: its own and that of the mean way's hops."""
+    places, ways = core_places(laid), []
+    for load in laid.loads:
+        for feed in load.feeds:
+            if feed.source == layer:
+                pairs = zip(places[layer], places[load.layer], strict=True)
+                ways.append([float(np.abs(a[:, None] - b).mean()) for a, b in pairs])
+    if not ways:
+        return 0.0
+    return laid.chip["energy_spike"] + float(np.mean(ways, axis=0) @ laid.chip["energy_hop"])
+
+
+def barrier_ns(laid: Fit) -> float:
+    wide, high, per_tile = laid.chip["mesh"]
+    one, all_tiles = laid.chip["time_barrier"]
+    used = min(-(-laid.cores // per_tile), wide * high)
+    return one + (all_tiles - one) * (used - 1) / max(wide * high - 1, 1)
+
+
+def sample_times(laid: Fit, works: dict[int, Work]) -> Array:
+    """float64 (N,): latency of each sample by itself in ns."""
+    chip, depth = laid.chip, max(load.depth for load in laid.loads)
+    slowest: Array | None = None
+    for load, plan in zip(laid.loads, laid.plans, strict=True):
+        operations, active, messages = works[load.layer]
+        neurons = np.array([core.usage.neurons for core in plan.cores])
+        busy = operations * chip["time_synaptic_op"] + active * chip["time_update_active"]
+        busy = busy + (neurons - active) * chip["time_update_inactive"] + messages * chip["time_spike"]
+        idle = neurons.max() * chip["time_update_inactive"]
+        times = np.full((laid.steps + depth - 1, busy.shape[1]), float(idle))
+        times[load.depth - 1 : load.depth - 1 + laid.steps] = busy.max(2)
+        slowest = times if slowest is None else np.maximum(slowest, times)
+    assert slowest is not None
+    return (slowest + barrier_ns(laid)).sum(0)
