@@ -8,7 +8,8 @@ from rich.table import Table
 
 from lava_conv.cli.common import FEW_SAMPLES, crop_option, images, json_option, optional_data_options, out, split_option
 
-STATUS = {"met": "met", "measured": "measured", "approximated": "NOT MET, approximated"}
+NAMES = ("neuron", "step", "readout", "weights", "bias", "state", "payload")
+MARKS = {"met": "", "measured": " *", "approximated": " !"}
 
 
 @click.command()
@@ -54,10 +55,7 @@ def lower(
         }  # fmt: skip
         click.echo(json.dumps(found))
         return
-    table = Table("layer", "condition", "found", "allowed", "status", title=f"{net} as SigmaDelta neurons")
-    for c in lowered.conditions:
-        table.add_row(str(c.layer), c.name, c.found, c.allowed, STATUS[c.status])
-    out.print(table)
+    _print_conditions(net, lowered.conditions)
     neurons = sum(_size(stage.shape) for stage in lowered.stages)
     before = sum(_size(layer.shape) for _, layer, _ in graph.neuron_layers())
     out.print(
@@ -75,6 +73,20 @@ def lower(
         out.print(f"{predictions} of {len(x)} predictions differ from the network's")
     if script:
         out.print(f"{script}: python {script} images.npy")
+
+
+def _print_conditions(net: str, conditions: Any) -> None:
+    """A row for each layer, and a sentence for each condition that is not proven."""
+    names = [name for name in NAMES if any(c.name == name for c in conditions)]
+    table = Table("layer", *names, title=f"{net} as SigmaDelta neurons: conditions of exactness")
+    cells = {(c.layer, c.name): f"{c.short}{MARKS[c.status]}" for c in conditions}
+    for layer in dict.fromkeys(c.layer for c in conditions):
+        table.add_row(str(layer), *(cells.get((layer, name), "") for name in names))
+    out.print(table)
+    out.print("weights and biases in 64ths of a step; * measured on the images, ! not met and approximated")
+    for c in conditions:
+        if c.status != "met":
+            out.print(str(c), markup=False)
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -30,7 +30,8 @@ Ints = NDArray[np.int64]
 class Condition(NamedTuple):
     """One thing that an exact lowering needs of one layer.
 
-    status: "met" (for any image), "measured" (on the images given, not proven), "approximated" or "failed".
+    status: "met" (for any image), "measured" (on the images given, not proven), "approximated" or "failed". short: what
+    was found in one word, for tables.
     """
 
     layer: int
@@ -39,6 +40,7 @@ class Condition(NamedTuple):
     allowed: str
     status: str
     remedy: str
+    short: str
 
     @property
     def met(self) -> bool:
@@ -104,9 +106,10 @@ def layer_integers(
     theta, delta, shift, limit, problem = _terms(graph, index)
     conditions: list[Condition] = []
 
-    def condition(name: str, ok: bool, found: str, allowed: str, remedy: str) -> None:
+    def condition(name: str, ok: bool, found: str, allowed: str, remedy: str, size: int | None = None) -> None:
         status = "met" if ok else "approximated" if approximate else "failed"
-        conditions.append(Condition(index, name, found, allowed, status, remedy))
+        short = ("yes" if ok else "no") if size is None else f"{size:,}"
+        conditions.append(Condition(index, name, found, allowed, status, remedy, short))
 
     condition(
         "neuron", problem is None, problem or f"{layer.neuron} settles on a staircase of its sum",
@@ -133,7 +136,7 @@ def layer_integers(
     largest = max(int(np.abs(w).max(initial=0)) for w in weights)
     condition(
         "weights", largest <= WEIGHT_MAX, f"the largest is {largest} 64ths of a step", f"{WEIGHT_MAX} (8 bits)",
-        "train with fewer levels, so that a step is larger",
+        "train with fewer levels, so that a step is larger", largest,
     )  # fmt: skip
     weights = [w.clip(-WEIGHT_MAX, WEIGHT_MAX) for w in weights]
     low, high = drive_range([(_synapse(f.synapse, w), counts[f.source]) for f, w in zip(feeds, weights, strict=True)])
@@ -145,7 +148,7 @@ def layer_integers(
     largest = int(np.abs(np.concatenate([bias, bias[over] - ONE * divisor[over] * limit])).max())
     condition(
         "bias", largest <= BIAS_MAX, f"the largest is {largest} 64ths of a step",
-        f"{BIAS_MAX} (8-bit weights of the constant channels)", "train with fewer levels",
+        f"{BIAS_MAX} (8-bit weights of the constant channels)", "train with fewer levels", largest,
     )  # fmt: skip
     bias = bias.clip(-BIAS_MAX, BIAS_MAX)
     return LayerIntegers(tuple(weights), bias, divisor, over, limit, count_max, low, high), conditions
@@ -165,14 +168,14 @@ def range_conditions(
     conditions = []
     for position, (name, bound, most, allowed, remedy) in enumerate(found):
         if bound <= most:
-            status, words = "met", f"{bound} at most, for any image"
+            status, words, size = "met", f"{bound} at most, for any image", bound
         elif seen is None:
-            status, words = "failed", f"up to {bound}"
+            status, words, size = "failed", f"up to {bound}", bound
         else:
             status = "measured" if seen[position] <= most else "failed"
-            words = f"{seen[position]} on the images given ({bound} is not excluded)"
+            words, size = f"{seen[position]} on the images given ({bound} is not excluded)", seen[position]
         advice = f"{remedy}, or give images to measure it on" if seen is None else remedy
-        conditions.append(Condition(index, name, words, allowed, status, advice))
+        conditions.append(Condition(index, name, words, allowed, status, advice, f"{size:,}"))
     return conditions
 
 

@@ -181,7 +181,9 @@ def lower(graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bo
     except _PathError as error:
         layer, words = error.args
         remedy = "use kernels that reach the pixel at their own place, or shortcuts within one chain of layers"
-        path = Condition(layer, "path", words, "a chain in which every layer reads the one before", "failed", remedy)
+        path = Condition(
+            layer, "path", words, "a chain in which every layer reads the one before", "failed", remedy, "no"
+        )
         raise _refusal([*conditions, path]) from None
     lowered = Lowered(graph, stages, constants, (), plan)
     seen = None if images is None else lowered.reach(images)
