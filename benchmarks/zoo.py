@@ -21,7 +21,7 @@ from lava_conv.activity import MAC, Activity, Meter
 from lava_conv.calibrate import calibrated, float_predictions
 from lava_conv.data import centred, load_dataset
 from lava_conv.early_exit import Exit, decided_after, leave, silent_after
-from lava_conv.lower import write_stock
+from lava_conv.lower import Lowered, write_stock
 from lava_conv.qat import evaluate
 from lava_conv.train import load_trained
 
@@ -92,7 +92,7 @@ def ties(logits: np.ndarray) -> int:
     return int((ranked[..., -1] == ranked[..., -2]).sum())
 
 
-def fit_report(graph: lc.Graph) -> dict[str, dict]:
+def fit_report(graph: lc.Graph | Lowered) -> dict[str, dict]:
     """Chip -> what the network takes of it; see lava_conv.loihi.fitting.Fit.card."""
     return {chip: lc.fit(graph, chip).card() for chip in CHIPS}
 
@@ -106,8 +106,19 @@ def fit(options: argparse.Namespace) -> None:
         card = json.loads((ZOO / f"{name}.json").read_text())
         card["fit"] = fit_report(lc.load(ZOO / f"{name}.net"))
         write_card(name, card)
-        for chip, report in card["fit"].items():
-            print(f"{name} on {chip}: {report['cores']} cores; {'; '.join(report['breaks']) or 'fits'}")
+        print_fit(name, card["fit"])
+    for path in [] if options.names else sorted((ZOO / "stock").glob("*.json")):
+        card = json.loads(path.read_text())
+        with np.load(path.with_suffix(".golden.npz"), allow_pickle=False) as golden:
+            lowered = lc.lower(lc.load(path.with_suffix(".graph.net")), golden["images"])
+        card["fit"] = fit_report(lowered)
+        path.write_text(json.dumps(card, indent=2) + "\n")
+        print_fit(path.stem, card["fit"])
+
+
+def print_fit(name: str, reports: dict[str, dict]) -> None:
+    for chip, report in reports.items():
+        print(f"{name} on {chip}: {report['cores']} cores; {'; '.join(report['breaks']) or 'fits'}")
 
 
 def publish(options: argparse.Namespace) -> None:
@@ -209,6 +220,7 @@ def publish_lowered(options: argparse.Namespace) -> None:
             "values read again through netx as meant": values,
         },
         "conditions not proven for every image": [str(c) for c in lowered.conditions if c.status != "met"],
+        "fit": fit_report(lowered),
         "seconds per image on stock netx": round(seconds / len(few), 2),
         "note": options.note,
     }

@@ -110,8 +110,8 @@ def _print_fit(net: str, laid: Any) -> None:
     for one in (table, _memory(laid), _limits(laid)):
         out.print(one)
         out.print()
-    for text in _grouped(laid.broken):
-        out.print(f"breaks: {text}", style="red", markup=False)
+    for group in laid.groups():
+        out.print(f"breaks: {group}", style="red", markup=False)
     names = ", ".join(unchecked(laid.chip))
     if names:
         out.print(f"not checked, for want of a number: {names}", markup=False)
@@ -157,23 +157,6 @@ def _limits(laid: Any) -> Table:
 
 def _amount(value: int, finding: Any) -> str:
     return f"{-(-value // 1024):,}" if finding.unit.startswith("bytes") else f"{value:,}"
-
-
-def _grouped(broken: Any) -> list[str]:
-    """One sentence a rule: where, used and allowed, and the remedy."""
-    sentences = []
-    for rule in dict.fromkeys(f.rule for f in broken):
-        here = [f for f in broken if f.rule == rule]
-        if len(here) == 1:
-            sentences.append(str(here[0]))
-            continue
-        worst = max(here, key=lambda f: f.used)
-        layers = ", ".join(str(f.layer) for f in here)
-        sentences.append(
-            f"layers {layers} break the limit of {rule}: up to {worst.used:,} {worst.unit}, allowed are "
-            f"{worst.allowed:,}; {worst.remedy}"
-        )
-    return sentences
 
 
 def _print_cost(spent: Any, laid: Any) -> None:

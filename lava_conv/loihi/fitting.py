@@ -10,6 +10,32 @@ from lava_conv.loihi.rules import Finding, check, unchecked
 from lava_conv.lower import Lowered
 
 
+class Group(NamedTuple):
+    """A rule that breaks, in one layer or in several."""
+
+    rule: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def worst(self) -> Finding:
+        return max(self.findings, key=lambda finding: finding.used)
+
+    @property
+    def places(self) -> str:
+        if self.worst.layer is None:
+            return "network"
+        return f"layer{'s' * (len(self.findings) > 1)} {', '.join(str(f.layer) for f in self.findings)}"
+
+    def __str__(self) -> str:
+        if len(self.findings) == 1:
+            return str(self.worst)
+        worst = self.worst
+        return (
+            f"{self.places} break the limit of {self.rule}: up to {worst.used:,} {worst.unit}, allowed are "
+            f"{worst.allowed:,}; {worst.remedy}"
+        )
+
+
 class Fit(NamedTuple):
     """What `fit` returns.
 
@@ -31,6 +57,11 @@ class Fit(NamedTuple):
     @property
     def broken(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if not finding.ok)
+
+    def groups(self) -> tuple["Group", ...]:
+        """What breaks, rule by rule."""
+        rules = dict.fromkeys(finding.rule for finding in self.broken)
+        return tuple(Group(rule, tuple(f for f in self.broken if f.rule == rule)) for rule in rules)
 
     @property
     def cores(self) -> int:
@@ -72,10 +103,7 @@ class Fit(NamedTuple):
             "cores": self.cores,
             "largest share of the limit": {rule: round(share, 4) for rule, share in self.shares().items()},
             "not checked": list(unchecked(self.chip)),
-            "breaks": [
-                f"{'network' if f.layer is None else f'layer {f.layer}'}: {f.rule}, {f.used:,} of {f.allowed:,}"
-                for f in self.broken
-            ],
+            "breaks": [f"{g.rule}: {g.places}, {g.worst.used:,} of {g.worst.allowed:,}" for g in self.groups()],
         }
 
 
