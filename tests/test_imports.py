@@ -42,10 +42,14 @@ MAY = {
     "augment": set(),
     "checkpoint": CORE | {"files"},
     "train": CORE | {"augment", "checkpoint", "data", "device", "qat"},
-    "report": CORE | {"record"},
+    "activations": CORE | {"graph", "qat"},
+    "figures": CORE | {"activity", "early_exit", "figures", "files", "graph", "record", "synapses", ""},
+    "report": CORE
+    | {"activity", "backends", "early_exit", "figures", "files", "graph", "record", "report", "synapses", ""},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"assemble", "augment", "calibrate", "checkpoint", "device", "simulate", "qat", "convert", "verify", "train"}
+TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "simulate", "qat", "convert"}
+TORCH |= {"verify", "train"}
 LAVA = {"backends.lava", "backends.lava_channels", "backends.lava_runtime", "backends.lava_progress", "processes"}
 
 
@@ -79,6 +83,8 @@ def test_import_table():
                 assert name in TORCH, f"{path} imports torch"
             elif parts[0] in ("numba", "llvmlite"):
                 assert name == "kernels", f"{path} imports numba"
+            elif parts[0] == "matplotlib":
+                assert name == "figures" or parts[1] == "figure", f"{path} imports matplotlib"
             elif parts[0] == "lava":
                 assert name in LAVA, f"{path} imports lava"
             elif parts[0] == "processes":

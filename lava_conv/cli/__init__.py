@@ -12,6 +12,7 @@ from lava_conv import __version__
 from lava_conv.cli.common import complain, err
 from lava_conv.cli.look import bench, inspect, validate
 from lava_conv.cli.make import calibrate, convert, demo, train
+from lava_conv.cli.report import report
 from lava_conv.cli.run import compare, run
 from lava_conv.errors import LavaConvError
 
@@ -52,9 +53,10 @@ def cli() -> None:
     lava-conv convert runs/digits.pt digits.net   integers, proven bounds
     lava-conv run digits.net --data digits        simulate, accuracy at each step
     lava-conv compare digits.net --data digits    simulator against Lava, spike by spike
+    lava-conv report digits.net --data digits     all of it as one HTML page with pictures
     lava-conv bench simulator lenet               speed on this machine, side by side with others
     """
 
 
-for command in (demo, train, convert, calibrate, run, compare, inspect, validate, bench):
+for command in (demo, train, convert, calibrate, run, compare, inspect, validate, report, bench):
     cli.add_command(command)

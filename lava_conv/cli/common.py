@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -75,6 +76,18 @@ def log_shown(*names: str) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
+
+
+def print_ledger(ledger: Any) -> None:
+    """Stages as a table, then the checks between them."""
+    table = Table("stage", "samples", "accuracy", "predictions that differ", title="accuracy ledger")
+    for stage in ledger.stages:
+        differ = "" if stage.differ is None else f"{stage.differ}"
+        table.add_row(stage.name, str(stage.samples), f"{100 * stage.accuracy:.2f} %", differ)
+    out.print(table)
+    out.print("each row against the one above; each simulator row against the reference")
+    for check in ledger.checks:
+        out.print(check, markup=False)
 
 
 def data_options(command: Callable[..., Any]) -> Callable[..., Any]:

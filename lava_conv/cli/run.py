@@ -30,6 +30,7 @@ def run(
 ) -> None:  # fmt: skip
     """Run a .net file on images; accuracy after each step, and against the integer reference."""
     import lava_conv as lc
+    from lava_conv.report.ledger import unlike_counts
 
     graph = lc.load(net)
     x, y = images(graph, data_name, folder, split, samples, crop, seed)
@@ -40,8 +41,7 @@ def run(
         record = lc.run(graph, x, steps, backend, record=(), progress=advance, **options)
     reference = graph.reference(x)
     differ = (record.predictions != reference.predictions).sum(axis=1)
-    unlike = sum(int((record.counts[i] != c).sum()) for i, c in reference.counts.items())
-    total = sum(c.size for c in reference.counts.values())
+    unlike, total = unlike_counts([(reference, record)])
     if as_json:
         result = {
             "net": net, "data": data_name, "samples": len(x), "backend": record.backend,
