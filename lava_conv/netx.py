@@ -75,8 +75,9 @@ def _read_graph(file: h5py.File) -> Graph:
     only_keys(file, "/", ROOT_KEYS)
     written = _attribute(file, "format", str, "")
     if written != FORMAT:
+        there = repr(written) if written else "missing"
         raise NetFormatError(
-            f"/@format is {repr(written) if written else 'missing'}, allowed is {FORMAT!r}; a stock netx file has none: "
+            f"/@format is {there}, allowed is {FORMAT!r}; a stock netx file has none: "
             f"`lava-conv validate` says what of it cannot be run, convert its model instead"
         )
     version = _attribute(file, "version", int, None)

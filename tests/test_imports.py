@@ -43,15 +43,16 @@ MAY = {
     | {"algebra", "assemble", "calibrate", "convert", "checkpoint", "graph", "neurons", "qat", "simulate", "synapses"},
     "augment": set(),
     "checkpoint": CORE | {"files"},
-    "train": CORE | {"augment", "checkpoint", "data", "device", "qat"},
+    "distributed": CORE | {"qat"},
+    "train": CORE | {"augment", "checkpoint", "data", "device", "distributed", "qat"},
     "activations": CORE | {"graph", "qat"},
     "figures": CORE | {"activity", "early_exit", "figures", "files", "graph", "record", "synapses", ""},
     "report": CORE
     | {"activity", "backends", "early_exit", "figures", "files", "graph", "record", "report", "synapses", ""},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "simulate", "qat", "convert"}
-TORCH |= {"verify", "train"}
+TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distributed"}
+TORCH |= {"simulate", "qat", "convert", "verify", "train"}
 LAVA = {"backends.lava", "backends.lava_channels", "backends.lava_runtime", "backends.lava_progress", "processes"}
 
 

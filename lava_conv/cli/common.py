@@ -1,6 +1,7 @@
 """What the commands share: where they print, bars, options, images."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -32,7 +33,8 @@ def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 
 
 def complain(sentence: str) -> None:
-    err.print(f"error: {sentence}", style="red", markup=False)
+    rank = os.environ.get("RANK", "0")  # set by torchrun; the others must be told apart from the first
+    err.print(f"{'' if rank == '0' else f'process {rank}: '}error: {sentence}", style="red", markup=False)
 
 
 @contextmanager

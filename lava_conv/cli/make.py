@@ -126,10 +126,14 @@ def train(
     data_name: str, folder: str | None, samples: int | None, model: str | None, target: str, resume: bool, device: str,
     seed: int, **recipe_options: Any,
 ) -> None:  # fmt: skip
-    """Train a network, with quantisation unless --method float, and keep it in a checkpoint."""
+    """Train a network, with quantisation unless --method float, and keep it in a checkpoint.
+
+    Under torchrun every process takes its part of each batch, and the first one writes the checkpoint.
+    """
     from dataclasses import replace
 
     from lava_conv.data import centred, load_dataset
+    from lava_conv.distributed import team
     from lava_conv.qat import evaluate
     from lava_conv.train import FLOAT, Recipe
     from lava_conv.train import train as fit
@@ -139,8 +143,10 @@ def train(
         data = replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
     name = model or ("digits" if data.shape[1] == 8 else "lenet")
     recipe = Recipe(name, seed=seed, **recipe_options)
-    with progress_of(f"training {name} on {data.name}") as advance:
-        trained = fit(data, recipe, target, resume, lambda epoch, loss: advance(epoch, recipe.epochs), device)
+    with team() as members, progress_of(f"training {name} on {data.name}", members.first) as advance:
+        trained = fit(data, recipe, target, resume, lambda epoch, loss: advance(epoch, recipe.epochs), device, members)
+    if not members.first:
+        return
     seen = centred(data.x_test, trained.shape)
     accuracy = float((evaluate(trained.model, seen).argmax(1) == data.y_test).mean())
     kind = FLOAT if recipe.method == FLOAT else "quantised"
