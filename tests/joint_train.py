@@ -1,4 +1,4 @@
-"""Trains some recipes in float64, alone or under torchrun: joint_train.py OUT RECIPES. For tests/test_distributed.py."""
+"""Trains recipes in float64, alone or under torchrun: joint_train.py OUT RECIPES. For tests/test_distributed.py."""
 
 import json
 import sys

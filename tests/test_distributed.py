@@ -15,7 +15,7 @@ from lava_conv.errors import DataError
 
 HERE = Path(__file__).parent
 LAUNCH = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-COMMAND = HERE.parent / "lava_conv" / "cli" / "__main__.py"
+COMMAND = ("-m", "lava_conv.cli")
 
 
 def python(*words, processes=1, cwd=None):
@@ -58,33 +58,33 @@ def test_two_processes_train_the_weights_of_one(trained, name):
             assert torch.allclose(value, two["model"][key], rtol=1e-12, atol=1e-12), key
         else:
             assert torch.equal(value, two["model"][key]), key
-    assert one["losses"][-1] < 2.4, "it did train"
+    assert list(one["losses"]) == sorted(one["losses"], reverse=True), "training helps"
 
 
 def test_the_commands_under_torchrun(tmp_path):
     """train writes one checkpoint and resumes it; run says the same as one process, once."""
     words = ("train", "--epochs", 2, "--samples", 300, "--out", "two.pt")
-    done = python(COMMAND, *words, processes=2, cwd=tmp_path)
+    done = python(*COMMAND, *words, processes=2, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("two.pt: quantised model") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["two.pt"]
     first = torch.load(tmp_path / "two.pt", weights_only=True)
     (tmp_path / "two.pt").unlink()
-    assert python(COMMAND, *words, processes=2, cwd=tmp_path).returncode == 0
+    assert python(*COMMAND, *words, processes=2, cwd=tmp_path).returncode == 0
     second = torch.load(tmp_path / "two.pt", weights_only=True)
     assert all(torch.equal(v, second["model"][k]) for k, v in first["model"].items()), "the same bits again"
-    resumed = python(COMMAND, *words, "--resume", processes=2, cwd=tmp_path)
+    resumed = python(*COMMAND, *words, "--resume", processes=2, cwd=tmp_path)
     assert resumed.returncode == 0 and (tmp_path / "two.pt").stat().st_size > 0
 
-    assert python(COMMAND, "convert", "two.pt", "d.net", "--steps", 4, cwd=tmp_path).returncode == 0
+    assert python(*COMMAND, "convert", "two.pt", "d.net", "--steps", 4, cwd=tmp_path).returncode == 0
     words = ("run", "d.net", "--samples", 101, "--json")
-    one, two = (python(COMMAND, *words, processes=count, cwd=tmp_path) for count in (1, 2))
+    one, two = (python(*COMMAND, *words, processes=count, cwd=tmp_path) for count in (1, 2))
     assert one.returncode == two.returncode == 0, two.stderr[-2000:]
     assert json.loads(one.stdout) == json.loads(two.stdout), "one object, printed once"
 
 
 def test_errors_under_torchrun_are_told_by_each_process(tmp_path):
-    done = python(COMMAND, "run", "none.net", processes=2, cwd=tmp_path)
+    done = python(*COMMAND, "run", "none.net", processes=2, cwd=tmp_path)
     assert done.returncode != 0 and "there is no such file" in done.stderr
 
 
