@@ -14,19 +14,27 @@ from typing import Any
 
 import h5py
 import numpy as np
-from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.files import replacing
 from lava_conv.fixedpoint import INPUT_BITS
 from lava_conv.graph import Graph, Layer, Skip
+from lava_conv.hdf5 import (
+    only_keys,
+    opened,
+    read_group,
+    read_layers,
+    read_numbers,
+    read_pair,
+    read_scalar,
+    read_shape,
+    read_text,
+)
 from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense, Identity, Shape, Synapse
 
 FORMAT, VERSION = "lava-conv", 1
 STOCK_FORMAT = "lava-conv, lowered for stock netx"
-MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read
-MAX_LAYERS = 10_000
 CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
 SKIP_KEYS = {"conv": CONV_KEYS, "identity": {"scale"}, "dense": {"weight"}}
 # Written by other netx exporters beside the shape; they repeat what the weight already says.
@@ -49,21 +57,11 @@ def load(path: str | os.PathLike[str]) -> Graph:
     Raises:
         NetFormatError: the file is missing, damaged, or breaks the schema; names the path inside the file.
     """
-    name = os.fspath(path)
-    if not os.path.isfile(name):
-        raise NetFormatError(f"{name}: there is no such file")
-    try:
-        with h5py.File(name, "r") as file:
+    with opened(path, "write it again with lava_conv.save") as file:
+        try:
             return _read_graph(file)
-    except NetFormatError as error:
-        raise NetFormatError(f"{name}: {error}") from None
-    except ConversionError as error:
-        raise NetFormatError(f"{name}: {_as_path(str(error))}") from None
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise NetFormatError(
-            f"{name}: not a readable HDF5 file ({reason}); write it again with lava_conv.save"
-        ) from None
+        except ConversionError as error:
+            raise NetFormatError(_as_path(str(error))) from None
 
 
 def _as_path(sentence: str) -> str:
@@ -76,32 +74,23 @@ def _as_path(sentence: str) -> str:
 
 
 def _read_graph(file: h5py.File) -> Graph:
-    _only_keys(file, "/", ROOT_KEYS)
-    written = _attribute(file, "format", str, None)
+    only_keys(file, "/", ROOT_KEYS)
+    written = _attribute(file, "format", str, "")
     if written == STOCK_FORMAT:
         raise NetFormatError(
             f"/@format is {written!r}: unmodified lava-dl runs it (`lava-conv lower --script` writes the program); "
             f"load the network that it was made of"
         )
     if written != FORMAT:
+        there = repr(written) if written else "missing"
         raise NetFormatError(
-            f"/@format is {written!r}, allowed is {FORMAT!r}; a stock netx file has none: convert its model instead"
+            f"/@format is {there}, allowed is {FORMAT!r}; a stock netx file has none: "
+            f"`lava-conv validate` says what of it cannot be run, convert its model instead"
         )
     version = _attribute(file, "version", int, None)
     if version != VERSION:
         raise NetFormatError(f"/@version is {version}, this release reads version {VERSION}; update lava-conv")
-    if "layer" not in file:
-        raise NetFormatError("/layer is missing")
-    root = _group(file, "layer", "/layer")
-    count = len(root)
-    if not 2 <= count <= MAX_LAYERS:
-        raise NetFormatError(f"/layer holds {count} layers, allowed is 2..{MAX_LAYERS}")
-    expected = {str(i) for i in range(count)}
-    if odd := sorted(set(root) - expected):
-        raise NetFormatError(
-            f"/layer/{odd[0]} is not one of the layers 0..{count - 1}, which must be numbered in order"
-        )
-    layers = tuple(_read_layer(_group(root, str(i), f"/layer/{i}"), f"/layer/{i}") for i in range(count))
+    layers = tuple(_read_layer(group, f"/layer/{i}") for i, group in enumerate(read_layers(file)))
     return Graph(
         layers,
         steps=_attribute(file, "steps", int, None),
@@ -113,43 +102,43 @@ def _read_graph(file: h5py.File) -> Graph:
 
 
 def _read_layer(group: h5py.Group, path: str) -> Layer:
-    kind = _text(group, "type", path)
+    kind = read_text(group, "type", path)
     if kind == "input":
-        _only_keys(group, path, {"type", "shape"})
-        return Layer("input", _shape(group, path))
+        only_keys(group, path, {"type", "shape"})
+        return Layer("input", read_shape(group, path))
     if kind == "flatten":
-        _only_keys(group, path, {"type", "shape", "from"})
-        return Layer("flatten", _shape(group, path), source=_source(group, path))
+        only_keys(group, path, {"type", "shape", "from"})
+        return Layer("flatten", read_shape(group, path), source=_source(group, path))
     if kind not in ("conv", "dense"):
         raise NetFormatError(
             f"{path}/type is {kind!r}, allowed are input, conv, flatten and dense; "
             f"write average pooling as a depthwise conv and replace max pooling before training"
         )
     keys = {"type", "shape", "from", "neuron", "skip"} | REDUNDANT_KEYS | (CONV_KEYS if kind == "conv" else {"weight"})
-    _only_keys(group, path, keys)
+    only_keys(group, path, keys)
     synapse = _read_synapse(group, path, kind)
     assert isinstance(synapse, Conv | Dense)
     neuron, params = _read_neuron(group, path)
     skips = _read_skips(group, path)
-    return Layer(kind, _shape(group, path), synapse, neuron, params, skips, source=_source(group, path))
+    return Layer(kind, read_shape(group, path), synapse, neuron, params, skips, source=_source(group, path))
 
 
 def _source(group: h5py.Group, path: str) -> int | None:
     """The layer that this one reads; written only where it is not the one before."""
-    return _scalar(group, "from", path, 0) if "from" in group else None
+    return read_scalar(group, "from", path, 0) if "from" in group else None
 
 
 def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
     try:
         if kind == "identity":
-            return Identity(_scalar(group, "scale", path, 1))
-        weight = _numbers(group, "weight", path, ranks=(4,) if kind == "conv" else (2,))
+            return Identity(read_scalar(group, "scale", path, 1))
+        weight = read_numbers(group, "weight", path, ranks=(4,) if kind == "conv" else (2,))
         if kind == "dense":
             return Dense(weight)
         pairs = [
-            _pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+            read_pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
         ]
-        return Conv(weight, *pairs, groups=_scalar(group, "groups", path, 1))
+        return Conv(weight, *pairs, groups=read_scalar(group, "groups", path, 1))
     except ConversionError as error:
         raise NetFormatError(f"{path}: {error}") from None
 
@@ -157,17 +146,17 @@ def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
 def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
     if "neuron" not in group:
         raise NetFormatError(f"{path}/neuron is missing; every conv and dense layer needs one")
-    group, path = _group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
-    kind = _text(group, "type", path)
+    group, path = read_group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
+    kind = read_text(group, "type", path)
     if kind not in NEURONS:
         raise NetFormatError(f"{path}/type is {kind!r}, allowed are {', '.join(NEURONS)}")
     neuron = NEURONS[kind]
     stored = _stored_fields(kind)
-    _only_keys(group, path, {"type", *stored})
+    only_keys(group, path, {"type", *stored})
     values = {
-        name: _numbers(group, name, path, ranks=(0, 1))
+        name: read_numbers(group, name, path, ranks=(0, 1))
         if name in neuron.channel_fields
-        else _scalar(group, name, path, 0)
+        else read_scalar(group, name, path, 0)
         for name in stored
         if name in group
     }
@@ -194,118 +183,21 @@ def _stored_fields(kind: str) -> tuple[str, ...]:
 def _read_skips(group: h5py.Group, path: str) -> tuple[Skip, ...]:
     if "skip" not in group:
         return ()
-    root, path = _group(group, "skip", f"{path}/skip"), f"{path}/skip"
+    root, path = read_group(group, "skip", f"{path}/skip"), f"{path}/skip"
     if odd := sorted(set(root) - {str(i) for i in range(len(root))}):
         raise NetFormatError(f"{path}/{odd[0]} is not one of the skips 0..{len(root) - 1}")
     skips = []
     for number in range(len(root)):
         place = f"{path}/{number}"
-        item = _group(root, str(number), place)
-        kind = _text(item, "type", place)
+        item = read_group(root, str(number), place)
+        kind = read_text(item, "type", place)
         if kind not in SKIP_KEYS:
             raise NetFormatError(f"{place}/type is {kind!r}, allowed are {', '.join(SKIP_KEYS)}")
-        _only_keys(item, place, {"type", "from"} | SKIP_KEYS[kind])
+        only_keys(item, place, {"type", "from"} | SKIP_KEYS[kind])
         if "from" not in item:
             raise NetFormatError(f"{place}/from is missing; it names the layer that the skip starts at")
-        skips.append(Skip(_scalar(item, "from", place, 0), _read_synapse(item, place, kind)))
+        skips.append(Skip(read_scalar(item, "from", place, 0), _read_synapse(item, place, kind)))
     return tuple(skips)
-
-
-# -- pieces of a file: each checks what it reads ---------------------------------------------------------------------
-
-
-def _only_keys(group: h5py.Group, path: str, allowed: set[str]) -> None:
-    if odd := sorted(set(group) - allowed):
-        place = path.rstrip("/")
-        raise NetFormatError(
-            f"{place}/{odd[0]} is not part of the format; allowed here are {', '.join(sorted(allowed))}"
-        )
-
-
-def _member(group: h5py.Group, name: str, path: str) -> Any:
-    """An object stored in the file itself: links out of it are never followed."""
-    link = group.get(name, getlink=True)
-    if not isinstance(link, h5py.HardLink):
-        raise NetFormatError(
-            f"{path} is {'missing' if link is None else 'a link'}, allowed are only objects stored in place"
-        )
-    return group[name]
-
-
-def _group(parent: h5py.Group, name: str, path: str) -> h5py.Group:
-    member = _member(parent, name, path)
-    if not isinstance(member, h5py.Group):
-        raise NetFormatError(f"{path} is a dataset, expected a group")
-    return member
-
-
-def _dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
-    place = f"{path}/{name}"
-    if name not in group:
-        raise NetFormatError(f"{place} is missing")
-    member = _member(group, name, place)
-    if not isinstance(member, h5py.Dataset):
-        raise NetFormatError(f"{place} is a group, expected a dataset")
-    if member.shape is None or member.size is None or member.size > MAX_ELEMENTS:
-        size = "no" if member.shape is None else f"{member.size:,}"
-        raise NetFormatError(f"{place} declares {size} elements, allowed is 1..{MAX_ELEMENTS:,}")
-    if member.external or member.is_virtual:
-        raise NetFormatError(f"{place} keeps its data outside the file, which is not allowed")
-    return member
-
-
-def _numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> NDArray[np.int64]:
-    """A numeric dataset of one of the given ranks with integer values, as int64."""
-    data, place = _dataset(group, name, path), f"{path}/{name}"
-    if data.ndim not in ranks:
-        raise NetFormatError(f"{place} has rank {data.ndim}, allowed is {' or '.join(map(str, ranks))}")
-    if data.dtype.kind not in "iuf":
-        raise NetFormatError(f"{place} has dtype {data.dtype}, expected numbers")
-    if data.size == 0:
-        raise NetFormatError(f"{place} is empty (shape {data.shape})")
-    value = np.asarray(data[()])
-    if value.dtype.kind == "f":
-        if not np.isfinite(value).all():
-            raise NetFormatError(f"{place} holds NaN or infinity; the training diverged or the file is damaged")
-        if not (np.rint(value) == value).all():
-            raise NetFormatError(
-                f"{place} holds values that are not integers; export quantised values without their scale"
-            )
-    if np.abs(value.astype(np.float64)).max() >= 2.0**62:
-        raise NetFormatError(f"{place} holds values beyond 62 bits")
-    return value.astype(np.int64)
-
-
-def _scalar(group: h5py.Group, name: str, path: str, default: int) -> int:
-    return int(_numbers(group, name, path, ranks=(0,))) if name in group else default
-
-
-def _pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[int, int]:
-    if name not in group:
-        return (default, default)
-    value = np.atleast_1d(_numbers(group, name, path, ranks=(0, 1)))
-    if value.size not in (1, 2):
-        raise NetFormatError(f"{path}/{name} has {value.size} values, allowed are 2 (H, W) or a scalar")
-    return (int(value[0]), int(value[-1]))
-
-
-def _shape(group: h5py.Group, path: str) -> tuple[int, ...]:
-    value = np.atleast_1d(_numbers(group, "shape", path, ranks=(0, 1)))
-    if value.min() < 1 or value.size > 3:
-        raise NetFormatError(
-            f"{path}/shape is {tuple(value.tolist())}, allowed is (C, H, W) or (n,) with sizes above 0"
-        )
-    return tuple(int(v) for v in value)
-
-
-def _text(group: h5py.Group, name: str, path: str) -> str:
-    data = _dataset(group, name, path)
-    if data.size != 1 or data.ndim > 1 or data.dtype.kind not in "SO":
-        raise NetFormatError(f"{path}/{name} has shape {data.shape} and dtype {data.dtype}, expected one string")
-    value = data[()] if data.ndim == 0 else data[0]
-    if not isinstance(value, bytes):
-        raise NetFormatError(f"{path}/{name} is not a string")
-    return value.decode("utf-8", "replace")
 
 
 def _attribute(file: h5py.File, name: str, kind: type, default: Any) -> Any:

@@ -17,11 +17,11 @@ from torch import nn
 
 import lava_conv as lc
 from lava_conv.activity import measure
+from lava_conv.figures.cores import core_share, occupancy
 from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.loihi import load_chip, replay
 from lava_conv.loihi.chip import COST, FOLDER, KEYS, REQUIRED, STATUSES, Chip, Entry, shipped
 from lava_conv.loihi.cost import barrier_ns, cost, message_energy, network_work, sample_times
-from lava_conv.loihi.figure import core_share, occupancy
 from lava_conv.loihi.fitting import fit
 from lava_conv.loihi.load import Feed, Load, connections, make_feed, network_loads, signed_bits
 from lava_conv.loihi.partition import LIMITS, Core, Plan, Usage, partition
