@@ -199,7 +199,7 @@ def test_the_command_writes_page_and_pictures_and_prints_the_ledger(tmp_path, tr
     done = call("report", tmp_path / "d.net", "--samples", 20, "--out", "png", "--json", cwd=tmp_path)
     assert done.returncode == 0 and not done.stderr, done.stderr
     told = json.loads(done.stdout)
-    assert told["html"] == "d.html" and (tmp_path / "d.html").is_file() and len(list((tmp_path / "png").iterdir())) == 7
+    assert told["html"] == "d.html" and (tmp_path / "d.html").is_file() and len(list((tmp_path / "png").iterdir())) == 8
     assert [s["name"] for s in told["stages"]] == ["integer reference", *[f"simulator, T = {t}" for t in (1, 2, 3)]]
     done = call("report", tmp_path / "d.net", "--samples", 5, "--checkpoint", "none.pt", cwd=tmp_path)
     assert done.returncode == 2 and "no such checkpoint" in done.stderr
@@ -222,7 +222,7 @@ def test_a_browser_shows_it(found, tmp_path, width, dark):
         assert shown.problems == [] and all(r.startswith(("file:", "data:")) for r in shown.requests)
         assert shown.evaluate("document.documentElement.scrollWidth") <= width, "the page itself never scrolls sideways"
         sizes = shown.evaluate(SIZES)
-        assert len(sizes) == 7 and all(a > 250 and b > 50 for a, b in sizes)
+        assert len(sizes) == 8 and all(a > 250 and b > 50 for a, b in sizes)
         assert min(shown.evaluate(LETTERS)) >= 9, "letters in figures are at least so many pixels high"
         ink, ground = (sum(map(int, re.findall(r"\d+", c)[:3])) for c in shown.evaluate(CONTRAST))
         assert (ink > ground) == dark and abs(ink - ground) > 400
