@@ -87,7 +87,7 @@ class FrontEnd(NamedTuple):
 
 def _prepared(method: str) -> Callable[[nn.Module, Any], lc.Graph]:
     def make(plain: nn.Module, images: Any) -> lc.Graph:
-        options = {"levels": LEVELS, "n_max": LEVELS, "power_of_two": True}
+        options = {"levels": LEVELS, "n_max": LEVELS, "power_of_two": True, "step_max": 64}
         model = qat.prepare(plain, method, **options)
         with torch.no_grad():
             model.train()(torch.from_numpy(images).float())
