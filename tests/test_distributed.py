@@ -48,6 +48,8 @@ def trained(tmp_path_factory):
     return found
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_processes_train_the_weights_of_one(trained, name):
     """In float64 what remains is the order of summation; odd batches are shared unevenly."""
@@ -61,6 +63,8 @@ def test_two_processes_train_the_weights_of_one(trained, name):
     assert list(one["losses"]) == sorted(one["losses"], reverse=True), "training helps"
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_commands_under_torchrun(tmp_path):
     """train writes one checkpoint and resumes it; run says the same as one process, once."""
     words = ("train", "--epochs", 2, "--samples", 300, "--out", "two.pt")
