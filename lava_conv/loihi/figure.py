@@ -31,7 +31,7 @@ def occupancy(laid: Fit) -> "Figure":
     rows = -(-capacity // COLUMNS)
     legend_rows = -(-len(laid.plans) // (wide * 3))
     figure = Figure(
-        figsize=(6.4 * wide, high * (0.385 * rows + 0.3) + 0.24 * legend_rows + 1.05), facecolor="white", layout=None
+        figsize=(6.4 * wide, high * (0.385 * rows + 0.3) + 0.24 * legend_rows + 1.05), facecolor="white", layout="none"
     )
     top = 1 - (0.75 if chips > 1 else 0.55) / figure.get_figheight()
     bottom = (0.24 * legend_rows + 0.5) / figure.get_figheight()
