@@ -30,9 +30,9 @@ def occupancy(laid: Fit) -> "Figure":
     high = -(-shown // wide)
     rows = -(-capacity // COLUMNS)
     legend_rows = -(-len(laid.plans) // (wide * 3))
-    figure = Figure(
-        figsize=(6.4 * wide, high * (0.385 * rows + 0.3) + 0.24 * legend_rows + 1.05), facecolor="white", layout="none"
-    )
+    size = (6.4 * wide, high * (0.385 * rows + 0.3) + 0.24 * legend_rows + 1.05)
+    # "none" keeps off what a user's rcParams may ask for; the stubs do not know it
+    figure = Figure(figsize=size, facecolor="white", layout="none")  # type: ignore[arg-type]
     top = 1 - (0.75 if chips > 1 else 0.55) / figure.get_figheight()
     bottom = (0.24 * legend_rows + 0.5) / figure.get_figheight()
     axes = figure.subplots(high, wide, squeeze=False).ravel()
