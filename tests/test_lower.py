@@ -393,3 +393,15 @@ def test_command(tmp_path, trained_digits):
     assert done.returncode == 2 and "layer 1: step" in done.stderr and not (tmp_path / "no.net").exists()
     with pytest.raises(lc.NetFormatError, match="unmodified lava-dl runs it"):
         lc.load(out)
+
+
+def test_a_neuron_without_a_lowered_form_is_named(monkeypatch):
+    from lava_conv import neurons
+
+    monkeypatch.setitem(neurons.NEURONS, "OTHER", neurons.NEURONS["DTB"])
+    graph = small(DTB(0 * ONE, 64 * ONE, 0, 4), "OTHER")
+    with pytest.raises(lc.ConversionError, match="layer 1: neuron OTHER has no lowered form, allowed are DTB, CALIF"):
+        lc.lower(graph)
+    with_lava()
+    with pytest.raises(lc.BackendError, match="layer 1: neuron OTHER has no Lava process"):
+        lc.run(graph, images((1, 4, 4), 2), backend="lava")

@@ -39,7 +39,8 @@ def occupancy(laid: Fit, width: float = 6.4, most: int = MAX_CHIPS) -> Figure:
     columns = wide * (2 if narrow else 3)
     legend_rows = -(-len(laid.plans) // columns)
     tall = high * (0.06 * width * rows + 0.3) + 0.24 * legend_rows + (1.3 if narrow else 1.05)
-    figure = Figure(figsize=(width * wide, tall), dpi=DPI, facecolor=PAPER, layout=None)
+    # "none" keeps off what a user's rcParams may ask for; the stubs do not know it
+    figure = Figure(figsize=(width * wide, tall), dpi=DPI, facecolor=PAPER, layout="none")  # type: ignore[arg-type]
     top = 1 - (0.75 if chips > 1 or narrow else 0.55) / tall
     bottom = (0.24 * legend_rows + (0.65 if narrow else 0.5)) / tall
     axes = figure.subplots(high, wide, squeeze=False).ravel()
