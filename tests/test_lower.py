@@ -360,6 +360,7 @@ def test_with_the_extension_the_lowered_network_goes_to_the_board(rng, monkeypat
     assert "CPU simulation" in lc.run(graph, x, backend="lava", record=(), hardware=False).backend
 
 
+@pytest.mark.slow  # tutorial 06 runs one, too
 def test_the_written_program_runs_alone(tmp_path, rng):
     with_lava()
     graph, x = residual(rng, False), images((3, 8, 8), 5)
