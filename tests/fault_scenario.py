@@ -14,7 +14,8 @@ from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
 from lava.proc.io.source import RingBuffer  # noqa: E402
 
-from lava_conv.backends.lava_runtime import watched  # noqa: E402
+from lava_conv.backends import lava_memory  # noqa: E402
+from lava_conv.backends.lava_runtime import WatchedRuntime, watched  # noqa: E402
 from processes import DynamicThreshold  # noqa: E402
 
 CFG = Loihi2SimCfg(select_tag="fixed_pt")
@@ -64,6 +65,27 @@ def child_stopped():
         runtime.run(2)
         os.kill(runtime._messaging_infrastructure.actors[1].pid, signal.SIGSTOP)
         runtime.run(2)
+
+
+def memory(number, moment):
+    """The process that gives out shared memory is killed or stopped, before a channel is made or during the run."""
+    built = WatchedRuntime._build_channels
+
+    def strike(runtime):
+        os.kill(lava_memory.process_of(runtime._manager()).pid, number)
+
+    def build(runtime):
+        if moment == "setup":
+            strike(runtime)
+        built(runtime)
+
+    WatchedRuntime._build_channels = build
+    with watched(network(), CFG, timeout=3) as runtime:
+        runtime.run(2)
+        if moment == "run":
+            strike(runtime)
+        runtime.run(2)
+    print("fine")
 
 
 def user_error():
@@ -118,5 +140,8 @@ if __name__ == "__main__":
     name = sys.argv[1]
     if name in ("before", "after", "stuck"):
         fail(name)
+    elif name.startswith("memory"):
+        _, how, moment = name.split()
+        memory(signal.SIGKILL if how == "killed" else signal.SIGSTOP, moment)
     else:
         globals()[name]()

@@ -40,9 +40,17 @@ MAY = {
         "processes",
     },
     "backends.lava_runtime": CORE
-    | {"backends.lava_channels", "backends.lava_progress", "backends.lava_segments", "backends.lava_start", "backends"},
+    | {
+        "backends.lava_channels",
+        "backends.lava_memory",
+        "backends.lava_progress",
+        "backends.lava_segments",
+        "backends.lava_start",
+        "backends",
+    },
     "backends.lava_channels": {"backends.lava_start"},
     "backends.lava_progress": CORE | {"backends.lava_start"},
+    "backends.lava_memory": set(),
     "backends.lava_segments": set(),
     "backends.lava_start": CORE,
     "lower": CORE | {"files", "graph", "lower", "netx", "record", "synapses"},

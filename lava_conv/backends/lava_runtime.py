@@ -33,7 +33,7 @@ from lava.magma.core.run_conditions import RunSteps
 from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal
 from lava.magma.runtime.runtime import Runtime
 
-from lava_conv.backends import lava_segments
+from lava_conv.backends import lava_memory, lava_segments
 from lava_conv.backends.lava_channels import DirectChannel, free_running
 from lava_conv.backends.lava_progress import Board
 from lava_conv.errors import BackendError, LavaConvError
@@ -93,6 +93,7 @@ class WatchedRuntime(Runtime):
         self._progress: Callable[[int], Any] | None = None
         self._ended = False
         self._note: Path | None = None
+        self._memory: tuple[Any, list[Any]] | None = None  # who gave out the segments, and which
         self._finished: set[int] = set()  # children that said goodbye without an error
         self._gone_since: float | None = None
 
@@ -109,13 +110,10 @@ class WatchedRuntime(Runtime):
         _forking = True
         self._board.put_up()
         try:
-            self._build_watchdog_manager()
-            self._build_message_infrastructure()
-            self._use_direct_channels()
-            self._build_channels()
-            self._build_sync_channels()
+            self._set_up_channels()
             structure: Any = self._messaging_infrastructure
-            handles = structure.smm._shared_memory_handles
+            handles = list(structure.smm._shared_memory_handles)
+            self._memory = lava_memory.process_of(structure.smm), handles  # Lava forgets them while it stops
             self._note = lava_segments.write_down(id(self), [handle._name.lstrip("/") for handle in handles])
             self._build_processes()
             self._build_runtime_services()
@@ -136,12 +134,35 @@ class WatchedRuntime(Runtime):
         self.exception_q = []
         self._is_initialized = True
 
-    def _use_direct_channels(self) -> None:
+    def _set_up_channels(self) -> None:
+        with lava_memory.Patience(self._manager, self._timeout) as patience:
+            try:
+                self._build_watchdog_manager()
+                self._build_message_infrastructure()
+                self._use_direct_channels(patience.beat)
+                self._build_channels()
+                self._build_sync_channels()
+            except Exception as error:
+                if lava_memory.died(self._manager()):
+                    raise BackendError(
+                        f"the process that gives out Lava's shared memory was killed, or did not answer for "
+                        f"{self._timeout:g} s, while the network was set up; look for memory pressure or a kill, and "
+                        f"run it again"
+                    ) from error
+                raise
+
+    def _manager(self) -> Any:
+        return getattr(self._messaging_infrastructure, "smm", None)
+
+    def _use_direct_channels(self, heard: Callable[[], None]) -> None:
         structure: Any = self._messaging_infrastructure
         stock = structure.channel_class
-        structure.channel_class = lambda channel_type: (
-            DirectChannel if channel_type == ChannelType.PyPy else stock(channel_type)
-        )
+
+        def of(channel_type: ChannelType) -> Any:
+            heard()  # Lava asks for the class before it makes a channel of it
+            return DirectChannel if channel_type == ChannelType.PyPy else stock(channel_type)
+
+        structure.channel_class = of
 
     def _run(self, run_condition: Any) -> None:
         """Hand the run on in strides: each command of the service is for so many steps."""
@@ -234,8 +255,8 @@ class WatchedRuntime(Runtime):
                 port.join()
         self._open_ports.clear()
         if structure.smm is not None:
-            with contextlib.suppress(Exception):
-                structure.smm.shutdown()
+            now = lava_memory.process_of(structure.smm), list(structure.smm._shared_memory_handles)
+            lava_memory.end(structure.smm, *(self._memory or now))
         lava_segments.give_back(self._note)
         for answers in self.exception_q or []:
             answers.close()
