@@ -1,0 +1,233 @@
+"""The API reference: a page for each public module, from its docstrings.
+
+uv run python docs/build_api.py [FOLDER]        default: docs/api; open FOLDER/index.html
+
+Nothing is fetched, by the build or by the pages. A module that needs a package which is not installed is left out, and
+one line says so.
+"""
+
+import importlib
+import inspect
+import json
+import os
+import pkgutil
+import shutil
+import sys
+import warnings
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import unquote, urlsplit
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this checkout, wherever another one is installed from
+
+import pdoc.doc
+import pdoc.docstrings
+import pdoc.render
+
+PACKAGES = ("lava_conv", "processes", "netx_models")
+GROUPS = {  # of the first page, in this order; what stands in none comes last
+    "Convert and run": ("lava_conv", "convert", "calibrate", "backends", "compare", "early_exit", "record", "errors"),
+    "Train": ("qat", "train", "data", "augment", "distributed", "device", "checkpoint"),
+    "The network": ("graph", "neurons", "synapses", "fixedpoint", "netx", "netx_stock", "hdf5", "netx_models"),
+    "Lava and Loihi": ("processes", "lower", "loihi", "activity"),
+    "Look at it": ("report", "figures", "activations"),
+    "Inside": ("assemble", "algebra", "verify", "simulate", "kernels", "files", "cli"),
+}
+OTHERS = "Others"
+UNREAD = ("Args:", "Arguments:", "Fields:", "Parameters:", "Raises:", "Returns:")  # as text: nobody read the section
+ASIDE = ("script", "style", "pre", "h6")  # h6: the heading of a section that was read
+
+
+# -- modules ---------------------------------------------------------------------------------------------------------
+
+
+def names_below(name: str, folder: Path) -> Iterator[str]:
+    """A package and every public module in it, by name; nothing is imported."""
+    yield name
+    for info in pkgutil.iter_modules([str(folder)]):
+        if info.name.startswith("_"):
+            continue
+        if info.ispkg:
+            yield from names_below(f"{name}.{info.name}", folder / info.name)
+        else:
+            yield f"{name}.{info.name}"
+
+
+def load() -> tuple[dict[str, pdoc.doc.Module], dict[str, list[str]]]:
+    """The modules by name; and the names of those left out, by the package that they lack."""
+    loaded: dict[str, pdoc.doc.Module] = {}
+    left_out: dict[str, list[str]] = {}
+    for name in (name for package in PACKAGES for name in names_below(package, ROOT / package)):
+        try:
+            module: Any = importlib.import_module(name)
+        except Exception as error:
+            lacks = _missing(error)
+            if lacks is None:
+                raise
+            left_out.setdefault(lacks, []).append(name)
+            continue
+        for exported in getattr(module, "__all__", ()):
+            getattr(module, exported)  # lava_conv imports its names when they are asked for
+        loaded[name] = pdoc.doc.Module(module)
+    return loaded, left_out
+
+
+def _missing(error: BaseException | None) -> str | None:
+    """The package that is not installed, if that is why; a BackendError says so of Lava."""
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            package = error.name.partition(".")[0]
+            return None if package in PACKAGES else package
+        error = error.__context__
+    return None
+
+
+def _members(space: Any) -> Iterator[Any]:
+    for member in space.members.values():
+        yield member
+        if member.kind == "class":
+            yield from _members(member)
+
+
+def _tidy(member: Any) -> None:
+    """Take out what is of this machine, and docstrings that came down from torch, Lava or Python."""
+    if member.kind == "variable":
+        member.default_value_str = member.default_value_str.replace(f"{ROOT}{os.sep}", "")
+    if member.kind == "class":  # what a private base brings is documented nowhere
+        member.bases = [base for base in member.bases if not _is_private(base[1])]
+        member.inherited_members = {k: v for k, v in member.inherited_members.items() if not _is_private(k[1])}
+    if member.kind == "function" and not member.obj.__doc__ and not _inherited_from_here(member):
+        member.docstring = ""
+
+
+def _inherited_from_here(method: Any) -> bool:
+    owner = inspect.getmodule(method.obj)
+    for part in method.obj.__qualname__.split(".")[:-1]:
+        owner = getattr(owner, part, None)
+    found = (vars(base).get(method.name) for base in getattr(owner, "__mro__", ()) if _is_ours(base.__module__))
+    return any(getattr(function, "__doc__", None) for function in found)
+
+
+def _is_private(name: str) -> bool:
+    return any(part.startswith("_") for part in name.split("."))
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] in PACKAGES
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+
+def build(folder: Path) -> dict[str, list[str]]:
+    """Write all pages into `folder`, which is emptied first; what was left out, by the package that it lacks."""
+    modules, left_out = load()
+    pdoc.docstrings.GOOGLE_LIST_SECTION_ALIASES["Fields"] = "Attributes"  # our word for them
+    pdoc.render.configure(docformat="google", show_source=False, template_directory=ROOT / "docs" / "api_template")
+    pdoc.render.env.globals.update(groups=_grouped(modules), left_out=left_out)
+    # pdoc hides values that equal a variable of the environment; without variables none does, and none can get in
+    # and the search index is the same on every machine, whether it has node or not
+    raw = patch.object(pdoc.render, "precompile_index", lambda documents, script: json.dumps(documents))
+    with patch.dict(os.environ, clear=True), raw, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", r"Error parsing type annotation .* for lava\.")  # in Lava's own base classes
+        for name, module in modules.items():
+            # pdoc would show those alone that __all__ names
+            module.submodules = [other for key, other in modules.items() if key.rpartition(".")[0] == name]
+            for member in _members(module):
+                _tidy(member)
+        pages = {f"{name.replace('.', '/')}.html": pdoc.render.html_module(m, modules) for name, m in modules.items()}
+        pages["index.html"] = pdoc.render.html_index(modules)
+        pages["search.js"] = pdoc.render.search_index(modules)
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in pages.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    return left_out
+
+
+def _grouped(modules: dict[str, pdoc.doc.Module]) -> dict[str, list[tuple[str, str]]]:
+    """Heading -> (module, first sentence of its docstring), each package followed by what is in it."""
+    of = {part: heading for heading, parts in GROUPS.items() for part in parts}
+    order = [part for parts in GROUPS.values() for part in parts]
+    found: dict[str, list[tuple[str, str]]] = {heading: [] for heading in (*GROUPS, OTHERS)}
+
+    def place(name: str) -> tuple[int, str]:
+        part = _part(name)
+        return order.index(part) if part in order else len(order), name
+
+    for name in sorted(modules, key=place):
+        found[of.get(_part(name), OTHERS)].append((name, " ".join(modules[name].docstring.partition("\n\n")[0].split())))
+    return {heading: rows for heading, rows in found.items() if rows}
+
+
+def _part(name: str) -> str:
+    """What a module belongs to: the second part of its name in lava_conv, else the package."""
+    return name.split(".")[1] if name.startswith("lava_conv.") else name.partition(".")[0]
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+class _Page(HTMLParser):
+    """Anchors, links and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.anchors, self.links, self.words, self._aside = set(), [], [], 0
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.anchors.add(found.get("id"))
+        if tag == "a" and found.get("href"):
+            self.links.append(found["href"])
+        self._aside += tag in ASIDE
+
+    def handle_endtag(self, tag: str) -> None:
+        self._aside -= tag in ASIDE
+
+    def handle_data(self, data: str) -> None:
+        if not self._aside:
+            self.words.append(data)
+
+
+def problems(folder: Path) -> list[str]:
+    """What is wrong with the pages of a folder: dead links, sections that were not read, paths of this machine."""
+    pages = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
+    here = (str(ROOT), sys.prefix, str(Path.home()), os.getcwd())
+    found = []
+    for path, page in pages.items():
+        name = path.relative_to(folder)
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme:
+                continue
+            target = (path.parent / parts.path).resolve() if parts.path else path
+            if target not in pages:
+                found.append(f"{name}: the link {link} leads to no page")
+            elif parts.fragment and unquote(parts.fragment) not in pages[target].anchors:
+                found.append(f"{name}: the link {link} leads to no place on its page")
+        found += [f"{name}: {word} is left as text" for word in UNREAD if any(word in text for text in page.words)]
+    for path in sorted(folder.rglob("*.*")):
+        text = path.read_text(encoding="utf-8")
+        found += [f"{path.relative_to(folder)}: holds the path {word}" for word in here if len(word) > 1 and word in text]
+    return found
+
+
+def main() -> None:
+    """Build, say what was left out, and end with 1 if something is wrong with the pages."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "api").resolve()
+    for package, names in build(folder).items():
+        print(f"{package} is not installed, so these are left out: {', '.join(names)}")
+    wrong = problems(folder)
+    print(*wrong, f"{folder}/index.html", sep="\n")
+    sys.exit(bool(wrong))
+
+
+if __name__ == "__main__":
+    main()
