@@ -14,20 +14,18 @@ import pkgutil
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 from urllib.parse import unquote, urlsplit
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # this checkout, wherever another one is installed from
-
 import pdoc.doc
 import pdoc.docstrings
 import pdoc.render
 
+ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lava_conv", "processes", "netx_models")
 GROUPS = {  # of the first page, in this order; what stands in none comes last
     "Convert and run": ("lava_conv", "convert", "calibrate", "backends", "compare", "early_exit", "record", "errors"),
@@ -57,11 +55,16 @@ def names_below(name: str, folder: Path) -> Iterator[str]:
             yield f"{name}.{info.name}"
 
 
-def load() -> tuple[dict[str, pdoc.doc.Module], dict[str, list[str]]]:
+def public_names() -> list[str]:
+    """Every public module of the packages."""
+    return [name for package in PACKAGES for name in names_below(package, ROOT / package)]
+
+
+def load(names: Iterable[str]) -> tuple[dict[str, pdoc.doc.Module], dict[str, list[str]]]:
     """The modules by name; and the names of those left out, by the package that they lack."""
     loaded: dict[str, pdoc.doc.Module] = {}
     left_out: dict[str, list[str]] = {}
-    for name in (name for package in PACKAGES for name in names_below(package, ROOT / package)):
+    for name in names:
         try:
             module: Any = importlib.import_module(name)
         except Exception as error:
@@ -86,18 +89,20 @@ def _missing(error: BaseException | None) -> str | None:
     return None
 
 
-def _members(space: Any) -> Iterator[Any]:
+def _tidied(space: Any) -> None:
+    """Tidy all that a module or a class holds; a class before what is in it."""
     for member in space.members.values():
-        yield member
+        _tidy(member)
         if member.kind == "class":
-            yield from _members(member)
+            _tidied(member)
 
 
 def _tidy(member: Any) -> None:
     """Take out what is of this machine, and docstrings that came down from torch, Lava or Python."""
     if member.kind == "variable":
         member.default_value_str = member.default_value_str.replace(f"{ROOT}{os.sep}", "")
-    if member.kind == "class":  # what a private base brings is documented nowhere
+    if member.kind == "class":  # what torch or Lava bring is documented there, what a private base brings nowhere
+        member.members = {k: v for k, v in member.members.items() if _is_ours(v.taken_from[0])}
         member.bases = [base for base in member.bases if not _is_private(base[1])]
         member.inherited_members = {k: v for k, v in member.inherited_members.items() if not _is_private(k[1])}
     if member.kind == "function" and not member.obj.__doc__ and not _inherited_from_here(member):
@@ -123,9 +128,9 @@ def _is_ours(module: str) -> bool:
 # -- pages -----------------------------------------------------------------------------------------------------------
 
 
-def build(folder: Path) -> dict[str, list[str]]:
-    """Write all pages into `folder`, which is emptied first; what was left out, by the package that it lacks."""
-    modules, left_out = load()
+def build(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
+    """Write the pages of modules into `folder`, which is emptied; what was left out, by the package that it lacks."""
+    modules, left_out = load(names)
     pdoc.docstrings.GOOGLE_LIST_SECTION_ALIASES["Fields"] = "Attributes"  # our word for them
     pdoc.render.configure(docformat="google", show_source=False, template_directory=ROOT / "docs" / "api_template")
     pdoc.render.env.globals.update(groups=_grouped(modules), left_out=left_out)
@@ -138,8 +143,7 @@ def build(folder: Path) -> dict[str, list[str]]:
         for name, module in modules.items():
             # pdoc would show those alone that __all__ names
             module.submodules = [other for key, other in modules.items() if key.rpartition(".")[0] == name]
-            for member in _members(module):
-                _tidy(member)
+            _tidied(module)
         pages = {f"{name.replace('.', '/')}.html": pdoc.render.html_module(m, modules) for name, m in modules.items()}
         pages["index.html"] = pdoc.render.html_index(modules)
         pages["search.js"] = pdoc.render.search_index(modules)
@@ -161,7 +165,8 @@ def _grouped(modules: dict[str, pdoc.doc.Module]) -> dict[str, list[tuple[str, s
         return order.index(part) if part in order else len(order), name
 
     for name in sorted(modules, key=place):
-        found[of.get(_part(name), OTHERS)].append((name, " ".join(modules[name].docstring.partition("\n\n")[0].split())))
+        paragraph = modules[name].docstring.partition("\n\n")[0]
+        found[of.get(_part(name), OTHERS)].append((name, " ".join(paragraph.split())))
     return {heading: rows for heading, rows in found.items() if rows}
 
 
@@ -214,15 +219,16 @@ def problems(folder: Path) -> list[str]:
                 found.append(f"{name}: the link {link} leads to no place on its page")
         found += [f"{name}: {word} is left as text" for word in UNREAD if any(word in text for text in page.words)]
     for path in sorted(folder.rglob("*.*")):
-        text = path.read_text(encoding="utf-8")
-        found += [f"{path.relative_to(folder)}: holds the path {word}" for word in here if len(word) > 1 and word in text]
+        name, text = path.relative_to(folder), path.read_text(encoding="utf-8")
+        found += [f"{name}: holds the path {word}" for word in here if len(word) > 1 and word in text]
     return found
 
 
 def main() -> None:
     """Build, say what was left out, and end with 1 if something is wrong with the pages."""
+    sys.path.insert(0, str(ROOT))  # this checkout, wherever another one is installed from
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "docs" / "api").resolve()
-    for package, names in build(folder).items():
+    for package, names in build(folder, public_names()).items():
         print(f"{package} is not installed, so these are left out: {', '.join(names)}")
     wrong = problems(folder)
     print(*wrong, f"{folder}/index.html", sep="\n")

@@ -33,9 +33,9 @@ def run(
         graph: from `convert`, `calibrate` or `load`.
         images: uint8 (N, C, H, W), neither scaled nor normalised.
         steps: time steps a sample, 1 or more; default graph.steps.
-        backend: "torch" (batched, CPU or GPU), "lava" (Lava's CPU simulation, a stream of samples) or "sdnn" (lowered to
-            stock SigmaDelta neurons, on Lava's CPU simulation: one wave of graded spikes an image, so the Record has
-            one step and no spikes).
+        backend: "torch" (batched, CPU or GPU), "lava" (Lava's CPU simulation, a stream of samples) or "sdnn" (lowered
+            to stock SigmaDelta neurons, on Lava's CPU simulation: one wave of graded spikes an image, so the Record
+            has one step and no spikes).
         record: ("spikes",) keeps every spike of every layer; () keeps counts and readout only and saves memory.
         options: for the backend, e.g. device="cuda" for torch, timeout=60 for lava; they are the arguments of
             `lava_conv.simulate.simulate`, `lava_conv.backends.lava.simulate` and `lava_conv.backends.sdnn.simulate`.

@@ -290,7 +290,7 @@ def message_energy(laid: Fit, layer: int) -> float:
 def barrier_ns(laid: Fit) -> float:
     """Time in ns that all cores wait for one another at the end of a step, between the figures for one and all tiles.
 
-        barrier = one + (all - one) * (tiles used - 1) / (tiles - 1)
+    barrier = one + (all - one) * (tiles used - 1) / (tiles - 1)
     """
     wide, high, per_tile = laid.chip["mesh"]
     one, all_tiles = laid.chip["time_barrier"]

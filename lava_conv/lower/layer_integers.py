@@ -63,8 +63,8 @@ class LayerIntegers(NamedTuple):
     """What one layer becomes.
 
     Fields:
-        weights: for each of the layer's inputs, its own and then its skips, with a channel (or flat neuron) of the layer
-            for each row: (O, I/groups, kH, kW), (O, I), or for an identity (O,).
+        weights: for each of the layer's inputs, its own and then its skips, with a channel (or flat neuron) of the
+            layer for each row: (O, I/groups, kH, kW), (O, I), or for an identity (O,).
         bias: (O,), in 64ths of a count times the divisor.
         divisor: (O,), 1, 2, 4, ...: what a later stage divides the counts by.
         over: numbers of the channels whose count can pass `limit`.
