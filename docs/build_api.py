@@ -11,10 +11,13 @@ import inspect
 import json
 import os
 import pkgutil
+import re
 import shutil
 import sys
+import textwrap
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -37,6 +40,10 @@ GROUPS = {  # of the first page, in this order; what stands in none comes last
 }
 OTHERS = "Others"
 UNREAD = ("Args:", "Arguments:", "Fields:", "Parameters:", "Raises:", "Returns:")  # as text: nobody read the section
+ARRAY = r"numpy\.ndarray\[.+?, numpy\.dtype\[(?:numpy\.|typing\.)?([^\]]+)\]\]"
+REMARK = r"^{name}\b.* = .*  # (?!noqa|type:|fmt:)(.+)$"  # what the source says beside a constant
+CLICK = re.compile(r"\x08\n((?:.+\n?)+)")  # lines that click is told to leave as they are
+MADE = ("Alias for field number", "Create new instance of")  # docstrings that Python makes up
 ASIDE = ("script", "style", "pre", "h6")  # h6: the heading of a section that was read
 
 
@@ -93,6 +100,9 @@ def _tidied(space: Any) -> None:
     """Tidy all that a module or a class holds; a class before what is in it."""
     for member in space.members.values():
         _tidy(member)
+        if space.kind == "module" and member.kind == "variable" and not member.docstring:
+            found = re.search(REMARK.format(name=member.name), space.source, re.MULTILINE)
+            member.docstring = found[1].strip() if found else ""
         if member.kind == "class":
             _tidied(member)
 
@@ -100,13 +110,24 @@ def _tidied(space: Any) -> None:
 def _tidy(member: Any) -> None:
     """Take out what is of this machine, and docstrings that came down from torch, Lava or Python."""
     if member.kind == "variable":
-        member.default_value_str = member.default_value_str.replace(f"{ROOT}{os.sep}", "")
+        member.default_value_str = _in_our_words(member.default_value_str.replace(f"{ROOT}{os.sep}", ""))
     if member.kind == "class":  # what torch or Lava bring is documented there, what a private base brings nowhere
-        member.members = {k: v for k, v in member.members.items() if _is_ours(v.taken_from[0])}
+        told = {k for k in _fields(member.obj) if f"{k}:" in member.docstring}  # the constructor shows type and default
+        kept = {k: v for k, v in member.members.items() if k not in told and _is_ours(v.taken_from[0])}
+        member.members = kept
         member.bases = [base for base in member.bases if not _is_private(base[1])]
         member.inherited_members = {k: v for k, v in member.inherited_members.items() if not _is_private(k[1])}
-    if member.kind == "function" and not member.obj.__doc__ and not _inherited_from_here(member):
+    if CLICK.search(member.docstring):
+        member.docstring = CLICK.sub(lambda lines: textwrap.indent(lines[1], "    "), member.docstring)
+    if member.docstring.startswith(MADE) or (
+        member.kind == "function" and not member.obj.__doc__ and not _inherited_from_here(member)
+    ):
         member.docstring = ""
+
+
+def _fields(kind: type) -> Iterable[str]:
+    """The names of the fields of a dataclass or NamedTuple."""
+    return getattr(kind, "__dataclass_fields__", None) or getattr(kind, "_fields", ())
 
 
 def _inherited_from_here(method: Any) -> bool:
@@ -125,6 +146,18 @@ def _is_ours(module: str) -> bool:
     return module.partition(".")[0] in PACKAGES
 
 
+def _in_our_words(annotation: str) -> str:
+    """As in the source: numpy.ndarray[typing.Any, numpy.dtype[numpy.uint8]] is NDArray[uint8]."""
+    return re.sub(ARRAY, r"NDArray[\1]", annotation)
+
+
+_stock_format: Callable[..., str] = inspect.formatannotation
+
+
+def _format(*args: Any, **options: Any) -> str:
+    return _in_our_words(_stock_format(*args, **options))
+
+
 # -- pages -----------------------------------------------------------------------------------------------------------
 
 
@@ -137,7 +170,10 @@ def build(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
     # pdoc hides values that equal a variable of the environment; without variables none does, and none can get in
     # and the search index is the same on every machine, whether it has node or not
     raw = patch.object(pdoc.render, "precompile_index", lambda documents, script: json.dumps(documents))
-    with patch.dict(os.environ, clear=True), raw, warnings.catch_warnings():
+    words = (patch.object(module, "formatannotation", _format) for module in (inspect, pdoc.doc))
+    with ExitStack() as stack:
+        for context in (patch.dict(os.environ, clear=True), raw, *words, warnings.catch_warnings()):
+            stack.enter_context(context)
         warnings.simplefilter("error")
         warnings.filterwarnings("ignore", r"Error parsing type annotation .* for lava\.")  # in Lava's own base classes
         for name, module in modules.items():
@@ -204,7 +240,7 @@ class _Page(HTMLParser):
 def problems(folder: Path) -> list[str]:
     """What is wrong with the pages of a folder: dead links, sections that were not read, paths of this machine."""
     pages = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
-    here = (str(ROOT), sys.prefix, str(Path.home()), os.getcwd())
+    here = {str(ROOT), sys.prefix, str(Path.home()), os.getcwd()} - {"/"}
     found = []
     for path, page in pages.items():
         name = path.relative_to(folder)
@@ -220,7 +256,7 @@ def problems(folder: Path) -> list[str]:
         found += [f"{name}: {word} is left as text" for word in UNREAD if any(word in text for text in page.words)]
     for path in sorted(folder.rglob("*.*")):
         name, text = path.relative_to(folder), path.read_text(encoding="utf-8")
-        found += [f"{name}: holds the path {word}" for word in here if len(word) > 1 and word in text]
+        found += [f"{name}: holds the path {word}" for word in sorted(here) if word in text]
     return found
 
 

@@ -8,7 +8,7 @@
     compare(graph, images)                         names the first difference, if there is one
     lower(graph)                                   stock SigmaDelta neurons, the same integers
     graph.reference(images)                        the quantised ANN that all of them settle on
-    fit(graph, chip="loihi2")                      what it takes of a chip, what breaks, what would help
+    fit(graph, chip="loihi2")                      what it takes of a chip, what breaks, what helps
 
 Names are imported on first use: nothing here needs torch or Lava until it is asked for.
 """

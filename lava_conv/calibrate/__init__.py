@@ -137,9 +137,9 @@ def calibrated(
             below `steps`, for a count of n takes n steps.
         input_scale: the model was trained on pixels (0..255) times this. Default: 1/255 if float images, mean or std
             are given, else 1.
-        mean: and on (that - mean) / std; per channel or one for all. Approximate at the borders where the first layer
-            pads, see above.
-        std: per channel or one for all, above 0.
+        mean: the model takes (pixel * input_scale - mean) / std; per channel or one for all, None: 0. Approximate at
+            the borders where the first layer pads, see above.
+        std: as mean, above 0, None: 1.
         max_pool: "average" puts that in the place of max pooling (better train again then); None refuses it.
         iterations: of the reconstruction for each layer ("advanced"), or of the whole network ("distilled").
         seed: of everything random. The same seed gives the same network.
