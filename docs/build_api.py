@@ -219,12 +219,13 @@ class _Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.anchors, self.links, self.words, self._aside = set(), [], [], 0
+        self.anchors, self.links, self.words, self.leaning, self._aside = set(), [], [], False, 0
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
         self.anchors.add(found.get("id"))
+        self.leaning = self.leaning or tag == "em"
         if tag == "a" and found.get("href"):
             self.links.append(found["href"])
         self._aside += tag in ASIDE
@@ -238,7 +239,7 @@ class _Page(HTMLParser):
 
 
 def problems(folder: Path) -> list[str]:
-    """What is wrong with the pages of a folder: dead links, sections that were not read, paths of this machine."""
+    """What is wrong with the pages of a folder: dead links, text that was misread, paths of this machine."""
     pages = {path: _Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
     here = {str(ROOT), sys.prefix, str(Path.home()), os.getcwd()} - {"/"}
     found = []
@@ -253,6 +254,8 @@ def problems(folder: Path) -> list[str]:
                 found.append(f"{name}: the link {link} leads to no page")
             elif parts.fragment and unquote(parts.fragment) not in pages[target].anchors:
                 found.append(f"{name}: the link {link} leads to no place on its page")
+        if page.leaning:
+            found.append(f"{name}: two * were read as emphasis; put the formula into backticks")
         found += [f"{name}: {word} is left as text" for word in UNREAD if any(word in text for text in page.words)]
     for path in sorted(folder.rglob("*.*")):
         name, text = path.relative_to(folder), path.read_text(encoding="utf-8")

@@ -116,7 +116,7 @@ def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
 
 
 def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.int64], steps: int) -> Bounds:
-    """Without decay u = v + ca*theta is the running sum, and ca rises only where u >= theta*(ca + 1)."""
+    """Without decay `u = v + ca*theta` is the running sum, and ca rises only where `u >= theta*(ca + 1)`."""
     start = np.asarray(params.v_init) + params.bias
     low, high = drive_min << params.shift, drive_max << params.shift
     limit = min(params.ca_max, steps) if params.ca_max else steps
