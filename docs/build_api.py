@@ -162,7 +162,12 @@ def _format(*args: Any, **options: Any) -> str:
 
 
 def build(folder: Path, names: Iterable[str]) -> dict[str, list[str]]:
-    """Write the pages of modules into `folder`, which is emptied; what was left out, by the package that it lacks."""
+    """Write the pages of modules into `folder`; what was left out, by the package that it lacks.
+
+    An earlier reference in that folder is replaced; a folder that holds anything else is refused.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "search.js").is_file():
+        sys.exit(f"{folder}: holds something else than an API reference; choose an empty folder or a new one")
     modules, left_out = load(names)
     pdoc.docstrings.GOOGLE_LIST_SECTION_ALIASES["Fields"] = "Attributes"  # our word for them
     pdoc.render.configure(docformat="google", show_source=False, template_directory=ROOT / "docs" / "api_template")

@@ -114,6 +114,19 @@ def test_faults_are_found(tmp_path):
     assert found[5:] and all(sentence.startswith("inner/b.html: holds the path /") for sentence in found[5:])
 
 
+def test_only_a_reference_is_replaced(tmp_path):
+    build_api = script()
+    mine = tmp_path / "notes.txt"
+    mine.write_text("keep")
+    with pytest.raises(SystemExit, match="holds something else than an API reference"):
+        build_api.build(tmp_path, ["netx_models"])
+    assert mine.read_text() == "keep"
+    folder = tmp_path / "api"
+    for names in (["netx_models", "lava_conv.errors"], ["netx_models"]):
+        build_api.build(folder, names)
+    assert not page_of(folder, "lava_conv.errors").exists() and page_of(folder, "netx_models").is_file()
+
+
 def test_a_missing_package_is_named(tmp_path):
     """As on a Python without Lava: one line, and the other pages are there."""
     blocked = tmp_path / "blocked" / "lava"
