@@ -1,14 +1,14 @@
 """lava-conv: quantised PyTorch networks as integer spiking networks that equal them exactly.
 
-    model  = train a network with quantisation            lava_conv.qat, lava_conv.train
-    graph  = convert(model, example_input)                integers only; bounds proven, thresholds searched
-    graph  = calibrate(float_model, images)                a pretrained network, a few hundred unlabelled images
-    save(graph, "m.net"); graph = load("m.net")           netx HDF5
-    record = run(graph, images, backend="torch" | "lava")  every spike of every step
-    compare(graph, images)                                names the first difference, if there is one
-    lower(graph)                                          stock SigmaDelta neurons, the same integers
-    graph.reference(images)                               the quantised ANN that all of them settle on
-    fit(graph, chip="loihi2")                              what it takes of a chip, what breaks, what would help
+    model = train a network with quantisation      lava_conv.qat, lava_conv.train
+    graph = convert(model, example_input)          integers only; bounds proven, thresholds searched
+    graph = calibrate(float_model, images)         a pretrained network, some hundred unlabelled images
+    save(graph, "m.net"); graph = load("m.net")    netx HDF5
+    record = run(graph, images, backend="torch")   every spike of every step; or "lava", or "sdnn"
+    compare(graph, images)                         names the first difference, if there is one
+    lower(graph)                                   stock SigmaDelta neurons, the same integers
+    graph.reference(images)                        the quantised ANN that all of them settle on
+    fit(graph, chip="loihi2")                      what it takes of a chip, what breaks, what helps
 
 Names are imported on first use: nothing here needs torch or Lava until it is asked for.
 """

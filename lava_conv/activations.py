@@ -42,7 +42,9 @@ def in_counts(
     channel, that brings it nearest to `counts` (least squares).
 
     Args:
-        model: that `graph` was made of, on uint8 images (N, C, H, W).
+        model: that `graph` was made of, quantised, or float where the graph was calibrated.
+        graph: the network; its spiking layers must be the model's activations, in order.
+        images: uint8 (N, C, H, W).
         counts: layer index -> (N, ...), of the spiking network on the same images.
 
     Returns:

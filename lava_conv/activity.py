@@ -18,11 +18,19 @@ CHUNK_SPIKES = 1 << 28  # spikes of all layers held at once (256 MiB)
 
 @dataclass(frozen=True)
 class LayerActivity:
-    """Of one layer, per sample: spikes sent by its neurons (net count apart), and the operations that its input causes.
+    """What one layer does, as means per sample: spikes that it sends, and operations that its input causes.
 
-    synops: synapses passed by the spikes that arrive; stored: those whose weight is not 0. macs: multiply-accumulates
-    of the same layer in an ANN, padding included. graded: the input is the image; the layer costs its MACs once.
-    positive_by_step, negative_by_step: what `positive` and `negative` are made of, step by step.
+    Fields:
+        index: of the layer.
+        neurons: how many.
+        positive: spikes +1 sent by all its neurons.
+        negative: spikes -1.
+        synops: synapses passed by the spikes that arrive.
+        stored: of these, the synapses whose weight is not 0.
+        macs: multiply-accumulates of the same layer in an ANN, padding included.
+        graded: whether the image is among its inputs; the layer then costs its MACs once.
+        positive_by_step: what `positive` is made of, step by step.
+        negative_by_step: the same of `negative`.
     """
 
     index: int
@@ -79,6 +87,7 @@ class Meter:
     """Adds up what a graph did, record by record.
 
     Args:
+        graph: the network that the records are of.
         steps: time steps that count, default the graph's.
     """
 
@@ -134,7 +143,18 @@ def measure(
     backend: str = "torch",
     progress: Callable[[int], Any] | None = None,
 ) -> Activity:
-    """Run uint8 images (N, C, H, W) and count spikes and synaptic operations, as means per sample."""
+    """Run images and count spikes and synaptic operations, as means per sample.
+
+    Args:
+        graph: the network.
+        images: uint8 (N, C, H, W).
+        steps: time steps a sample, default graph.steps.
+        backend: on which the spikes are computed.
+        progress: called with the number of images just done.
+
+    Raises:
+        DataError: the images are not the network's.
+    """
     meter = Meter(graph, steps)
     size = max(1, CHUNK_SPIKES // (sum(int(np.prod(layer.shape)) for layer in graph.layers) * meter.steps))
     for start in range(0, len(images), size):

@@ -59,6 +59,7 @@ class Sum:
 
     @property
     def channels(self) -> int:
+        """Output channels, as many as `offset` has values."""
         return len(self.offset)
 
 
@@ -306,7 +307,12 @@ def main_and_skips(feeds: list[tuple[int, Synapse]], last: int, shape: Shape) ->
     """The feeds in the order of the file: a layer's own synapse is a convolution or dense, best of layer `last`.
 
     Args:
+        feeds: (source layer, synapse) of everything that is added up.
+        last: the layer that stands right before; a weighted synapse from there comes first.
         shape: of the neurons; a shortcut that must come first becomes a layer of its own weights.
+
+    Returns:
+        The same sum, the layer's own synapse first: Conv or Dense.
     """
     order = sorted(feeds, key=lambda feed: (isinstance(feed[1], Identity), feed[0] != last))
     source, first = order[0]

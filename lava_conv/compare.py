@@ -17,7 +17,15 @@ REFERENCE = "reference"
 
 @dataclass(frozen=True)
 class Comparison:
-    """The outcome: how many values were compared, and the first one that differs (None: all are equal)."""
+    """The outcome of a comparison; as text it is one sentence.
+
+    Fields:
+        first: what the first record is called.
+        second: what the second one is called.
+        values: how many values were compared.
+        difference: layer, sample, step and neuron of the first value that differs, with both values; None: all equal.
+        records: both, in this order.
+    """
 
     first: str
     second: str
@@ -27,6 +35,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
+        """Whether no value differs."""
         return self.difference is None
 
     def __str__(self) -> str:
@@ -45,8 +54,21 @@ def compare(
 ) -> Comparison:
     """Run `graph` on two backends and compare every spike, count and logit, layer by layer and step by step.
 
-    "reference" is taken for a backend too: its settled counts are what "sdnn" is to be compared with. `progress` is
-    called with the number of images that one of the two has just finished.
+    Args:
+        graph: the network.
+        images: uint8 (N, C, H, W).
+        steps: time steps a sample, default graph.steps.
+        first: a backend, or "reference": the settled counts of the quantised ANN, with which "sdnn" is to be compared.
+        second: another one.
+        progress: called with the number of images that one of the two has just finished.
+
+    Returns:
+        Comparison; it does not raise where they differ.
+
+    Raises:
+        DataError: the images are not the network's, or the two have different numbers of steps.
+        RangeError: a state could leave 24 bits within so many steps.
+        BackendError: a backend is unknown, not installed, or failed.
     """
     a, b = (_record(graph, images, steps, backend, progress) for backend in (first, second))
     return compare_records(a, b, first, second)
@@ -60,6 +82,12 @@ def _record(graph: Graph, images: Any, steps: int | None, backend: str, progress
 
 def compare_records(a: Record, b: Record, first: str = "first", second: str = "second") -> Comparison:
     """Compare two records of the same graph, images and steps: spikes where both have them, else counts, and logits.
+
+    Args:
+        a: a record.
+        b: the other one.
+        first: what to call `a`.
+        second: what to call `b`.
 
     Raises:
         DataError: they have different numbers of steps.

@@ -21,7 +21,15 @@ DIGITS_TEST = 0.2
 
 @dataclass(frozen=True)
 class Dataset:
-    """uint8 images (N, C, H, W) and int64 labels (N,), for training and for test."""
+    """Images and labels for training and for test.
+
+    Fields:
+        name: of the data set; trained models keep it.
+        x_train: uint8 (N, C, H, W), 0..255.
+        y_train: int64 (N,), classes from 0 up.
+        x_test: uint8 (M, C, H, W).
+        y_test: int64 (M,).
+    """
 
     name: str
     x_train: NDArray[np.uint8]
@@ -31,6 +39,7 @@ class Dataset:
 
     @property
     def classes(self) -> int:
+        """How many: the largest label of both parts, and one more."""
         return int(max(self.y_train.max(), self.y_test.max())) + 1
 
     @property
@@ -39,7 +48,16 @@ class Dataset:
         return self.x_train.shape[1:]
 
     def some(self, count: int, shape: tuple[int, ...], seed: int = 0) -> NDArray[np.uint8]:
-        """`count` training images, chosen at random, in the size of `shape`: see `centred`."""
+        """Training images, chosen at random without replacement: examples for `convert`, `calibrate` or a cost.
+
+        Args:
+            count: how many; all if there are fewer.
+            shape: C, H, W; of larger images the middle is taken, see `centred`.
+            seed: the same seed chooses the same images.
+
+        Returns:
+            uint8 (count, C, H, W).
+        """
         chosen = np.random.default_rng(seed).permutation(len(self.x_train))[:count]
         return centred(self.x_train[chosen], shape)
 

@@ -22,7 +22,7 @@ from lava_conv.qat.layers import LearnedStep
 
 
 class Team(NamedTuple):
-    """The processes at work: how many, and which one this is. By default this one, alone."""
+    """The processes at work: `size` of them, of which this one is number `rank`. By default this one, alone."""
 
     rank: int = 0
     size: int = 1

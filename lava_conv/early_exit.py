@@ -12,11 +12,17 @@ from lava_conv.record import Record
 from lava_conv.synapses import Dense
 
 POLICIES = ("margin", "confidence")
+PROVEN = ("DTB", "CALIF", "ACC")  # neurons that rest without input and count within 0..largest, one spike a step
 
 
 @dataclass(frozen=True)
 class Exit:
-    """steps: int64 (N,), after which each sample was left. predictions: int64 (N,), what it said then."""
+    """When each sample was left, and what the network said then.
+
+    Fields:
+        steps: int64 (N,), steps taken, from 1.
+        predictions: int64 (N,), the class with the largest logit after that step.
+    """
 
     steps: NDArray[np.int64]
     predictions: NDArray[np.int64]
@@ -33,10 +39,16 @@ def decided_after(record: Record) -> NDArray[np.int64]:
 
 
 def silent_after(record: Record) -> NDArray[np.int64]:
-    """Per sample, the number of steps until the last spike of any neuron: from then on nothing changes; int64 (N,).
+    """Per sample, the number of steps until the last spike of any neuron; int64 (N,).
 
-    With a flash input and without leaks a step without a spike is final: no input comes, and no potential moves. A
-    sample that spikes in the last step of the record gets `steps`, and may not have settled.
+    With a flash input and neurons that rest, nothing changes from then on: no input comes, no potential moves, and what
+    did not fire will not. That is proven for DTB, and for CALIF without leak and decay; a neuron of your own whose
+    state moves by itself (a refractory time, a threshold that recovers, a decay) may spike again after a silent step.
+    A record does not know its neurons, so this is not checked here; `leave` checks it. A sample that spikes in the last
+    step of the record gets `steps`, and may not have settled.
+
+    Args:
+        record: with spikes.
 
     Raises:
         DataError: the record holds no spikes.
@@ -52,17 +64,26 @@ def silent_after(record: Record) -> NDArray[np.int64]:
 def leave(graph: Graph, record: Record, policy: str = "margin", threshold: float = 0.0) -> Exit:
     """Stop each sample as early as a policy allows.
 
-    margin: when the network fell silent, or when the largest logit can no longer be overtaken until the last step of
+    "margin": when the network fell silent, or when the largest logit can no longer be overtaken until the last step of
     the record, whatever the neurons in front of the readout do (each moves by at most one count a step, within
-    0..n_max). The prediction is that of the last step, exactly.
-    confidence: when the largest logit leads the second by at least `threshold` spikes of the largest weight
+    0..n_max). The prediction is that of the last step, exactly. Proven for a flash input and for the neurons DTB, CALIF
+    without leak and decay, and ACC; anything else is refused, a neuron of your own too.
+
+    "confidence": when the largest logit leads the second by at least `threshold` spikes of the largest weight
     (threshold * 127); may change predictions.
 
     Args:
-        record: with spikes for "margin".
+        graph: the network that the record is of.
+        record: of a run, with spikes for "margin".
+        policy: "margin" or "confidence".
+        threshold: for "confidence", in spikes of the largest weight, 0 or more; "margin" has none.
+
+    Returns:
+        Exit; a sample that no step allows to leave has all steps of the record.
 
     Raises:
-        DataError: unknown policy, or no spikes. ConversionError: "margin" needs a flash input, no leak and no decay.
+        DataError: unknown policy, or no spikes.
+        ConversionError: "margin" cannot tell: the input is constant, or a layer has another neuron, a leak or a decay.
     """
     if policy not in POLICIES:
         raise DataError(f"policy is {policy!r}, allowed are {', '.join(POLICIES)}")
@@ -83,6 +104,11 @@ def _refuse_unending(graph: Graph) -> None:
     if graph.input_code != "flash":
         raise ConversionError("policy 'margin' needs input_code 'flash'; with 'constant' the input never ends")
     for index, layer, _ in graph.neuron_layers():
+        if layer.neuron not in PROVEN:
+            raise ConversionError(
+                f"layer {index}: neuron is {layer.neuron}, policy 'margin' is proven for {', '.join(PROVEN)} alone; "
+                f"use 'confidence'"
+            )
         if np.any(getattr(layer.params, "leak", 0)) or getattr(layer.params, "dv", 0):
             raise ConversionError(
                 f"layer {index}: a leak or decay moves potentials without spikes, so policy 'margin' cannot tell; "

@@ -46,7 +46,13 @@ def wrap(x: NDArray[np.int64], bits: int = STATE_BITS) -> NDArray[np.int64]:
 
 
 class Thresholds(NamedTuple):
-    """Integer thresholds of one layer: `floor((z * 2**shift - theta) / delta)` is the staircase of a channel."""
+    """Integer thresholds of one layer: `floor((z * 2**shift - theta) / delta)` is the staircase of a channel.
+
+    Fields:
+        theta: int64 (channels,), within 24 bits.
+        delta: int64 (channels,), 1 or more.
+        shift: left shift of the sum z, one for all channels.
+    """
 
     theta: NDArray[np.int64]
     delta: NDArray[np.int64]
@@ -64,6 +70,7 @@ def staircase(z: Any, theta: Any, delta: Any, count_max: int, half_even: bool = 
         theta: lower thresholds in units of `z`; +-inf for a channel that is never (always) active.
         delta: step widths in units of `z`, > 0.
         count_max: the largest count.
+        half_even: whether a half goes to the even count instead of up.
 
     Returns:
         int64 counts.
@@ -85,6 +92,14 @@ def breakpoints(
 
     The staircase is monotone in z, so bisection on the very function that users see finds each step exactly,
     rounding of float64 included.
+
+    Args:
+        theta: float64 (channels,), lower thresholds (see `staircase`).
+        delta: float64 (channels,), step widths, > 0.
+        z_min: int64 (channels,), the least synaptic sum that is reachable.
+        z_max: int64 (channels,), the largest.
+        count_max: the largest count.
+        half_even: how a half is rounded.
 
     Returns:
         int64 (channels, count_max); z_max + 1 where the count is out of reach, z_min where it always holds.
@@ -116,8 +131,10 @@ def search_thresholds(
     widest, and with it whether any solution exists for this shift e.
 
     Args:
-        theta, delta: float64 (channels,), the float staircase (see `staircase`); delta > 0.
-        z_min, z_max: int64 (channels,), the reachable range of the synaptic sum, z_min <= z_max.
+        theta: float64 (channels,), lower thresholds of the float staircase (see `staircase`).
+        delta: float64 (channels,), its step widths, > 0.
+        z_min: int64 (channels,), the least synaptic sum that is reachable.
+        z_max: int64 (channels,), the largest, z_min <= z_max.
         count_max: the largest count that can be told apart (an upper clip, or the number of steps).
         max_shift: largest shift to try.
         half_even: how the float staircase rounds (see `staircase`).
@@ -162,7 +179,14 @@ def nearest_thresholds(
 ) -> Thresholds:
     """Thresholds rounded at the largest shift that 24 bits allow; where `search_thresholds` finds none.
 
-    A count differs from the float staircase's only where z lies next to a step.
+    theta is rounded up and delta to the nearest integer. A count differs from the float staircase's only where z lies
+    next to a step.
+
+    Args:
+        theta: float64 (channels,), lower thresholds (see `staircase`).
+        delta: float64 (channels,), step widths, > 0.
+        z_min: int64 (channels,), the least synaptic sum that is reachable.
+        z_max: int64 (channels,), the largest.
 
     Raises:
         RangeError: the sums exceed 24 bits without a shift.

@@ -19,7 +19,7 @@ REFERENCE_CHUNK = 64  # images a time in the oracle: bounds its memory, changes 
 
 @dataclass(frozen=True, eq=False)
 class Skip:
-    """A second synapse into a neuron, from the output of an earlier layer, arriving in the same window."""
+    """A second synapse into a neuron, from the output of the earlier layer `source`, arriving in the same window."""
 
     source: int
     synapse: Synapse
@@ -27,10 +27,16 @@ class Skip:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer. kind: input, conv, flatten or dense. shape: of its output, C,H,W or (n,).
+    """One layer of a Graph.
 
-    neuron: its type in the table NEURONS ("" for input and flatten); params: that neuron's Params, per-channel
-    values as int64 (channels,) arrays. source: the layer it reads, None: the one before it.
+    Fields:
+        kind: "input", "conv", "flatten" or "dense".
+        shape: of its output, C,H,W or (n,).
+        synapse: Conv or Dense; None for input and flatten.
+        neuron: its type in the table `lava_conv.neurons.NEURONS`, "" for input and flatten.
+        params: that neuron's Params, per-channel values as int64 (channels,) arrays.
+        skips: further synapses into the same neurons.
+        source: index of the layer it reads, None: the one before it.
     """
 
     kind: str
@@ -43,8 +49,16 @@ class Layer:
 
 
 class LayerBounds(NamedTuple):
-    """Proven for any image: range of the running synaptic sum and of v per channel, the largest count, and the
-    largest |a_in| within one step."""
+    """What one layer can reach, proven for any image; all int64 (channels,) but the last.
+
+    Fields:
+        drive_min: least running sum of the synapses, before the shift.
+        drive_max: largest.
+        v_min: least membrane potential, before saturation.
+        v_max: largest.
+        count_max: largest net spike count; the least is 0.
+        step_max: the largest |a_in| of any channel within one step, before the shift.
+    """
 
     drive_min: NDArray[np.int64]
     drive_max: NDArray[np.int64]
@@ -65,6 +79,7 @@ class Graph:
         input_code: "flash" (the image as one graded frame at the first step) or "constant" (at every step).
         labels: names of the classes, may be empty.
         generator: what wrote the network.
+        input_bits: of a pixel, 8.
 
     Raises:
         ConversionError: names the layer, what is there and what is allowed.
@@ -142,13 +157,16 @@ class Graph:
 
     @property
     def input_shape(self) -> Shape:
+        """C, H, W of one image."""
         return tuple(self.layers[0].shape)
 
     @property
     def classes(self) -> int:
+        """How many logits the readout gives."""
         return self.layers[-1].shape[0]
 
     def neuron(self, index: int) -> Neuron:
+        """The functions of the neurons of layer `index`, which must have some (see `neuron_layers`)."""
         return NEURONS[self.layers[index].neuron]
 
     def neuron_layers(self) -> Iterator[tuple[int, Layer, Neuron]]:
@@ -199,6 +217,12 @@ class Graph:
 
         A neuron sends at most one spike a step, so its net count stays in 0..min(n_max, steps), transients included;
         the running sum of a layer therefore stays within the interval of its weights over these counts.
+
+        Args:
+            steps: time steps a sample, default those of the graph.
+
+        Returns:
+            Layer index -> LayerBounds, for every layer that has neurons.
         """
         steps = self.steps if steps is None else steps
         pixel = INPUT_MAX * (steps if self.input_code == "constant" else 1)
@@ -225,7 +249,14 @@ class Graph:
         return INPUT_MAX if self.origin(index) == 0 else 1
 
     def check(self, steps: int | None = None) -> None:
-        """Raise RangeError unless every state provably fits 24 bits for any image and `steps` steps."""
+        """Prove that every state fits 24 bits (-8388608..8388607) for any image.
+
+        Args:
+            steps: time steps a sample, default those of the graph.
+
+        Raises:
+            RangeError: one could leave them; names the layer, the channel, the value and the remedy.
+        """
         steps = self.steps if steps is None else steps
         if steps in self._checked:  # a graph does not change
             return
@@ -295,7 +326,8 @@ class Graph:
     # -- for people ------------------------------------------------------------------------------------------------
 
     def summary(self) -> str:
-        """A table of the layers: shape, neurons, synapses, and the proven bounds for the default steps."""
+        """A table of the layers as text: shape, neuron, weights, fan-in, sources, and the proven bounds of the largest
+        |v| and count for the default steps."""
         bounds = self.bounds()
         rows: list[tuple[str, ...]] = [
             ("layer", "type", "shape", "neuron", "weights", "fan-in", "from", "max |v|", "max count")
@@ -345,7 +377,11 @@ def _per_channel(layer: Layer) -> Layer:
 
 
 def drive_range(feeds: list[tuple[Synapse, NDArray[np.int64]]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Range of the running synaptic sum per output channel, given each synapse and its sources' largest counts."""
+    """Range (least, largest) of the running synaptic sum, int64 (channels,) each.
+
+    Args:
+        feeds: each synapse with the largest count of each channel that it reads, int64 (its input channels,).
+    """
     low, high = feeds[0][0].interval(0 * feeds[0][1], feeds[0][1])
     for synapse, count in feeds[1:]:
         least, most = synapse.interval(0 * count, count)

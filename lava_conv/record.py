@@ -49,6 +49,7 @@ class Record:
 
     @property
     def steps(self) -> int:
+        """How many time steps the record holds; 1 where only the settled result is known."""
         return self.logits.shape[0]
 
     @property
@@ -57,5 +58,9 @@ class Record:
         return self.logits.argmax(axis=2)
 
     def accuracy(self, labels: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Share of correct predictions after each step, float64 (steps,)."""
+        """Share of correct predictions after each step, float64 (steps,) of 0..1.
+
+        Args:
+            labels: int (N,), the true classes.
+        """
         return (self.predictions == np.asarray(labels)[None]).mean(axis=1)

@@ -36,7 +36,23 @@ def _matmul(x: NDArray[np.int64], matrix: NDArray[np.int8]) -> NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """Cross-correlation as in PyTorch: weight int8 (O, I/groups, kH, kW); stride, padding, dilation (H, W)."""
+    """Cross-correlation as in PyTorch, without bias.
+
+        a_out[o, y, x] = sum over c, i, j of weight[o, c, i, j] * s_in[g + c, r(y, i), r(x, j)]
+        r(y, i) = y * stride + i * dilation - padding;  g: the first input channel of the group of o
+
+    Padding brings zeros.
+
+    Fields:
+        weight: (O, I/groups, kH, kW), kept as int8; integers of any type within -128..127 are taken.
+        stride: (rows, columns), 1 or more.
+        padding: (rows, columns) on either side, 0 or more.
+        dilation: (rows, columns), 1 or more.
+        groups: must divide O.
+
+    Raises:
+        ConversionError: a weight is no integer or out of range, or an option is.
+    """
 
     weight: NDArray[Any]
     stride: tuple[int, int] = (1, 1)
@@ -57,7 +73,11 @@ class Conv:
             raise ConversionError(f"groups is {self.groups}, which does not divide {self.weight.shape[0]} channels")
 
     def output_shape(self, shape: Shape) -> Shape:
-        """C,H,W of the output for an input of C,H,W; raises ConversionError if they do not go together."""
+        """C,H,W of the output for an input of C,H,W.
+
+        Raises:
+            ConversionError: they do not go together.
+        """
         if len(shape) != 3:
             raise ConversionError(f"a convolution needs an input of shape C,H,W, but gets {shape}")
         if shape[0] != self.weight.shape[1] * self.groups:
@@ -90,7 +110,12 @@ class Conv:
         return np.concatenate(out, axis=-1).transpose(0, 3, 1, 2)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
-        """Range of the sum per output channel, for inputs within [low, high] per channel; padding brings zeros."""
+        """Range (least, largest) of the sum per output channel, int64 (O,), whatever the image.
+
+        Args:
+            low: int64 (I,), least value of each input channel; 0 counts too, for padding brings zeros.
+            high: int64 (I,), largest.
+        """
         low, high = np.minimum(low, 0), np.maximum(high, 0)
         weight = self.weight.astype(np.int64)
         positive, negative = np.maximum(weight, 0).sum((2, 3)), np.minimum(weight, 0).sum((2, 3))
@@ -101,7 +126,12 @@ class Conv:
         return least, (positive * highs + negative * lows).sum(-1).ravel()
 
     def fan_out(self, shape: Shape, stored: bool = False) -> NDArray[np.int64]:
-        """Synapses that a spike of each source neuron (C, H, W) passes; `stored`: those with a weight other than 0."""
+        """Synapses that a spike of each source neuron passes, int64 (C, H, W).
+
+        Args:
+            shape: C,H,W of the source.
+            stored: leave out those whose weight is 0.
+        """
         _, rows, columns = self.output_shape(shape)
         (ph, pw), (sh, sw), (dh, dw) = self.padding, self.stride, self.dilation
         used = (self.weight != 0) if stored else np.ones_like(self.weight, bool)
@@ -115,16 +145,26 @@ class Conv:
 
     @property
     def fan_in(self) -> int:
+        """Synapses of one neuron, those on padding included."""
         return int(np.prod(self.weight.shape[1:]))
 
     @property
     def channels(self) -> int:
+        """Output channels."""
         return self.weight.shape[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """a_out = weight @ s_in: weight int8 (out, in), in = C-order flatten of C,H,W."""
+    """a_out = weight @ s_in, without bias.
+
+    Fields:
+        weight: (out, in), kept as int8; integers of any type within -128..127 are taken. The inputs are C,H,W flattened
+            in C order.
+
+    Raises:
+        ConversionError: a weight is no integer or out of range.
+    """
 
     weight: NDArray[Any]
 
@@ -134,6 +174,11 @@ class Dense:
             raise ConversionError(f"weight has shape {self.weight.shape}, a dense layer needs (out, in)")
 
     def output_shape(self, shape: Shape) -> Shape:
+        """(out,) for an input of (in,).
+
+        Raises:
+            ConversionError: they do not go together.
+        """
         if len(shape) != 1:
             raise ConversionError(f"a dense layer needs a flat input, but gets {shape}; put a flatten layer before it")
         if shape[0] != self.weight.shape[1]:
@@ -147,6 +192,7 @@ class Dense:
         return _matmul(x, self.weight.T)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
+        """Range (least, largest) of each sum, int64 (out,), for inputs within low..high, int64 (in,) each."""
         weight = self.weight.astype(np.float64)  # exact below 2**53, and numpy's integer product is slow
         positive, negative = np.maximum(weight, 0), np.minimum(weight, 0)
         lows, highs = low.astype(np.float64), high.astype(np.float64)
@@ -154,16 +200,18 @@ class Dense:
         return least.astype(np.int64), most.astype(np.int64)
 
     def fan_out(self, shape: Shape, stored: bool = False) -> NDArray[np.int64]:
-        """Synapses that a spike of each source neuron passes; `stored`: those with a weight other than 0."""
+        """Synapses that a spike of each source neuron passes, int64 (in,); `stored`: without those of weight 0."""
         used = self.weight != 0 if stored else np.ones_like(self.weight, bool)
         return used.sum(0).astype(np.int64)
 
     @property
     def fan_in(self) -> int:
+        """Synapses of one neuron: all inputs."""
         return self.weight.shape[1]
 
     @property
     def channels(self) -> int:
+        """Neurons that it feeds."""
         return self.weight.shape[0]
 
 
@@ -171,7 +219,11 @@ class Dense:
 class Identity:
     """a_out = scale * s_in, element by element: the plain shortcut of a residual block.
 
-    The scale may exceed a weight's 8 bits: hardware holds it as several synapses.
+    Fields:
+        scale: any 24-bit integer but 0; beyond a weight's 8 bits hardware holds it as several synapses.
+
+    Raises:
+        ConversionError: the scale is out of range.
     """
 
     scale: int = 1
@@ -181,12 +233,15 @@ class Identity:
             raise ConversionError(f"scale is {self.scale}, allowed is {STATE_MIN}..{STATE_MAX} without 0")
 
     def output_shape(self, shape: Shape) -> Shape:
+        """The shape of the input, whatever it is."""
         return shape
 
     def apply(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Integers (N, ...) -> integers (N, ...)."""
         return self.scale * x
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
+        """Range (least, largest) per channel, for inputs within low..high, int64 (channels,) each."""
         return (self.scale * low, self.scale * high) if self.scale > 0 else (self.scale * high, self.scale * low)
 
     def fan_out(self, shape: Shape, stored: bool = False) -> NDArray[np.int64]:
@@ -195,6 +250,7 @@ class Identity:
 
     @property
     def fan_in(self) -> int:
+        """One synapse a neuron."""
         return 1
 
 

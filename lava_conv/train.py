@@ -34,16 +34,35 @@ CHECKPOINT_KEYS = (
 class Recipe:
     """How to train; stored in the checkpoint.
 
-    method, k, levels, encoder_levels, n_max, power_of_two, step_max (0: none), clip: see `lava_conv.qat.prepare`; the
-    method "float" trains the plain model, for `lava_conv.calibrate`. width: channels of the first layer, 0: the model's
-    own. optimiser: "adam", or "sgd" with Nesterov momentum; decay: of the weights. warmup: epochs in which the learning
-    rate rises. start: a checkpoint whose weights to begin with. unroll: train on what the spiking network says after
-    this step and the one before, instead of when it settles.
-
-    As augmentation images move by up to `shift` pixels, turn by up to `rotate` degrees, grow or shrink by up to the
-    share `scale`, and are mirrored half of the time if `flip`. With `crop` the network sees squares of so many pixels,
-    cut at random places in training and from the middle afterwards. bf16: convolutions and products in bfloat16, half
-    the time where the CPU or GPU has it; weights, normalisation statistics and the trained model stay float32.
+    Fields:
+        model: its name in the table `lava_conv.qat.models.MODELS`.
+        k: see `lava_conv.qat.prepare`.
+        epochs: passes over the images.
+        batch: images a step of the optimiser; what is left of an epoch beyond whole batches is not used.
+        lr: the largest learning rate; it falls to 0 as half a cosine.
+        shift: images move by up to so many pixels.
+        smoothing: of the labels, 0..1.
+        seed: of weights, order and augmentation.
+        method: "zou" or "gao", see `lava_conv.qat.prepare`; "float" trains the plain model, for `lava_conv.calibrate`.
+        levels: see `lava_conv.qat.prepare`.
+        rotate: images turn by up to so many degrees.
+        scale: images grow or shrink by up to this share.
+        encoder_levels: see `lava_conv.qat.prepare`.
+        start: path of a checkpoint whose weights to begin with, "": none.
+        unroll: train on what the spiking network says after this step and the one before; 0: when it settles.
+        n_max: see `lava_conv.qat.prepare`.
+        crop: the network sees squares of so many pixels, cut at random places in training and from the middle
+            afterwards; 0: whole images.
+        flip: images are mirrored half of the time.
+        bf16: convolutions and products in bfloat16, half the time where the CPU or GPU has it; weights, normalisation
+            statistics and the trained model stay float32.
+        width: channels of the first layer, 0: the model's own.
+        optimiser: "adam", or "sgd" with Nesterov momentum.
+        decay: of the weights.
+        warmup: epochs in which the learning rate rises.
+        power_of_two: see `lava_conv.qat.prepare`.
+        step_max: see `lava_conv.qat.prepare`; 0: none.
+        clip: see `lava_conv.qat.prepare`.
     """
 
     model: str = "digits"
@@ -76,7 +95,16 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model, what made it, and the shape of its images."""
+    """A trained model and what made it.
+
+    Fields:
+        model: in evaluation mode, on the CPU.
+        recipe: how it was trained.
+        shape: C, H, W of the images that it takes.
+        classes: how many.
+        data: name of the data set.
+        losses: mean of each epoch.
+    """
 
     model: nn.Module
     recipe: Recipe
@@ -99,6 +127,8 @@ def train(
     """Train the recipe's model on a data set.
 
     Args:
+        data: images and labels; only the part for training is used.
+        recipe: what to train and how.
         checkpoint: file to keep the state in, rewritten after every epoch; complete or not at all.
         resume: go on from that file if it exists (the result is the same as without the interruption).
         progress: called after every epoch with its number and its mean loss.

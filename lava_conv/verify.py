@@ -58,6 +58,8 @@ def verify(
     counted, is what the integer oracle counts.
 
     Args:
+        traced: the model, float64 in evaluation mode.
+        graph: what was made of it.
         images: uint8 (N, C, H, W), or (N, C, L) for a model of 1-D convolutions.
         activations: by the name of their node in `traced`.
         max_steps: no neuron counts further; images that need more are left out from there on.

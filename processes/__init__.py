@@ -2,6 +2,15 @@
 
 Each lives in a leaf package of its own that holds only `process.py` and `models.py`: Lava's compiler executes every
 sibling file of a process to find its models, under a bare name, so imports there are absolute and free of side effects.
+
+A file of your own that subclasses them, or uses Lava for another reason, begins with
+
+    import lava_conv.backends.lava_start
+
+before anything of Lava is imported. Lava sets the start method of multiprocessing while it is imported, and that fails
+with "context has already been set" if something has asked for the method before: a lock or a pool of multiprocessing, a
+DataLoader with workers, a parallel loop of numba. `lava_start` takes the setting back. To import `processes` first does
+the same, but whatever sorts your imports puts `lava` before it.
 """
 
 import lava_conv.backends.lava_start  # noqa: F401  before Lava

@@ -1,5 +1,6 @@
 """What the neuron processes share: ports, Vars, the reset schedule, and the host that calls the neuron's `step`."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,38 @@ if kernels.AVAILABLE:
     from lava_conv.kernels.neuron import arguments, compiled, leaves_range
 
 
-class NeuronProcess(AbstractProcess):
-    """Base of the neuron processes.
+def told(what: str, sends: str, neuron: Neuron) -> str:
+    """The docstring of a neuron's process: equation and parameters as the neuron itself has them."""
+    equation = inspect.cleandoc(neuron.step.__doc__ or "")
+    _, _, parameters = inspect.cleandoc(neuron.Params.__doc__ or "").partition("Fields:\n")
+    state = ", ".join(neuron.State._fields)  # type: ignore[attr-defined]
+    return f"""{what}
 
-    Parameters (besides the neuron's own, which may be scalars or arrays that broadcast to `shape`):
+{equation}
+
+Parameters:
+{parameters}
+
+Ports: a_in (summed input), s_out ({sends}).
+
+Vars: all parameters, and the state {state}; all can be read and set between runs.
+
+Shape, reset schedule and checked mode: see `processes.neuron_process.NeuronProcess`.
+"""
+
+
+class NeuronProcess(AbstractProcess):
+    """Base of the neuron processes. The neuron's own parameters may be scalars or arrays that broadcast to `shape`.
+
+    Parameters:
         shape: shape of the population, channels last as in Lava, e.g. (H, W, C) or (n,).
         reset_interval: steps a sample takes; 0 = the state is never reset.
         reset_offset: first step (counted from 0) of the first sample at this population.
         checked: raise RangeError when a membrane potential leaves 24 bits, instead of saturating.
+        name: of the process, None: Lava's own.
+
+    Raises:
+        RangeError: a parameter is out of range.
     """
 
     neuron: Neuron
@@ -97,9 +122,11 @@ class NeuronModel(PyLoihiProcessModel):
         self._params: Any = None
 
     def on_var_update(self) -> None:
+        """Read the parameters again at the next step."""
         self._params = None  # a parameter may have been set from outside
 
     def run_spk(self) -> None:
+        """One time step."""
         if self._params is None:
             self._prepare()
         a_in = self.a_in.recv()

@@ -1,11 +1,14 @@
 """Settle detection and early exit: exact where promised, cheaper where not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from plain import write_random_net
 
 import lava_conv as lc
 from lava_conv.early_exit import decided_after, leave, silent_after
+from lava_conv.neurons import NEURONS, dynamic_threshold
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +64,20 @@ def test_confidence_trades_steps_for_accuracy(case):
     assert exits[2].accuracy(labels) == record.accuracy(labels)[-1]
 
 
-def test_what_cannot_be_decided_is_refused(case, tmp_path, rng):
+def test_what_cannot_be_decided_is_refused(case, tmp_path, rng, monkeypatch):
     graph, record, _ = case
     with pytest.raises(lc.DataError, match="policy is 'luck'"):
         leave(graph, record, "luck")
     with pytest.raises(lc.DataError, match="holds no spikes"):
         leave(graph, lc.run(graph, load_images()[:2], record=()))
+    tired = dynamic_threshold.NEURON._replace(type="TIRED")  # for all that `leave` knows it may spike after a silence
+    monkeypatch.setitem(NEURONS, "TIRED", tired)
+    layers = (graph.layers[0], replace(graph.layers[1], neuron="TIRED"), *graph.layers[2:])
+    own = replace(graph, layers=layers)
+    some = lc.run(own, load_images()[:20], steps=12)
+    with pytest.raises(lc.ConversionError, match="layer 1: neuron is TIRED, policy 'margin' is proven for DTB, CALIF"):
+        leave(own, some)
+    assert leave(own, some, "confidence", 1e9).steps.min() == 12
     constant = lc.load(write_random_net(tmp_path / "c.net", rng, code="constant"))
     x = rng.integers(0, 256, (2, *constant.input_shape), dtype=np.uint8)
     with pytest.raises(lc.ConversionError, match="needs input_code 'flash'"):

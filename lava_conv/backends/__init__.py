@@ -30,17 +30,24 @@ def run(
     """Run a graph on images.
 
     Args:
-        images: uint8 (N, C, H, W).
-        steps: time steps a sample; default graph.steps.
-        backend: "torch" (batched, CPU or GPU) or "lava" (Lava's CPU simulation, a stream of samples).
+        graph: from `convert`, `calibrate` or `load`.
+        images: uint8 (N, C, H, W), neither scaled nor normalised.
+        steps: time steps a sample, 1 or more; default graph.steps.
+        backend: "torch" (batched, CPU or GPU), "lava" (Lava's CPU simulation, a stream of samples) or "sdnn" (lowered
+            to stock SigmaDelta neurons, on Lava's CPU simulation: one wave of graded spikes an image, so the Record
+            has one step and no spikes).
         record: ("spikes",) keeps every spike of every layer; () keeps counts and readout only and saves memory.
-        options: for the backend, e.g. device="cuda" for torch, timeout=60 for lava.
+        options: for the backend, e.g. device="cuda" for torch, timeout=60 for lava; they are the arguments of
+            `lava_conv.simulate.simulate`, `lava_conv.backends.lava.simulate` and `lava_conv.backends.sdnn.simulate`.
 
     Returns:
-        Record; the same integers whatever the backend.
+        Record; "torch" and "lava" give the same integers at every step, "sdnn" those on which they settle.
 
     Raises:
-        DataError, RangeError, BackendError: one sentence each.
+        DataError: the images are not uint8 (N, C, H, W) of the network's shape, or steps or record are out of range.
+        RangeError: a state could leave 24 bits within so many steps.
+        BackendError: an unknown backend, one that is not installed, or a run that failed or stopped moving.
+        ConversionError: "sdnn" cannot be lowered exactly.
     """
     if backend not in BACKENDS:
         raise BackendError(f"backend is {backend!r}, allowed are {', '.join(BACKENDS)}")

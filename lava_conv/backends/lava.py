@@ -58,6 +58,9 @@ def simulate(
     With Intel's extension for Loihi 2 installed the lowered network runs on the board instead: see `backends.loihi2`.
 
     Args:
+        graph: the network; each of its neurons needs an entry in `PROCESSES`.
+        images: uint8 (N, C, H, W), streamed in this order.
+        steps: time steps a sample, default graph.steps.
         record: ("spikes",) to keep every spike.
         timeout: seconds without movement after which the run is given up.
         checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
@@ -65,8 +68,13 @@ def simulate(
         hardware: True: the board or an error; False: the CPU simulation; None: the board if the extension is there.
         progress: called with the number of images just finished.
 
+    Returns:
+        Record; the integers of `lava_conv.simulate.simulate`, step by step.
+
     Raises:
-        DataError, RangeError, BackendError: one sentence each.
+        DataError: the images are not the network's.
+        RangeError: a state could leave 24 bits, or, if `checked`, one did.
+        BackendError: Lava failed, died or stood still; names the process and its time step.
     """
     images = check_images(graph, images)
     if hardware or (hardware is None and loihi.is_installed()):

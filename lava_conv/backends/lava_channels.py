@@ -34,6 +34,7 @@ class _Port:
         self.observer: Any = None  # stock selectors set it; nothing here calls it
 
     def start(self) -> None:
+        """Lay the ring's arrays over the shared memory; no thread is started."""
         kind = np.dtype(np.int32 if self._dtype == 4 else self._dtype)  # 4: Lava's number for int32
         length = int(np.prod(self._shape)) * kind.itemsize
         self.slots = [
@@ -41,6 +42,7 @@ class _Port:
         ]
 
     def next_slot(self) -> NDArray[Any]:
+        """The array whose turn it is; the one behind it is next."""
         slot = self.slots[self.at]
         self.at = (self.at + 1) % self._size
         return slot
@@ -60,6 +62,7 @@ class DirectSendPort(_Port, CspSendPort):
         return True
 
     def send(self, data: NDArray[Any]) -> None:
+        """Copy a message of the channel's shape into the ring, once there is room."""
         if data.shape != self._shape:
             raise AssertionError(f"{self._name}: data of shape {data.shape} for a channel of {self._shape}")
         self.free.acquire()
@@ -82,10 +85,12 @@ class DirectRecvPort(_Port, CspRecvPort):
         return self.wait(0)
 
     def peek(self) -> NDArray[Any]:
+        """A copy of the next message, which stays where it is; blocks until there is one."""
         self.wait()
         return self.slots[self.at].copy()
 
     def recv(self) -> NDArray[Any]:
+        """A copy of the next message, which is taken; blocks until there is one."""
         self.wait()
         self.held = False
         data = self.next_slot().copy()
@@ -109,10 +114,12 @@ class DirectChannel(Channel):
 
     @property
     def src_port(self) -> DirectSendPort:
+        """The sender's end."""
         return self._source
 
     @property
     def dst_port(self) -> DirectRecvPort:
+        """The receiver's end."""
         return self._target
 
 

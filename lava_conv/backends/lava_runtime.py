@@ -75,11 +75,14 @@ def _stop_all() -> None:
 
 
 class WatchedRuntime(Runtime):
-    """Drop-in Runtime: `run`, `wait`, `pause`, `stop` and Var access end within a bounded time, come what may.
+    """Drop-in Runtime: `run`, `wait()`, `pause`, `stop` and Var access end within a bounded time, come what may.
+
+    `watched` makes one. Every method raises BackendError, with the name of the process, where a child failed, died or
+    stood still; the children and their shared memory are gone then.
 
     Args:
         executable: as compiled by Lava.
-        timeout: seconds without an answer after which a run is given up.
+        timeout: seconds in which no process moves, or no answer comes, after which a run is given up.
     """
 
     def __init__(self, executable: Any, timeout: float = 60.0) -> None:
@@ -100,6 +103,14 @@ class WatchedRuntime(Runtime):
     # -- life cycle ------------------------------------------------------------------------------------------------
 
     def initialize(self, node_cfg_idx: int = 0) -> None:
+        """Start the children and wait until every process model is built.
+
+        Args:
+            node_cfg_idx: Lava's number of the node configuration; there is one.
+
+        Raises:
+            BackendError: not the main thread, or a process model that cannot be built.
+        """
         global _forking
         if threading.current_thread() is not threading.main_thread():
             raise BackendError(
@@ -173,6 +184,11 @@ class WatchedRuntime(Runtime):
         super()._run(run_condition)
 
     def start(self, run_condition: Any) -> None:
+        """Begin a run: RunSteps (which may wait for the end) or RunContinuous, until `pause` or `stop`.
+
+        Raises:
+            BackendError: the network was stopped, or is running.
+        """
         if self._ended:
             raise BackendError("this Lava network was stopped; build it again to run it once more")
         if self._is_running:
@@ -184,7 +200,15 @@ class WatchedRuntime(Runtime):
             raise
 
     def run(self, steps: int, progress: Callable[[int], Any] | None = None) -> None:
-        """Run for `steps` time steps and wait, watched; `progress` hears the step that every process has reached."""
+        """Run for `steps` time steps and wait, watched; Vars can be read and set afterwards, and run called again.
+
+        Args:
+            steps: time steps, 1 or more.
+            progress: called now and then with the time step that every process has reached.
+
+        Raises:
+            BackendError: a process failed, died or stood still for `timeout` seconds; names it and its time step.
+        """
         self._progress = progress
         self.start(RunSteps(num_steps=steps, blocking=True))
         if progress:
@@ -220,6 +244,7 @@ class WatchedRuntime(Runtime):
         return self._wait(lambda: (port.recv(),) if port.probe() else None, phase, doze=port.wait)[0]
 
     def stop(self) -> None:
+        """End the children in order where they wait, else at once, and free the shared memory; never raises."""
         if self._ended or os.getpid() != self._parent:
             return
         if self._is_running or not self._is_started:
@@ -357,6 +382,14 @@ def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> It
             runtime.run(10);  neuron.v.get();  runtime.run(10)
 
     On leaving the block, however it is left, no process and no shared memory remains.
+
+    Args:
+        process: any process of the network.
+        run_cfg: Lava's run configuration, e.g. Loihi2SimCfg or `processes.conv.fast_sim_cfg()`.
+        timeout: seconds without movement after which a run is given up.
+
+    Raises:
+        BackendError: Lava cannot compile the network; or what WatchedRuntime raises.
     """
     runtime: WatchedRuntime | None = None
     try:

@@ -59,15 +59,23 @@ def simulate(
     """Lower the network and stream uint8 images (N, C, H, W) through stock netx, one every `interval` steps.
 
     Args:
-        steps, record: taken for the other backends' sake; one image is one wave of graded spikes, and the Record has
-            one step and no spikes.
+        graph: the network; it is lowered as `lava_conv.lower` does it, ranges measured on `images` where not proven.
+        images: uint8 (N, C, H, W), streamed in this order.
+        steps: taken for the other backends' sake; one image is one wave of graded spikes, the Record has one step.
+        record: taken for the other backends' sake; the Record holds counts and logits, no spikes.
+        interval: time steps from one image to the next, 1 or more.
         timeout: seconds without movement after which the run is given up.
         fast: this project's models of Conv and Dense, which compute the same as the stock ones.
         approximate: see `lava_conv.lower`.
         progress: called with the number of images just finished.
 
+    Returns:
+        Record with a steps axis of length 1: the counts and logits of `graph.reference`.
+
     Raises:
-        ConversionError: what cannot be lowered exactly. DataError, BackendError: one sentence each.
+        ConversionError: what cannot be lowered exactly.
+        DataError: the images are not the network's.
+        BackendError: Lava failed, died or stood still.
     """
     lowered = lower(graph, images, approximate)
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
@@ -151,10 +159,19 @@ def connect(
     network: Any, lowered: Lowered, images: NDArray[np.uint8], interval: int, folder: str, into: Any = None,
     out_of: Any = None,
 ) -> tuple[Any, list[NDArray[np.generic]]]:  # fmt: skip
-    """Source, resets and probes around the network; the source, and what the probes will have written.
+    """Put source, resets and probes around the network.
 
     Args:
-        into, out_of: process classes that hand spikes to a chip and back, None: directly.
+        network: of stock netx, as `opened` gives it.
+        lowered: what the file was written from.
+        images: uint8 (N, C, H, W).
+        interval: time steps from one image to the next.
+        folder: where the probes write, a file each.
+        into: process class that hands spikes to a chip, None: directly.
+        out_of: process class that brings them back, None: directly.
+
+    Returns:
+        (the source, by stage the memory map int32 (N, W, H, C) or (N, n) that its probe will have written).
     """
     frames = lowered.frames(images)
     flat = not isinstance(lowered.stages[0].synapse, Conv)

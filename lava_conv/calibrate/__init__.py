@@ -69,10 +69,22 @@ class Calibration(NamedTuple):
 
 
 def calibrate(model: nn.Module, images: Any, steps: int = 32, method: str = "light", **options: Any) -> Graph:
-    """Convert a pretrained float network. Options and errors: see `calibrated`, which also returns the errors by layer.
+    """Convert a pretrained float network, with a few hundred unlabelled images.
+
+    Args:
+        model: trained, in float; not changed.
+        images: (N, C, H, W), uint8 or the floats that the model takes.
+        steps: time steps of a sample.
+        method: one of METHODS: "none", "mmse", "light", "advanced", "ttrbr", "distilled".
+        options: see `calibrated`, which takes the same and returns the errors by layer too.
 
     Returns:
         Graph for `steps` time steps.
+
+    Raises:
+        ConversionError: an option is out of range, or everything in the model that cannot be converted.
+        RangeError: sums leave 24 bits.
+        DataError: images that are not the model's, a checkpoint of something else.
     """
     return calibrated(model, images, steps, method, **options).graph
 
@@ -99,6 +111,13 @@ def calibrated(
 ) -> Calibration:
     """Convert a pretrained float network and say how far each layer is from it.
 
+    `mean` and `std` are put into the first convolution. Where that one pads, the result is only approximate at the
+    borders of the image: the model pads the normalised image with 0, the mean colour, and the network pads the pixels
+    with 0, black. That leaves a floor which more steps do not lower, and which the errors by layer do not show, for
+    they are taken from the model with `mean` and `std` in its weights. Measured on two convolutions of random weights
+    and 200 images of CIFAR-10, squared error of the logits over their power: 0.147 at 32 and 0.143 at 64 steps with
+    padding, 0.007 and 0.003 without. Neither `input_scale` alone nor a first layer without padding has this error.
+
     Args:
         model: trained, of the layers that `lava_conv.qat.prepare` takes; it is not changed. Average pooling
             becomes synapses of ones, with neurons behind it unless the last layer absorbs it; residual blocks may be of
@@ -118,7 +137,9 @@ def calibrated(
             below `steps`, for a count of n takes n steps.
         input_scale: the model was trained on pixels (0..255) times this. Default: 1/255 if float images, mean or std
             are given, else 1.
-        mean, std: and on (that - mean) / std, per channel.
+        mean: the model takes (pixel * input_scale - mean) / std; per channel or one for all, None: 0. Approximate at
+            the borders where the first layer pads, see above.
+        std: as mean, above 0, None: 1.
         max_pool: "average" puts that in the place of max pooling (better train again then); None refuses it.
         iterations: of the reconstruction for each layer ("advanced"), or of the whole network ("distilled").
         seed: of everything random. The same seed gives the same network.
@@ -126,9 +147,13 @@ def calibrated(
         checkpoint: a file to go on from if it is there, rewritten after every layer.
         progress: called after every layer with the number done and the number in all.
 
+    Returns:
+        Calibration: the graph, an error for each spiking layer in order, and the quantised model it was made of.
+
     Raises:
         ConversionError: an option is out of range, or everything in the model that cannot be converted.
-        RangeError: sums leave 24 bits. DataError: images that are not the model's, a checkpoint of something else.
+        RangeError: sums leave 24 bits.
+        DataError: images that are not the model's, a checkpoint of something else.
     """
     levels = steps if levels is None else levels
     _check_options(steps, method, neuron, levels, input_code, iterations, max_pool)

@@ -15,7 +15,10 @@ def descend(
     Args:
         groups: as torch's optimisers take them; outside of this function none of their tensors asks for a gradient.
         loss: of the samples with these numbers.
-        samples: how many there are to draw from, `batch` at a time.
+        samples: how many there are to draw from.
+        batch: how many are drawn for an iteration, with replacement; at most `samples`.
+        iterations: steps of Adam; the rate falls as half a cosine over them.
+        seed: of the drawing.
     """
     free: list[Tensor] = [w for group in groups for w in group["params"]]
     for w in free:

@@ -21,6 +21,8 @@ def distil(traced: fx.GraphModule, teacher: fx.GraphModule, images: Tensor, iter
         traced: quantised, its steps set; changed in place.
         teacher: the same network before anything was adjusted; it runs without rounding.
         images: float (N, C, H, W), pixels.
+        iterations: steps of Adam on BATCH images each; 0 changes nothing.
+        seed: of the order of the images.
     """
     if not iterations:
         return

@@ -22,6 +22,11 @@ def to_pixels(images: Any, input_scale: float | None, mean: Any, std: Any) -> tu
     Args:
         images: (N, C, H, W) or (N, C, L); uint8, or the floats that the model takes.
         input_scale: None: 1/255 if floats come, or mean and std; else 1.
+        mean: per channel or one for all, on the scale of pixel * input_scale; None: 0.
+        std: per channel or one for all, above 0, on the same scale; None: 1.
+
+    Returns:
+        (uint8 tensor of the shape given, the scale).
 
     Raises:
         DataError: the images are not those that pixels give.
@@ -76,8 +81,16 @@ def _columns(images: Tensor, mean: Any, std: Any) -> tuple[Tensor, Tensor]:
 def fold_normalisation(model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
     """Put (x - mean) / std of the image into the weights of the layers that take it; `model` is changed.
 
-    Where such a layer pads, its border saw the mean (0 after normalisation) and now sees black; the error report shows
-    what that costs, and the other methods reduce it.
+    Where such a layer pads, its border saw the mean (0 after normalisation) and now sees black. The errors by layer do
+    not show that, because the model with the changed weights is what they are measured against.
+
+    Args:
+        model: whose image goes into convolutions with groups=1 only.
+        mean: per channel or one for all, on the scale of the image that the model takes; None: 0.
+        std: per channel or one for all, above 0; None: 1.
+
+    Raises:
+        DataError: the image goes into something else, or mean or std do not fit its channels.
     """
     if mean is None and std is None:
         return

@@ -20,10 +20,15 @@ def reconstruct(
 ) -> None:
     """Adjust weights and bias of the layers in front of `end`, with straight-through gradients.
 
+    They are kept only if the squared error over all images is smaller than it was.
+
     Args:
+        segments: of the model; its weights change in place.
+        end: the quantiser (or logits) node behind the layers.
         inputs: what the spikes that arrive stand for, (N, ...), by source.
         target: (N, ...), the float activation (for the logits: the float logits).
-        iterations: 0 changes nothing.
+        iterations: steps of Adam on BATCH images each; 0 changes nothing.
+        seed: of the order of the images.
     """
     quantiser = segments.module(end) if end is not segments.logits else None
     assert quantiser is None or isinstance(quantiser, LearnedStep)

@@ -38,7 +38,8 @@ class Layer(NamedTuple):
         Args:
             drive: (n, frames, P, C), input of each step in parts of a level; one frame repeats itself if `spread`,
                 else comes alone.
-            bias, initial: levels, per channel: over the whole sample, and at its start.
+            bias: levels, per channel, over the whole sample: spread evenly over its steps if `spread`.
+            initial: levels, per channel, on the potential at the start of the sample.
             scale: the threshold, in levels.
         """
         neuron, params = self._params(np.asarray(bias), np.asarray(initial), scale, drive.shape[-1])

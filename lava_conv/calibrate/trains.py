@@ -25,7 +25,9 @@ class Trains:
     Args:
         traced: the model that is calibrated; layers are made of it as it is when they are asked for.
         images: uint8 (N, C, ...).
+        steps: time steps of a sample.
         spread: the image comes at every step.
+        most: steps for which bounds and thresholds are proven.
     """
 
     def __init__(self, traced: fx.GraphModule, images: torch.Tensor, steps: int, spread: bool, most: int) -> None:
@@ -40,7 +42,11 @@ class Trains:
         """Make the layers of a quantiser and run them; the spikes of its channels, joined.
 
         Args:
+            node: of the quantiser; all that it reads is made.
             chunk: images at a time.
+
+        Returns:
+            int8 (N, T, P, C): images, steps, pixels, channels.
         """
         # conversion computes in float64, on the modules as they are now
         self.walk.traced = cast(fx.GraphModule, exact(self.traced))

@@ -53,6 +53,8 @@ class Tuning:
         layer: the neurons.
         stages: out of "scale", "weights", "initial", "bias", in the order they are done.
         iterations: of the weights' reconstruction.
+        seed: of its order of images.
+        call: how a module of the teacher is run: `plain` in float, `quantised` with its rounding.
     """
 
     def __init__(

@@ -15,7 +15,8 @@ def accuracy_by_step(record: Record, labels: NDArray[np.integer], reference: Rec
     """Accuracy after each step; the settle point is the first step from which no prediction changes until the end.
 
     Args:
-        record: of a run; labels: int64 (N,).
+        record: of a run of N images.
+        labels: int64 (N,).
         reference: of `graph.reference`, for its accuracy and the share of predictions that equal its.
     """
     steps = np.arange(1, record.steps + 1)

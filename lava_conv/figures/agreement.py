@@ -48,8 +48,12 @@ def agreement_by_layer(ann: Mapping[int, Any], snn: Mapping[int, Any], name: str
     Of a network with more than PANELS layers the worst are shown.
 
     Args:
-        ann, snn: layer index -> (N, ...), for instance `graph.reference(x).counts` and `record.counts`.
+        ann: layer index -> (N, ...), activations in counts, for instance `graph.reference(x).counts`.
+        snn: layer index -> (N, ...), spike counts, for instance `record.counts`.
         name: what the ANN's values are called.
+
+    Raises:
+        DataError: the two have no layer in common, or a layer of another shape.
     """
     ranked = agreement(ann, snn)
     if not ranked:

@@ -26,6 +26,7 @@ def occupancy(laid: Fit, width: float = 6.4, most: int = MAX_CHIPS) -> Figure:
     """The chips that a network takes.
 
     Args:
+        laid: of `lava_conv.fit`.
         width: of a chip, in inches.
         most: chips to show.
     """

@@ -33,7 +33,10 @@ def confusion(
     """How often an image of each class (row) was taken for each class (column); blue is right, orange is wrong.
 
     Args:
-        predictions, labels: int64 (N,). names: of the classes.
+        predictions: int64 (N,).
+        labels: int64 (N,).
+        classes: how many; rows and columns of the matrix.
+        names: of the classes, () for their numbers.
     """
     table = np.zeros((classes, classes), np.int64)
     np.add.at(table, (labels, predictions), 1)
@@ -81,7 +84,7 @@ class Change(NamedTuple):
 
 
 def find_changes(stages: Mapping[str, NDArray[np.integer]]) -> list[Change]:
-    """Every change between neighbours of `stages` (name -> predictions (N,)), the last pair of stages first.
+    """Every change between neighbours of `stages` (name -> predictions int64 (N,)), the last pair of stages first.
 
     A stage may hold fewer images than the others: the first ones.
     """
@@ -105,7 +108,15 @@ def changed(
     """Thumbnails of images whose prediction changed between two stages, with what was said before and after.
 
     Args:
-        images: uint8 (N, C, H, W). changes: of `find_changes`; an image is shown once.
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+        changes: of `find_changes`; an image is shown once.
+        classes: how many.
+        names: of the classes, () for their numbers.
+        most: thumbnails, at most.
+
+    Raises:
+        DataError: there are no changes.
     """
     by_sample: dict[int, Change] = {}
     for change in changes:

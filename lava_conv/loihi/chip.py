@@ -91,7 +91,7 @@ TOGETHER = (tuple(COST), ("core_bytes", "state_variable_bytes"))  # of each grou
 
 
 class Entry(NamedTuple):
-    """A number, where it was read, and how far it can be trusted (see STATUSES)."""
+    """A value of a chip's description, where it was read, and how far it can be trusted (see STATUSES)."""
 
     value: Any
     source: str

@@ -48,9 +48,19 @@ class Work(NamedTuple):
 
 
 class LayerCost(NamedTuple):
-    """Means per sample. updates: neurons x steps, `active` of them active. macs: of the same layer in an ANN.
+    """What one layer costs, as means per sample.
 
-    energy_pj: None where nothing is published.
+    Fields:
+        layer: its index in the network.
+        neurons: how many it has.
+        cores: that they take.
+        spikes: sent by its neurons.
+        operations: synapses that the spikes which arrive pass.
+        updates: neurons x steps.
+        active: of these, updates of neurons that a spike reaches or that send one.
+        messages: one for each spike and core that it must reach.
+        macs: multiply-accumulates of the same layer in an ANN.
+        energy_pj: in pJ; None where nothing is published.
     """
 
     layer: int
@@ -66,7 +76,17 @@ class LayerCost(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The layers, energy by cause and latency of a sample; label: what kind of figures these are ("" for none)."""
+    """What a network costs on a chip, as means per sample.
+
+    Fields:
+        chip: its name.
+        label: what kind of figures the energies and times are, "" where none are published.
+        samples: images that were run.
+        steps: time steps a sample.
+        layers: in order, one for each layer of neurons.
+        energy_pj: by cause, in pJ; None where nothing is published.
+        latency_ns: of one sample by itself, in ns; None where nothing is published.
+    """
 
     chip: str
     label: str
@@ -83,9 +103,11 @@ class Cost(NamedTuple):
 
     @property
     def operations(self) -> float:
+        """Synaptic operations of all layers, per sample."""
         return sum(layer.operations for layer in self.layers)
 
     def as_json(self) -> dict[str, Any]:
+        """All of it in types that json writes."""
         return self._asdict() | {"layers": [x._asdict() for x in self.layers], "macs": self.macs}
 
 
@@ -100,12 +122,19 @@ def cost(
     """Run uint8 images (N, C, H, W) and add up what they cost on a chip.
 
     Args:
+        graph: the network.
+        images: uint8 (N, C, H, W); the figures are means over them.
         chip: as `fit` takes it, or a Fit of this graph, whose steps then hold.
         steps: time steps a sample; default: the graph's.
+        backend: on which the spikes are computed.
         progress: called with the number of images just done.
 
+    Returns:
+        Cost; without energy and latency where the chip's description has no figures.
+
     Raises:
-        FitError: the chip is unknown. DataError: the images are not the network's.
+        FitError: the chip is unknown.
+        DataError: the images are not the network's.
     """
     images = check_images(graph, images)
     laid = chip if isinstance(chip, Fit) else fit(graph, chip, steps)
@@ -259,6 +288,10 @@ def message_energy(laid: Fit, layer: int) -> float:
 
 
 def barrier_ns(laid: Fit) -> float:
+    """Time in ns that all cores wait for one another at the end of a step, between the figures for one and all tiles.
+
+    barrier = one + (all - one) * (tiles used - 1) / (tiles - 1)
+    """
     wide, high, per_tile = laid.chip["mesh"]
     one, all_tiles = laid.chip["time_barrier"]
     used = min(-(-laid.cores // per_tile), wide * high)

@@ -18,10 +18,12 @@ class Group(NamedTuple):
 
     @property
     def worst(self) -> Finding:
+        """The finding that uses most."""
         return max(self.findings, key=lambda finding: finding.used)
 
     @property
     def places(self) -> str:
+        """The layers in words, or "network"."""
         if self.worst.layer is None:
             return "network"
         return f"layer{'s' * (len(self.findings) > 1)} {', '.join(str(f.layer) for f in self.findings)}"
@@ -37,11 +39,14 @@ class Group(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """What `fit` returns.
+    """A network laid out on a chip: what `fit` returns.
 
     Fields:
-        chip: its description. steps: time steps a sample, for which the state bits are proven.
-        loads, plans: one each a layer of neurons, in order. findings: of every rule, layer by layer, then of the whole.
+        chip: its description.
+        steps: time steps a sample, for which the state bits are proven.
+        loads: what each layer of neurons asks, in order.
+        plans: how each is cut into cores, in the same order.
+        findings: of every rule, layer by layer, then of the whole network.
     """
 
     chip: Chip
@@ -52,10 +57,12 @@ class Fit(NamedTuple):
 
     @property
     def ok(self) -> bool:
+        """Whether the network fits: no rule that the chip has a number for breaks."""
         return not self.broken
 
     @property
     def broken(self) -> tuple[Finding, ...]:
+        """The findings that break a limit."""
         return tuple(finding for finding in self.findings if not finding.ok)
 
     def groups(self) -> tuple["Group", ...]:
@@ -65,6 +72,7 @@ class Fit(NamedTuple):
 
     @property
     def cores(self) -> int:
+        """Cores of all layers; more than the chip has where it does not fit."""
         return sum(len(plan.cores) for plan in self.plans)
 
     def shares(self) -> dict[str, float]:

@@ -26,10 +26,19 @@ class Feed(NamedTuple):
 
     Fields:
         source: index of the layer whose spikes it carries, flatten layers skipped; IMAGE for the image.
-        kind: conv, dense or identity. box: C,H,W of the source.
-        kernel, stride, padding, dilation: (rows, columns). groups: as in PyTorch.
-        weights: stored once each. nonzero: those that are not 0. weight_min, weight_max: their range.
-        payload_bits: of a spike it carries, sign included. delay: extra time steps that align it with other paths.
+        kind: conv, dense or identity.
+        box: C,H,W of the source.
+        kernel: (rows, columns).
+        stride: (rows, columns).
+        padding: (rows, columns).
+        dilation: (rows, columns).
+        groups: as in PyTorch.
+        weights: how many, each stored once.
+        nonzero: those that are not 0.
+        weight_min: the least weight.
+        weight_max: the largest.
+        payload_bits: of a spike it carries, sign included.
+        delay: extra time steps that align it with other paths.
     """
 
     source: int
@@ -67,10 +76,15 @@ class Load(NamedTuple):
     """One layer of neurons.
 
     Fields:
-        layer: its index in the network. kind: conv or dense. neuron: its type. shape: C,H,W, a flat layer is (n, 1, 1).
+        layer: its index in the network.
+        kind: conv or dense.
+        neuron: its type.
+        shape: C,H,W; a flat layer is (n, 1, 1).
         depth: most synapses between it and the image; its window starts that many steps after the image's, less one.
-        feeds: its synapses. state_bits: proven to hold its membrane potential and the input of one step, sign included.
-        state_variables: of each neuron. programmable: whether it needs more than a leaky integrate-and-fire neuron.
+        feeds: its synapses.
+        state_bits: proven to hold its membrane potential and the input of one step, sign included.
+        state_variables: of each neuron.
+        programmable: whether it needs more than a leaky integrate-and-fire neuron.
     """
 
     layer: int
@@ -85,6 +99,7 @@ class Load(NamedTuple):
 
     @property
     def neurons(self) -> int:
+        """How many the layer has."""
         return self.shape[0] * self.shape[1] * self.shape[2]
 
     @property
@@ -94,10 +109,12 @@ class Load(NamedTuple):
 
     @property
     def weights(self) -> int:
+        """Weights of all its synapses, those of a shared kernel counted once."""
         return sum(feed.weights for feed in self.feeds)
 
     @property
     def fan_in(self) -> int:
+        """Synapses of one neuron over all feeds, those on padding included."""
         return sum(feed.fan_in for feed in self.feeds)
 
 

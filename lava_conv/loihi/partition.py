@@ -36,7 +36,15 @@ FORMATS = ("dense", "sparse", "shared")
 
 
 class Usage(NamedTuple):
-    """What a core holds; core_bytes: synapses and neuron states, 0 where the chip says nothing of them."""
+    """What a core holds.
+
+    Fields:
+        neurons: how many.
+        synapse_bytes: of its synapses, in the cheapest format for each feed.
+        core_bytes: of synapses and neuron states together, 0 where the chip says nothing of them.
+        input_axons: source neurons that it reads, twice where a signed spike takes two axons.
+        output_axons: pairs of one of its neurons and a core that it must reach.
+    """
 
     neurons: int
     synapse_bytes: int
@@ -67,7 +75,9 @@ class Plan(NamedTuple):
     """How a layer is cut.
 
     Fields:
-        layer: its index. tile: channels, rows, columns of the first tile. cores: one for each tile, channels outermost.
+        layer: its index.
+        tile: channels, rows, columns of the first tile.
+        cores: one for each tile, channels outermost.
         formats: of each feed, the one that is cheapest for the first tile.
         bytes_by_format: synaptic memory of the whole layer if all of it had that format, where the chip has it.
         relaxed: fields of Usage whose limit a single neuron breaks.
@@ -109,6 +119,7 @@ class Span(NamedTuple):
 
 
 def memory_of(chip: Chip) -> Memory:
+    """What the chip's description says of synaptic memory, widths in rising order."""
     return Memory(
         weight_bits=tuple(sorted(chip["weight_bits"])),
         index_bits=tuple(sorted(chip["index_bits"])),

@@ -35,10 +35,17 @@ SCRIPT = Path(__file__).parent / "sanafe_script.py"
 
 
 class Replay(NamedTuple):
-    """Means per sample.
+    """What the replay cost, as means per sample.
 
-    energy_pj: in all. parts_pj: what SANA-FE gives for synapses, somas and network, and the added updates without a
-    spike. tiles: of the mesh.
+    Fields:
+        label: what kind of figures these are.
+        samples: images replayed.
+        energy_pj: in all, in pJ.
+        parts_pj: what SANA-FE gives for synapses, somas and network, and the added updates without a spike, in pJ.
+        latency_ns: of a sample, in ns.
+        spikes: that the neurons played.
+        messages: between cores.
+        tiles: of the mesh.
     """
 
     label: str
@@ -55,10 +62,15 @@ def replay(graph: Graph, images: NDArray[np.uint8], laid: Fit | None = None, ste
     """Record uint8 images (N, C, H, W) and replay them one after another, each by itself.
 
     Args:
+        graph: the network.
+        images: uint8 (N, C, H, W), a few: SANA-FE is slow.
         laid: of this graph on Loihi 1, whose steps then hold; default: `fit(graph, "loihi1", steps)`.
+        steps: time steps a sample, default graph.steps; not used with `laid`.
 
     Raises:
-        BackendError: SANA-FE is not installed or failed. FitError: the network is too large for it.
+        BackendError: SANA-FE is not installed or failed.
+        FitError: the network is too large for it.
+        DataError: the images are not the network's.
     """
     if importlib.util.find_spec("sanafe") is None:
         raise BackendError("SANA-FE is not installed; pip install lava-conv[sanafe]")
@@ -175,6 +187,14 @@ def _reach(laid: Fit, numbers: dict[int, NDArray[np.int64]]) -> _Reach:
 
 
 def call_script(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    """Run `sanafe_script` in a process of its own on arrays as `network_arrays` gives them.
+
+    Returns:
+        parts_j: energies by part, in J; time_s: of all time steps, in s; fired: spikes; messages: between cores.
+
+    Raises:
+        BackendError: it failed; the last line of what it said.
+    """
     with tempfile.TemporaryDirectory() as folder:
         given, found = Path(folder) / "given.npz", Path(folder) / "found.json"
         np.savez(given, **arrays)  # type: ignore[arg-type]

@@ -12,7 +12,19 @@ from lava_conv.loihi.partition import Plan, memory_of, ports, stored_bits
 
 
 class Finding(NamedTuple):
-    """What a rule found: used and allowed (in `unit`), where (None: the whole network), and what would help."""
+    """What a rule found; as text it is one sentence.
+
+    Fields:
+        rule: its name.
+        layer: index of the layer, None: the whole network.
+        used: what is taken of the limit, in `unit`.
+        allowed: the limit.
+        ok: whether it is kept.
+        unit: of both numbers, in words.
+        remedy: what would help.
+        source: where the limit was read.
+        status: "published", "quoted" or "assumed".
+    """
 
     rule: str
     layer: int | None
@@ -143,6 +155,7 @@ def check(loads: tuple[Load, ...], plans: tuple[Plan, ...], chip: Chip) -> tuple
 
 
 def finding(rule: Rule | ChipRule, layer: int | None, used: int, chip: Chip) -> Finding:
+    """`used` against the chip's number for a rule; of a list of widths the largest is the limit."""
     value, source, status = chip.entries[rule.key]
     allowed = max(value) if isinstance(value, tuple) else int(value)
     return Finding(rule.name, layer, used, allowed, used <= allowed, rule.unit, rule.remedy, source, status)

@@ -20,16 +20,27 @@ Key = tuple[str, int]  # (COUNT or OVER, layer of the graph) or (CONSTANT, its v
 
 
 class Wire(NamedTuple):
-    """Neighbouring channels of one layer. at: the first. of: the numbers they have in the graph's layer."""
+    """Neighbouring channels of one layer.
+
+    Fields:
+        at: the first of them.
+        of: the numbers they have in the graph's layer.
+    """
 
     at: int
     of: Ints
 
 
 class Stage(NamedTuple):
-    """One layer of the lowered network: shape of its output, what its channels carry, whether its sums are the logits.
+    """One layer of the lowered network.
 
-    layer: of the graph, whose counts it makes; divides: it only divides them.
+    Fields:
+        layer: of the graph, whose counts it makes.
+        synapse: its weights, in 64ths of a count; the constants among its inputs bring the bias.
+        shape: of its output.
+        wires: what its channels carry.
+        readout: whether its sums are the logits.
+        divides: whether it only divides the counts of the stage before.
     """
 
     layer: int
@@ -41,8 +52,14 @@ class Stage(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Neurons to be made: what they carry, and their weights and bias. blocks: by what they read, (rows, channels,
-    *taps), the channels being those of the wire."""
+    """Neurons to be made.
+
+    Fields:
+        key: what they carry.
+        of: the numbers they have in the graph's layer.
+        blocks: by what they read, weights (rows, channels, taps...), the channels being those of the wire.
+        bias: int64 (rows,), in 64ths of a count.
+    """
 
     key: Key
     of: Ints
@@ -67,6 +84,9 @@ def feed_block(synapse: Synapse, weight: Ints, main: Conv | Dense, source: Shape
     """The weights of one input on the taps of the layer's own synapse: (O, channels, *taps).
 
     Args:
+        synapse: of the graph, whose geometry the weights have.
+        weight: its integers in 64ths, a row for each neuron: (O, I/groups, kH, kW), (O, I), or (O,) of an identity.
+        main: the layer's own synapse.
         source: shape of what it reads, in the graph.
         step: every how many-th row and column of it arrives here.
 
@@ -156,8 +176,12 @@ def assemble(
     """One stage of given neurons.
 
     Args:
+        layer: of the graph, whose counts it makes.
         main: gives kernel size, stride, padding, dilation.
-        before, wires: what it reads, with constants among them.
+        before: shape of what it reads.
+        wires: what the channels of that carry, constants among them.
+        rows: the neurons, in order.
+        readout: whether the sums are the logits.
     """
     kernel = np.zeros((sum(len(r.of) for r in rows), before[0], *_tap_shape(main, before)), np.int64)
     made: dict[Key, Wire] = {}

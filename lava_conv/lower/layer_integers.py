@@ -29,10 +29,16 @@ Ints = NDArray[np.int64]
 
 
 class Condition(NamedTuple):
-    """One thing that an exact lowering needs of one layer.
+    """One thing that an exact lowering needs of one layer; as text it is one sentence.
 
-    status: "met" (for any image), "measured" (on the images given, not proven), "approximated" or "failed". short: what
-    was found in one word, for tables.
+    Fields:
+        layer: its index in the graph.
+        name: what is asked for, in a word or two.
+        found: what is there.
+        allowed: what would do.
+        status: "met" (for any image), "measured" (on the images given, not proven), "approximated" or "failed".
+        remedy: what would help.
+        short: what was found in one word, for tables.
     """
 
     layer: int
@@ -45,6 +51,7 @@ class Condition(NamedTuple):
 
     @property
     def met(self) -> bool:
+        """Whether nothing stands against an exact lowering: proven for any image, or measured on some."""
         return self.status in ("met", "measured")
 
     def __str__(self) -> str:
@@ -55,10 +62,16 @@ class Condition(NamedTuple):
 class LayerIntegers(NamedTuple):
     """What one layer becomes.
 
-    weights: for each of the layer's inputs, its own and then its skips, with a channel (or flat neuron) of the layer
-        for each row: (O, I/groups, kH, kW), (O, I), or for an identity (O,).
-    bias: (O,). divisor: (O,), 1, 2, 4, ... over: channels whose count can pass `limit`, their numbers.
-    limit: largest count, 0: none. count_max: (O,), the largest count at all. low, high: of the state, per channel.
+    Fields:
+        weights: for each of the layer's inputs, its own and then its skips, with a channel (or flat neuron) of the
+            layer for each row: (O, I/groups, kH, kW), (O, I), or for an identity (O,).
+        bias: (O,), in 64ths of a count times the divisor.
+        divisor: (O,), 1, 2, 4, ...: what a later stage divides the counts by.
+        over: numbers of the channels whose count can pass `limit`.
+        limit: largest count, 0: none.
+        count_max: (O,), the largest count at all.
+        low: (O,), the least state.
+        high: (O,), the largest.
     """
 
     weights: tuple[Ints, ...]
@@ -103,7 +116,13 @@ def layer_integers(
     """Integers and conditions of one layer; where it cannot be exact, the integers nearest to it.
 
     Args:
+        graph: the network.
+        index: of the layer; it has neurons.
         counts: by layer, the largest count of each channel that the layers before can give.
+        approximate: whether what cannot be exact is "approximated" instead of "failed".
+
+    Raises:
+        ConversionError: the neuron has no lowered form at all.
     """
     layer, readout = graph.layers[index], not graph.neuron(index).spiking
     theta, delta, shift, limit, problem = _terms(graph, index)
@@ -186,7 +205,10 @@ def _free_steps(theta: Ints, delta: Ints, high: Ints, limit: int) -> tuple[Ints,
     """(theta, delta) with a power of two where a channel counts to 1 at most, so that its step means nothing.
 
     Args:
+        theta: lower thresholds, per channel.
+        delta: step widths, per channel.
         high: the largest sum, per channel.
+        limit: the largest count, 0: none.
     """
     first = theta + delta
     reached = np.maximum(high - theta, 0) // delta

@@ -25,7 +25,14 @@ from lava_conv.synapses import Conv, Dense, Identity, Shape
 
 
 class LayerDifference(NamedTuple):
-    """Of one layer of the graph: share of counts unlike the reference's, their mean distance, the largest."""
+    """How far one layer of the graph is from the reference.
+
+    Fields:
+        layer: its index.
+        share: of counts unlike the reference's, 0..1.
+        mean: distance of a count from the reference's, over all counts.
+        largest: distance.
+    """
 
     layer: int
     share: float
@@ -72,11 +79,22 @@ class Lowered:
 
     @property
     def input_shape(self) -> Shape:
+        """C, H, W of a frame: the image's channels, and a channel for each constant."""
         channels, height, width = self.graph.input_shape
         return (channels + len(self.constants), height, width)
 
     def frames(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """Images (N, C, H, W) with the constant channels behind them: what the network takes."""
+        """What the network takes: the images with the constant channels behind theirs.
+
+        Args:
+            images: uint8 (N, C, H, W).
+
+        Returns:
+            int64 (N, C + constants, H, W).
+
+        Raises:
+            DataError: the images are not the network's.
+        """
         pixels = check_images(self.graph, images).astype(np.int64)
         n, _, height, width = pixels.shape
         values = np.reshape(np.array(self.constants, np.int64), (1, -1, 1, 1))
@@ -90,7 +108,12 @@ class Lowered:
         )
 
     def record(self, sent: list[NDArray[np.int64]], backend: str) -> Record:
-        """A Record from what every stage sent, (N, ...) each."""
+        """A Record of one step.
+
+        Args:
+            sent: what every stage sent, in order, int64 (N, ...) each; of the readout its sums.
+            backend: what computed it, in words.
+        """
         counts = {}
         for stage, values in zip(self.stages, sent, strict=True):
             if not stage.readout:
@@ -99,7 +122,14 @@ class Lowered:
         return Record(sent[-1].astype(np.int64)[None] << shift, Counts(counts), backend=backend)
 
     def differences(self, images: NDArray[np.uint8]) -> tuple[list[LayerDifference], int]:
-        """Per layer how far the counts are from the reference's, and on how many images the prediction differs."""
+        """How far the lowered network is from `graph.reference`, all zeros if it is exact.
+
+        Args:
+            images: uint8 (N, C, H, W).
+
+        Returns:
+            (a row for each spiking layer, the number of images with another prediction).
+        """
         layers: dict[int, list[NDArray[np.int64]]] = {}
         predictions = 0
         for part in _chunks(check_images(self.graph, images)):
@@ -158,6 +188,7 @@ def lower(graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bo
     """Lower a network to stock SigmaDelta neurons.
 
     Args:
+        graph: the network; trained with power_of_two=True it can be exact.
         images: uint8 (N, C, H, W); where a range cannot be proven for every image, it is measured on these.
         approximate: lower also what cannot be exact, to the nearest integers; `differences` measures what that costs.
 

@@ -81,7 +81,10 @@ def write_script(
     """Write a program that runs the file `net` on images of a `.npy` file and prints the predictions.
 
     Args:
-        interval: steps between two images.
+        lowered: the network, for its shapes and constants.
+        net: path of its file, as the program is to open it.
+        path: of the program.
+        interval: time steps from one image to the next.
 
     Raises:
         NetFormatError: it cannot be written.

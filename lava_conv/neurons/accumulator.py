@@ -10,23 +10,34 @@ from lava_conv.neurons.base import Array, Bounds, Neuron, out_of_range
 
 
 class Params(NamedTuple):
-    """bias: int per channel, the potential at the start of a sample. shift: left shift of the input."""
+    """Parameters of ACC.
+
+    Fields:
+        bias: int per channel, the potential at the start of a sample.
+        shift: left shift of the input.
+    """
 
     bias: Array = 0
     shift: int = 0
 
 
 class State(NamedTuple):
-    """v: membrane potential."""
+    """State of ACC.
+
+    Fields:
+        v: membrane potential.
+    """
 
     v: Array
 
 
 def initial_state(params: Params, zeros: Array) -> State:
+    """v(0) = bias, in the shape of `zeros`."""
     return State(zeros + params.bias)
 
 
 def integrate(state: State, a_in: Array, params: Params) -> Array:
+    """v + (a_in << shift), before saturation."""
     return state.v + a_in * (1 << params.shift)
 
 
@@ -37,15 +48,18 @@ def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
 
 
 def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
+    """The logit: (drive << shift) + bias, for the whole input `drive` of a sample."""
     return (drive << params.shift) + params.bias
 
 
 def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.int64], steps: int) -> Bounds:
+    """v is the shifted running sum and the bias; there are no spikes, so the count is 0."""
     low, high = (drive_min << params.shift) + params.bias, (drive_max << params.shift) + params.bias
     return Bounds(low, high, np.zeros_like(high))
 
 
 def check(params: Params) -> str | None:
+    """What is out of range, as a sentence, or None."""
     return out_of_range("bias", params.bias, STATE_MIN, STATE_MAX) or out_of_range("shift", params.shift, 0, MAX_SHIFT)
 
 

@@ -10,11 +10,17 @@ Array = Any  # a numpy array or a torch tensor of integers; `step` must not care
 
 
 class Bounds(NamedTuple):
-    """Proven ranges of one layer, per channel (int64 (channels,)), for any input and every step up to the last."""
+    """Proven ranges of one layer for any input and every step up to the last; int64 (channels,) each.
+
+    Fields:
+        v_min: least membrane potential before saturation.
+        v_max: largest.
+        count_max: the net spike count lies in 0..count_max at every moment.
+    """
 
     v_min: NDArray[np.int64]
     v_max: NDArray[np.int64]
-    count_max: NDArray[np.int64]  # net spike count lies in 0..count_max at every moment
+    count_max: NDArray[np.int64]
 
 
 class Neuron(NamedTuple):
@@ -22,7 +28,10 @@ class Neuron(NamedTuple):
 
     Fields:
         type: name in the `.net` file.
-        Params, State: the tuple types; `channel_fields` and `scalar_fields` split Params by rank.
+        Params: type of the parameters.
+        State: type of the state.
+        channel_fields: the fields of Params that hold a value for each channel.
+        scalar_fields: the others, one value a layer.
         initial_state: (params, zeros) -> State at the start of a sample, with the shape of `zeros`.
         integrate: (state, a_in, params) -> the membrane potential after this step's input, before saturation.
         step: (state, a_in, params) -> (spikes, State), one time step.

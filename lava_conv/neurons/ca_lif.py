@@ -14,11 +14,20 @@ from lava_conv.neurons.base import Array, Bounds, Neuron, out_of_range
 
 
 class Params(NamedTuple):
-    """theta: int per channel > 0. bias: added once at the start of a sample. leak: added at each of the first
-    `leak_steps` steps (0 = at every step). v_init: initial potential. v_neg: 0, or -theta for the symmetrical form.
+    """Parameters of CALIF; potentials in units of the shifted input, 24 bits.
 
-    shift: left shift of the input. ca_max: largest count, 0 = unlimited. dv: 12-bit decay, 0 = none. unipolar: 1 = no
-    negative spikes, which is the integrate-and-fire neuron with soft reset of most conversions (Li et al. 2021).
+    Fields:
+        theta: int per channel, > 0.
+        bias: int per channel, added once at the start of a sample.
+        leak: int per channel, added at each of the first `leak_steps` steps.
+        v_init: int per channel, initial potential.
+        v_neg: per channel 0, or -theta for the symmetrical form.
+        shift: left shift of the input.
+        ca_max: largest count, 0 = unlimited.
+        dv: 12-bit decay, v keeps the share (4096 - dv) / 4096 a step; 0 = none.
+        leak_steps: steps with a leak, 0 = every one.
+        unipolar: 1 = no negative spikes, which is the integrate-and-fire neuron with soft reset of most conversions (Li
+            et al. 2021).
     """
 
     theta: Array
@@ -34,7 +43,13 @@ class Params(NamedTuple):
 
 
 class State(NamedTuple):
-    """v: membrane potential. ca: calcium, the net number of spikes sent. k: steps since the sample began."""
+    """State of CALIF.
+
+    Fields:
+        v: membrane potential.
+        ca: calcium, the net number of spikes sent.
+        k: steps since the sample began.
+    """
 
     v: Array
     ca: Array
@@ -48,6 +63,7 @@ def spread(bias: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDAr
 
 
 def initial_state(params: Params, zeros: Array) -> State:
+    """v = sat24(v_init + bias), ca = 0, k = 0, in the shape of `zeros`."""
     return State(saturate(zeros + params.v_init + params.bias), zeros, zeros)
 
 
@@ -65,6 +81,7 @@ def _decay(v: Array, dv: int) -> Array:
 
 
 def integrate(state: State, a_in: Array, params: Params) -> Array:
+    """decay(v) + (a_in << shift) + the leak while it lasts, before saturation."""
     v = _decay(state.v, params.dv) if params.dv else state.v
     return v + a_in * (1 << params.shift) + params.leak * ((params.leak_steps == 0) | (state.k < params.leak_steps))
 
@@ -88,15 +105,18 @@ def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
 
 
 def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
-    """Exact for v_neg = 0, dv = 0 and a leak that ends (or is absent); the other forms settle near it, and a unipolar
-    neuron, which takes no spike back, only if its running sum never passes its last value by a threshold."""
+    """N = clip(floor(((drive << shift) + v_init + bias + leak * leak_steps) / theta), 0, ca_max).
+
+    Exact for v_neg = 0, dv = 0 and a leak that ends (or is absent); the other forms settle near it, and a unipolar
+    neuron, which takes no spike back, only if its running sum never passes its last value by a threshold.
+    """
     total = (drive << params.shift) + params.v_init + params.bias + params.leak * params.leak_steps
     count = np.maximum(total // params.theta, 0)
     return np.minimum(count, params.ca_max) if params.ca_max else count
 
 
 def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.int64], steps: int) -> Bounds:
-    """Without decay u = v + ca*theta is the running sum, and ca rises only where u >= theta*(ca + 1)."""
+    """Without decay `u = v + ca*theta` is the running sum, and ca rises only where `u >= theta*(ca + 1)`."""
     start = np.asarray(params.v_init) + params.bias
     low, high = drive_min << params.shift, drive_max << params.shift
     limit = min(params.ca_max, steps) if params.ca_max else steps
@@ -110,6 +130,7 @@ def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.i
 
 
 def check(params: Params) -> str | None:
+    """What is out of range, as a sentence, or None."""
     v_neg = np.broadcast_to(params.v_neg, np.shape(params.theta))
     if not np.logical_or(v_neg == 0, v_neg == -np.asarray(params.theta)).all():
         return f"v_neg is {int(v_neg[(v_neg != 0) & (v_neg != -np.asarray(params.theta))][0])}, allowed is 0 or -theta"

@@ -10,9 +10,14 @@ from lava_conv.neurons.base import Array, Bounds, Neuron, out_of_range
 
 
 class Params(NamedTuple):
-    """theta, delta: int per channel (delta > 0), in units of the shifted sum. shift: left shift of the input.
+    """Parameters of DTB; thresholds in units of the shifted sum, 24 bits.
 
-    n_max: largest count, 0 = unlimited. unipolar: 1 = never sends a negative spike (encoder).
+    Fields:
+        theta: int per channel, the potential from which counting begins.
+        delta: int per channel, > 0, the step of the thresholds.
+        shift: left shift of the input.
+        n_max: largest count, 0 = unlimited.
+        unipolar: 1 = never sends a negative spike (encoder).
     """
 
     theta: Array
@@ -23,17 +28,24 @@ class Params(NamedTuple):
 
 
 class State(NamedTuple):
-    """v: membrane potential, never reset within a sample. n: net number of spikes sent so far."""
+    """State of DTB.
+
+    Fields:
+        v: membrane potential, never reset within a sample.
+        n: net number of spikes sent so far.
+    """
 
     v: Array
     n: Array
 
 
 def initial_state(params: Params, zeros: Array) -> State:
+    """v = 0, n = 0, in the shape of `zeros`."""
     return State(zeros, zeros)
 
 
 def integrate(state: State, a_in: Array, params: Params) -> Array:
+    """v + (a_in << shift), before saturation."""
     return state.v + a_in * (1 << params.shift)
 
 
@@ -57,6 +69,10 @@ def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
 
 
 def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
+    """n = clip(floor(((drive << shift) - theta) / delta), 0, n_max), for the whole input `drive` of a sample.
+
+    Exact; of a unipolar neuron, which takes no spike back, only if its count never passes the last one on the way.
+    """
     count = np.maximum(((drive << params.shift) - params.theta) // params.delta, 0)
     return np.minimum(count, params.n_max) if params.n_max else count
 
@@ -68,6 +84,7 @@ def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.i
 
 
 def check(params: Params) -> str | None:
+    """What is out of range, as a sentence, or None."""
     return (
         out_of_range("theta", params.theta, STATE_MIN, STATE_MAX)
         or out_of_range("delta", params.delta, 1, STATE_MAX)

@@ -40,7 +40,13 @@ def export(module: Any, integer: Tensor, scale: Tensor, bias: Tensor | None) -> 
     """A convolution or linear layer of the geometry of `module`, with integer weights.
 
     Args:
-        integer: as module.weight. scale: (channels,) or a scalar. bias: (channels,), float.
+        module: Conv1d, Conv2d or Linear, or a toolkit's form of it; its options are taken over, not its parameters.
+        integer: whole numbers in the shape of module.weight.
+        scale: (channels,) or a scalar; weight = integer * scale.
+        bias: (channels,), float, or None.
+
+    Returns:
+        ExportedConv1d, ExportedConv2d or ExportedLinear; nothing in it is trained.
     """
     options = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")
                if hasattr(module, name)}  # fmt: skip
@@ -62,8 +68,13 @@ def export(module: Any, integer: Tensor, scale: Tensor, bias: Tensor | None) -> 
 class FixedStep(Quantiser):
     """A quantiser with a fixed step, zero point and rounding, as toolkits export them.
 
-    N = clip(round(y / step) + zero, 0, n_max), output (N - zero) * step. tie as in
-    `Quantiser`: None rounds half to even.
+    N = clip(round(y / step) + zero, 0, n_max), output (N - zero) * step.
+
+    Args:
+        step: the value of one count, > 0.
+        n_max: largest count.
+        zero: the count that stands for the value 0.
+        tie: as in `Quantiser`; None rounds half to even.
     """
 
     neuron = "CALIF"
@@ -74,6 +85,7 @@ class FixedStep(Quantiser):
         self.register_buffer("step", torch.tensor(step, dtype=torch.float64))
 
     def unit(self) -> Any:
+        """The value of one count: the step, float64."""
         return self.step
 
     def forward(self, y: Tensor) -> Tensor:

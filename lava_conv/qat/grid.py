@@ -19,8 +19,13 @@ SLACK = 1e-6  # a ratio so close below a whole number is one
 
 
 class Summand(NamedTuple):
-    """One of the things added up: a weight layer (None: the shortcut itself), the normalisations between it and the
-    neuron, and what gives its input, one count of which is worth `source.unit()`."""
+    """One of the things added up.
+
+    Fields:
+        layer: the weight layer, None: the shortcut itself.
+        norms: the normalisations between it and the neuron.
+        source: what gives its input, one count of which is worth `source.unit()`.
+    """
 
     layer: QuantisedWeight | None
     norms: tuple[nn.Module, ...]
@@ -34,6 +39,7 @@ class Summand(NamedTuple):
         return factor
 
     def unit(self) -> Tensor:
+        """The value of one count at its input."""
         return as_unit(self.source.unit())
 
     def reach(self) -> Tensor:

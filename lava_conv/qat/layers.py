@@ -34,7 +34,11 @@ def half_up(x: Tensor, tie: float = TIE) -> Tensor:
 
 
 class Pixels(nn.Module):
-    """The entrance: uint8 images (or floats that hold 0..255) to float, times `scale`."""
+    """The entrance: uint8 images (or floats that hold 0..255) to float, times `scale`.
+
+    Args:
+        scale: the value of one grey level, 1/255 for a model of images in 0..1.
+    """
 
     def __init__(self, scale: float = 1.0) -> None:
         super().__init__()
@@ -65,6 +69,7 @@ class QuantisedWeight:
     most: int = WEIGHT_MAX
 
     def quantise(self) -> tuple[Tensor, Tensor]:
+        """(integer weight of the weight's shape, with a gradient; its scale, (channels,) or a scalar)."""
         raise NotImplementedError(f"{type(self).__name__} must say how it quantises its weight")
 
     def amplitude(self) -> Tensor:
@@ -181,6 +186,8 @@ class Readout(QuantisedWeight, nn.Linear):
     One scale, because the classes compare their integers directly. forward gives float logits.
 
     Args:
+        in_features: inputs.
+        classes: logits.
         source: what gives its input; one count of it is worth `source.unit()`, without it 1.
     """
 
@@ -196,6 +203,7 @@ class Readout(QuantisedWeight, nn.Linear):
         return straight_through(torch.round(smooth), smooth), scale
 
     def quantised_bias(self, scale: Tensor) -> Tensor:
+        """The bias (classes,) as the nearest whole multiple of scale * unit, with a gradient."""
         unit = self.source[0].unit() if self.source else 1.0
         grain = scale * as_unit(unit)
         smooth = self.bias / grain
@@ -213,11 +221,15 @@ class Readout(QuantisedWeight, nn.Linear):
 class Quantiser(nn.Module):
     """A quantised activation: the count N of the neuron behind it, times `unit()`.
 
-    neuron: its type in the table lava_conv.neurons.NEURONS. n_max: largest count, 0 = no upper clip. zero: the count
-    that stands for the value 0. encoder: the neuron never sends negative spikes. tie: a half goes up, even if it is
-    missed by so much; None: it goes to the even neighbour. offset, initial: what calibration adds to y for each
-    channel; with a constant input the first comes evenly over the sample, the second at its beginning. limit: the upper
-    clip of the float activation that it stands for (ReLU6), None: none.
+    Fields:
+        neuron: its type in the table `lava_conv.neurons.NEURONS`.
+        n_max: largest count, 0 = no upper clip.
+        zero: the count that stands for the value 0.
+        encoder: the neuron never sends negative spikes.
+        tie: a half goes up, even if it is missed by so much; None: it goes to the even neighbour.
+        offset: what calibration adds to y for each channel; with a constant input it comes evenly over the sample.
+        initial: the same, at the beginning of the sample.
+        limit: the upper clip of the float activation that it stands for (ReLU6), None: none.
     """
 
     neuron: str = "DTB"
@@ -330,7 +342,12 @@ class Stream(nn.Identity):
 
 
 class Average(nn.Module):
-    """Average pooling that the last layer absorbs: one count at its input is worth `unit()` at its output."""
+    """Average pooling that the last layer absorbs: one count at its input is worth `unit()` at its output.
+
+    Args:
+        pool: torch's average pooling.
+        source: what gives its input.
+    """
 
     def __init__(self, pool: nn.Module, source: nn.Module) -> None:
         super().__init__()

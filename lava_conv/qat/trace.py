@@ -22,6 +22,7 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphMod
     """Trace `model`, then turn functional calls into modules.
 
     Args:
+        model: shares its parameters with what is returned.
         is_leaf: which modules, besides torch's own, are kept whole.
 
     Raises:

@@ -21,6 +21,10 @@ class Unrolled(nn.Module):
     """A model of `lava_conv.qat.prepare` over `steps` time steps; forward gives logits (steps, N, classes).
 
     Batch normalisation keeps its running statistics while this trains: those of half-arrived sums would be others.
+
+    Args:
+        model: of `lava_conv.qat.prepare`; its parameters are trained.
+        steps: time steps, 1 or more.
     """
 
     def __init__(self, model: fx.GraphModule, steps: int) -> None:
@@ -28,6 +32,7 @@ class Unrolled(nn.Module):
         self.model, self.steps = model, steps
 
     def train(self, mode: bool = True) -> "Unrolled":
+        """As torch's, but batch normalisation stays in evaluation mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -35,6 +40,7 @@ class Unrolled(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        """Images (N, C, H, W) of 0..255 -> logits (steps, N, classes) after each step."""
         logits = _Steps(self.model, self.steps, len(x)).run(x)
         return logits.reshape(self.steps, len(x), -1)
 

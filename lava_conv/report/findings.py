@@ -26,8 +26,13 @@ LAVA_SAMPLES = 100  # a stream of Lava's is much slower than the simulator
 
 
 class Source(NamedTuple):
-    """The model that the network was made of. name: what to call it. predictions: uint8 images (N, C, H, W) ->
-    int64 (N,). activations: (images, counts of the network) -> layer index -> activation in counts."""
+    """The model that the network was made of.
+
+    Fields:
+        name: what to call it.
+        predictions: (uint8 images (N, C, H, W), function that hears how many are done) -> int64 (N,).
+        activations: (images, counts of the network) -> layer index -> activation in counts.
+    """
 
     name: str
     predictions: Callable[[NDArray[np.uint8], Callable[[int], Any]], NDArray[np.int64]]
@@ -38,11 +43,26 @@ class Source(NamedTuple):
 class Findings:
     """Everything that the sections show.
 
-    name: of the file. data: of the data set. images, labels: uint8 (N, C, H, W) and int64 (N,). record, reference: of
-    all images, without counts. first, first_reference: of the first images, with counts. shown: record of the image
-    number `sample`, with spikes. model, model_name, activations: predictions, name and activations (in counts, of the
-    first images) of the model that the network was made of, where it was given. fits: on each chip of CHIPS. cost: what
-    the first images cost on the first of them.
+    Fields:
+        name: of the file.
+        data: of the data set.
+        graph: the network.
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+        record: of all images, without counts.
+        reference: of all images, without counts.
+        ledger: of all images.
+        activity: of all images.
+        first: record of the first images, with counts and spikes.
+        first_reference: reference of the first images, with counts.
+        sample: number of the image whose spikes are shown.
+        shown: its record, with spikes.
+        model_name: name of the model that the network was made of, "" where it was not given.
+        model: its predictions, int64 (N,).
+        activations: its activations on the first images, in counts.
+        lava: record of the stream through Lava, if asked for.
+        fits: on each chip of CHIPS.
+        cost: what the first images cost on the first of them.
     """
 
     name: str
@@ -89,14 +109,20 @@ def collect(
     """Run simulator and reference on all images, Lava on the first ones if asked for, and the model if there is one.
 
     Args:
-        name, data: what to call the network and the data set.
-        images, labels: uint8 (N, C, H, W), int64 (N,).
-        steps: default the graph's.
-        sample: the image whose spikes are shown.
+        name: what to call the network.
+        data: what to call the data set.
+        graph: the network.
+        images: uint8 (N, C, H, W).
+        labels: int64 (N,).
+        steps: time steps a sample, default the graph's.
+        sample: number of the image whose spikes are shown.
+        source: the model that the network was made of, None: not given.
+        lava: whether the first LAVA_SAMPLES images are streamed through Lava too.
         bar: (text, total) -> a context that gives a function to call with the number of images just done.
 
     Raises:
-        DataError: no such sample, or labels that the network has no class for. BackendError: Lava, if asked for.
+        DataError: no such sample, or labels that the network has no class for.
+        BackendError: Lava, if asked for, is not installed or failed.
     """
     steps = graph.steps if steps is None else steps
     if not 0 <= sample < len(images):

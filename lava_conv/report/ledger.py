@@ -12,7 +12,14 @@ from lava_conv.record import Record
 
 @dataclass(frozen=True)
 class Stage:
-    """One row: accuracy (0..1) over `samples` images; `differ`: predictions unlike those of the stage before."""
+    """One row of the ledger.
+
+    Fields:
+        name: of the stage, in words.
+        accuracy: 0..1.
+        samples: images that the stage has seen.
+        differ: predictions unlike those of the stage before, on the images of both; None for the first stage.
+    """
 
     name: str
     accuracy: float
@@ -22,7 +29,13 @@ class Stage:
 
 @dataclass(frozen=True)
 class Ledger:
-    """The stages from the trained model to the last backend, and what was checked between them."""
+    """The stages from the trained model to the last backend, and what was checked between them.
+
+    Fields:
+        stages: in order.
+        checks: a sentence for each comparison of spikes and counts.
+        exact: whether reference, simulator and Lava agree in every value compared.
+    """
 
     stages: tuple[Stage, ...]
     checks: tuple[str, ...]
@@ -59,10 +72,12 @@ def build_ledger(
 
     Args:
         labels: int64 (N,).
-        reference, simulator: records of all N images; the simulator's with spikes if `lava` is given.
-        model_predictions: int64 (N,), of the model that the network was made of; model_name: what to call it.
+        reference: record of all N images.
+        simulator: record of all N images, with spikes if `lava` is given.
+        model_predictions: int64 (N,), of the model that the network was made of.
         lava: record of the first images, as many as it holds; the simulator's spikes may be of these only.
         counted: `unlike_counts` of both, if the records do not hold the counts.
+        model_name: what to call the model.
     """
     stages: list[Stage] = []
     previous: NDArray[np.int64] | None = None

@@ -41,6 +41,9 @@ def simulate(
     """Run `graph` on uint8 images (N, C, H, W) for `steps` time steps.
 
     Args:
+        graph: the network.
+        images: uint8 (N, C, H, W).
+        steps: time steps a sample, default graph.steps.
         record: ("spikes",) to keep every spike.
         device: "cpu" (default) or a CUDA device; the result is the same.
         progress: called after each chunk with its number of images.
@@ -50,8 +53,9 @@ def simulate(
             same integers.
 
     Raises:
-        DataError: wrong images or method, or a result larger than the free memory. RangeError: a state could leave 24
-        bits within so many steps. BackendError: no such device.
+        DataError: wrong images or method, or a result larger than the free memory.
+        RangeError: a state could leave 24 bits within so many steps.
+        BackendError: no such device.
     """
     images = check_images(graph, images)
     steps = graph.steps if steps is None else steps

@@ -42,12 +42,14 @@ class Prepared:
         self.int8: dict[int, Int8] = {}
 
     def plan(self, synapse: Conv | Dense, shape: tuple[int, ...]) -> events.Plan | None:
+        """How the events of a source of `shape` are gathered; None where this synapse cannot be."""
         with self.lock:
             if id(synapse) not in self.plans:
                 self.plans[id(synapse)] = events.plan(synapse, shape)
             return self.plans[id(synapse)]
 
     def product(self, synapse: Conv | Dense, batch: torch.Tensor) -> torch.Tensor:
+        """The sums float32 (B, O, H', W') of int8 spikes (B, C, H, W), exact."""
         with self.lock:
             if id(synapse) not in self.int8:
                 self.int8[id(synapse)] = Int8(synapse)
@@ -67,7 +69,14 @@ def prepared(graph: Graph) -> Prepared:
 
 
 class Network:
-    """A graph made ready: called with uint8 images (n, C, H, W), gives their logits, counts (channels last), spikes."""
+    """A graph made ready: called with uint8 images (n, C, H, W), gives their logits, counts (channels last), spikes.
+
+    Args:
+        graph: the network.
+        steps: time steps a sample.
+        keep_spikes: whether spikes are kept.
+        method: how sums are formed, see `lava_conv.simulate.simulate`.
+    """
 
     def __init__(self, graph: Graph, steps: int, keep_spikes: bool, method: str) -> None:
         self.graph, self.steps, self.keep_spikes, self.method = graph, steps, keep_spikes, method

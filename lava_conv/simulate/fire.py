@@ -22,11 +22,16 @@ def fire(
     """Spikes (or the readout's potentials) of a layer.
 
     Args:
+        neuron: its functions.
         params: per-channel values (C,).
         drive: (n, frames, P, C), the input of each step; frames is `steps` or less.
+        steps: time steps.
         hold: what comes after the last frame, 1: it again, 0: nothing.
         out: where to write, (n, steps, P, C).
         threads: of which each takes some of the samples; the compiled neurons let go of Python's lock.
+
+    Returns:
+        (n, steps, P, C), int8 spikes or int32 potentials.
     """
     n, frames, pixels, channels = drive.shape
     if out is None:

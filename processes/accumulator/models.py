@@ -16,6 +16,8 @@ from processes.neuron_process import NeuronModel
 @requires(CPU)
 @tag("fixed_pt")
 class PyAccumulatorFixed(NeuronModel):
+    """ACC in integers: the values that the simulator computes. Tag fixed_pt."""
+
     neuron = NEURON
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
@@ -28,6 +30,8 @@ class PyAccumulatorFixed(NeuronModel):
 @requires(CPU)
 @tag("floating_pt")
 class PyAccumulatorFloat(NeuronModel):
+    """ACC by the same equations on floats; nothing is truncated. Tag floating_pt."""
+
     neuron = NEURON
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)

@@ -16,6 +16,8 @@ from processes.neuron_process import NeuronModel
 @requires(CPU)
 @tag("fixed_pt")
 class PyCaLIFFixed(NeuronModel):
+    """CALIF in integers: the values that the simulator computes. Tag fixed_pt."""
+
     neuron = NEURON
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
@@ -38,6 +40,8 @@ class PyCaLIFFixed(NeuronModel):
 @requires(CPU)
 @tag("floating_pt")
 class PyCaLIFFloat(NeuronModel):
+    """CALIF by the same equations on floats; nothing is truncated. Tag floating_pt."""
+
     neuron = NEURON
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)

@@ -19,6 +19,11 @@ Pair = tuple[int, int]
 class Events:
     """Called with a frame (H, W, C) or (C,) of integers: int32 (H', W', O), or None where it does not serve: graded
     values, or so many spikes that a matrix product is faster. The array is used again at the next call.
+
+    Args:
+        weights: laid out for gathering, see `lava_conv.kernels.events`.
+        pixels: H * W of a frame.
+        channels: C of a frame.
     """
 
     def __init__(self, weights: "Plan", pixels: int, channels: int) -> None:

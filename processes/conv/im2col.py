@@ -19,7 +19,12 @@ class Frames:
     """Convolution of one frame (H, W, C) after another, as `lava.proc.conv.utils.conv` computes it, wrapped to 24 bits.
 
     Args:
-        weight: (O, kH, kW, C / groups), applied flipped, as Lava's Conv does.
+        weight: (O, kH, kW, C / groups) integers, applied flipped, as Lava's Conv does.
+        shape: (H, W, C) of a frame.
+        stride: (rows, columns).
+        padding: (rows, columns) of zeros on either side.
+        dilation: (rows, columns).
+        groups: as in PyTorch.
     """
 
     def __init__(
@@ -91,7 +96,11 @@ class Frames:
 
 
 class Rows:
-    """weights @ s for one vector s after another, exact; weights (out, in) integers."""
+    """weights @ s for one vector s after another, exact.
+
+    Args:
+        weights: (out, in) integers.
+    """
 
     def __init__(self, weights: NDArray[Any]) -> None:
         self.norm = int(np.abs(weights.astype(np.int64)).sum(1).max(initial=0))

@@ -51,6 +51,8 @@ class _Fast(PyLoihiProcessModel):
 @requires(CPU)
 @tag("fixed_pt")
 class PyConvModelFast(_Fast):
+    """Lava's Conv, the same integers: spikes that are few are gathered, else one matrix product a frame."""
+
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
     a_buf: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
@@ -84,6 +86,8 @@ class PyConvModelFast(_Fast):
 @requires(CPU)
 @tag("fixed_pt")
 class PyDenseModelFast(_Fast):
+    """Lava's Dense, the same integers: spikes that are few are gathered, else one matrix product a frame."""
+
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=16)
     a_buff: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=16)

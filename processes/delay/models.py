@@ -15,6 +15,8 @@ from processes.delay.process import Delay
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
 class PyDelay(PyLoihiProcessModel):
+    """Keeps the last `steps` frames and hands on the oldest; integers and floats."""
+
     free_running = True
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int64)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int64)

@@ -10,9 +10,15 @@ class Delay(AbstractProcess):
     """s_out(t) = scale * s_in(t - steps), 0 before.
 
     Parameters:
-        shape: shape of the population.
+        shape: shape of the population, channels last.
         steps: delay in time steps, >= 1.
         scale: integer factor, 1 = a pure delay.
+        name: of the process, None: Lava's own.
+
+    Ports: s_in, s_out, both of `shape`. Vars: scale, and `line`, the frames under way.
+
+    Raises:
+        ValueError: steps is below 1.
     """
 
     def __init__(self, *, shape: tuple[int, ...], steps: int, scale: int = 1, name: str | None = None) -> None:

@@ -16,6 +16,8 @@ from processes.neuron_process import NeuronModel
 @requires(CPU)
 @tag("fixed_pt")
 class PyDynamicThresholdFixed(NeuronModel):
+    """DTB in integers: the values that the simulator computes. Tag fixed_pt."""
+
     neuron = NEURON
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
@@ -32,6 +34,8 @@ class PyDynamicThresholdFixed(NeuronModel):
 @requires(CPU)
 @tag("floating_pt")
 class PyDynamicThresholdFloat(NeuronModel):
+    """DTB by the same equations on floats; nothing is truncated. Tag floating_pt."""
+
     neuron = NEURON
     a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)

@@ -15,6 +15,8 @@ from processes.sample_input.process import SampleInput
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
 class PySampleInput(PyLoihiProcessModel):
+    """Sends int32 frames; which one follows from the time step alone."""
+
     free_running = True
     s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
 

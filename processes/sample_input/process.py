@@ -9,11 +9,12 @@ class SampleInput(AbstractProcess):
     """Sends image n as one graded frame at step n*interval ("flash"), or at every step of its window ("constant").
 
     Parameters:
-        images: uint8 (N, ...), the shape of one image becomes that of the port.
+        images: integers (N, ...), mostly uint8 (N, H, W, C); the shape of one image becomes that of the port.
         interval: steps a sample takes.
         constant: repeat the frame at every step.
+        name: of the process, None: Lava's own.
 
-    After the last image it sends zeros.
+    Port: s_out. After the last image it sends zeros.
     """
 
     def __init__(self, *, images: np.ndarray, interval: int, constant: bool = False, name: str | None = None) -> None:

@@ -15,6 +15,8 @@ from processes.spike_probe.process import SpikeProbe
 @requires(CPU)
 @tag("fixed_pt", "floating_pt")
 class PySpikeProbe(PyLoihiProcessModel):
+    """Writes into the memory-mapped file, whose dtype the values must fit."""
+
     free_running = True
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
 

@@ -15,6 +15,9 @@ class SpikeProbe(AbstractProcess):
         path: the `.npy` file, created by `SpikeProbe.allocate`; rows outside it are not recorded.
         start: first step to record, counted from 0.
         interval: so many steps are added up in one row; the steps of a sample give its net spike counts.
+        name: of the process, None: Lava's own.
+
+    Port: s_in.
     """
 
     def __init__(
@@ -25,5 +28,15 @@ class SpikeProbe(AbstractProcess):
 
     @staticmethod
     def allocate(path: str, rows: int, shape: tuple[int, ...], dtype: Any = np.int8) -> np.ndarray:
-        """Create the file for so many rows; the memory map returned shows what the probe has written."""
+        """Create the file of a probe.
+
+        Args:
+            path: of the `.npy` file; what was there is overwritten.
+            rows: how many.
+            shape: of one row, that of the population.
+            dtype: int8 for spikes; sums over an interval need what holds them.
+
+        Returns:
+            The memory map (rows, *shape), which shows what the probe has written.
+        """
         return np.lib.format.open_memmap(path, "w+", dtype, (rows, *shape))

@@ -21,8 +21,12 @@ def canonical(model: nn.Module, images: torch.Tensor, input_scale: float) -> nn.
     """`model` itself if it is made of our layers, else what its toolkit's adapter makes of it.
 
     Args:
+        model: trained; from torch.ao before convert_fx.
         images: uint8 examples on which the two are compared.
         input_scale: the model was trained on pixels (0..255) times this.
+
+    Raises:
+        ConversionError: what the adapter cannot export, or the two differ.
     """
     for toolkit, name in ADAPTERS.items():
         if toolkit not in sys.modules:

@@ -43,6 +43,7 @@ class _Observed(FakeQuantize):
         return bool(self.fake_quant_enabled[0] == 1)
 
     def take(self, scale: Tensor, zero: Tensor) -> None:
+        """Quantise with this scale and zero point from now on."""
         self.scale.resize_(scale.shape).copy_(scale)
         self.zero_point.resize_(zero.shape).copy_(zero)
 
@@ -57,6 +58,7 @@ class WholeStepFakeQuantize(_Observed):
     link: tuple[Any, ...] = ()
 
     def calculate_qparams(self) -> tuple[Tensor, Tensor]:
+        """(scale (channels,), zero point); the observer's scale until `prepare` has linked the layer."""
         scale, zero = super().calculate_qparams()
         if self.link:
             before, behind = (float(q.scale) if isinstance(q, FakeQuantizeBase) else q.unit() for q in self.link)
