@@ -1,5 +1,6 @@
 """The integer network: layers, shapes, proven bounds, and the quantised-ANN oracle `reference()`."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -106,7 +107,7 @@ class Graph:
             raise ConversionError(f"from is {layer.source}, allowed is an earlier layer")
         before = self.layers[self.source(index)].shape
         if layer.kind == "flatten":
-            expected: Shape = (int(np.prod(before)),)
+            expected: Shape = (math.prod(before),)
         elif layer.kind in ("conv", "dense") and isinstance(layer.synapse, Conv if layer.kind == "conv" else Dense):
             expected = layer.synapse.output_shape(before)
         else:

@@ -7,8 +7,9 @@ Beyond the layout of stock netx, its neurons and skips: `from` in a layer names 
 not the one before (branches); a skip may be dense.
 """
 
+import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.files import replacing
 from lava_conv.fixedpoint import INPUT_BITS
 from lava_conv.graph import Graph, Layer, Skip
+from lava_conv.hdf5_heaps import check_heaps
 from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense, Identity, Shape, Synapse
 
@@ -27,6 +29,16 @@ FORMAT, VERSION = "lava-conv", 1
 STOCK_FORMAT = "lava-conv, lowered for stock netx"
 MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read
 MAX_LAYERS = 10_000
+FREE_ELEMENTS = 1 << 22  # numbers that any file may declare
+EXPANSION = 32  # and for each of its bytes so many more (files of the zoo: 0.5 to 2.2): beyond, it is a bomb
+MAX_CHUNK = 1 << 22  # elements; HDF5 unpacks a chunk as a whole
+MAX_ITEM = 8  # bytes of a number
+MAX_TEXT = 1000  # bytes of a word
+MAX_ATTRIBUTE = 1 << 20  # bytes
+MAX_PAIR = (1 << 16) - 1  # of stride, padding and dilation
+MAX_NEURONS = 1 << 26  # of a network, its input and paddings included: what a run needs at the least
+MAX_FLAT = 1 << 22  # of all flat layers, whose bounds are held neuron by neuron
+MAX_SHOWN = 80  # characters of what a file holds, in an error
 CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
 SKIP_KEYS = {"conv": CONV_KEYS, "identity": {"scale"}, "dense": {"weight"}}
 # Written by other netx exporters beside the shape; they repeat what the weight already says.
@@ -53,6 +65,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
     if not os.path.isfile(name):
         raise NetFormatError(f"{name}: there is no such file")
     try:
+        check_heaps(name)
         with h5py.File(name, "r") as file:
             return _read_graph(file)
     except NetFormatError as error:
@@ -85,7 +98,8 @@ def _read_graph(file: h5py.File) -> Graph:
         )
     if written != FORMAT:
         raise NetFormatError(
-            f"/@format is {written!r}, allowed is {FORMAT!r}; a stock netx file has none: convert its model instead"
+            f"/@format is {_shown(written)}, allowed is {FORMAT!r}; a stock netx file has none: convert its model "
+            f"instead"
         )
     version = _attribute(file, "version", int, None)
     if version != VERSION:
@@ -99,17 +113,71 @@ def _read_graph(file: h5py.File) -> Graph:
     expected = {str(i) for i in range(count)}
     if odd := sorted(set(root) - expected):
         raise NetFormatError(
-            f"/layer/{odd[0]} is not one of the layers 0..{count - 1}, which must be numbered in order"
+            f"/layer/{_name(odd[0])} is not one of the layers 0..{count - 1}, which must be numbered in order"
         )
-    layers = tuple(_read_layer(_group(root, str(i), f"/layer/{i}"), f"/layer/{i}") for i in range(count))
-    return Graph(
-        layers,
+    graph = Graph(
+        tuple(_read_layers(file, root)),
         steps=_attribute(file, "steps", int, None),
         input_code=_attribute(file, "input_code", str, None),
         input_bits=_attribute(file, "input_bits", int, INPUT_BITS),
         labels=_labels(file),
         generator=_attribute(file, "generator", str, ""),
     )
+    _check_extent(graph)
+    return graph
+
+
+def _read_layers(file: h5py.File, root: h5py.Group) -> Iterator[Layer]:
+    most, declared = max(FREE_ELEMENTS, EXPANSION * file.id.get_filesize()), 0
+    for index in range(len(root)):
+        path = f"/layer/{index}"
+        group = _group(root, str(index), path)
+        declared += _declared(group.id)
+        if declared > most:
+            raise NetFormatError(
+                f"{path}: the layers up to here declare {declared:,} elements, allowed are {most:,} in a file of "
+                f"{file.id.get_filesize():,} bytes; it is damaged or made to fill the memory"
+            )
+        yield _read_layer(group, path)
+
+
+def _declared(group: h5py.h5g.GroupID, depth: int = 3) -> int:
+    """How many elements the datasets of a layer declare, those of its neuron and skips included.
+
+    By h5py's lower interface, which is three times as fast; what is not stored in place,
+    or too large by itself, is refused where it is read.
+    """
+    total = 0
+    for name in group:
+        if group.links.get_info(name).type != h5py.h5l.TYPE_HARD:
+            continue
+        member = h5py.h5o.open(group, name)
+        if isinstance(member, h5py.h5g.GroupID):
+            total += _declared(member, depth - 1) if depth else 0
+        elif isinstance(member, h5py.h5d.DatasetID) and member.get_create_plist().get_layout() != h5py.h5d.VIRTUAL:
+            size = math.prod(member.shape or ())
+            total += size if size <= MAX_ELEMENTS else 0
+    return total
+
+
+def _check_extent(graph: Graph) -> None:
+    """Refuse a network that is right in every shape, but far larger than its weights could say."""
+    neurons = flat = 0
+    for index, layer in enumerate(graph.layers):
+        sizes = [math.prod(layer.shape)]
+        for feed in graph.inputs(index) if layer.synapse else ():
+            if isinstance(feed.synapse, Conv):
+                channels, *sides = graph.layers[feed.source].shape
+                padded = (side + 2 * pad for side, pad in zip(sides, feed.synapse.padding, strict=True))
+                sizes.append(channels * math.prod(padded))
+        neurons += max(sizes)
+        flat += sizes[0] if len(layer.shape) == 1 else 0
+        for count, most, what in ((neurons, MAX_NEURONS, "neurons"), (flat, MAX_FLAT, "neurons in flat layers")):
+            if count > most:
+                raise NetFormatError(
+                    f"/layer/{index}: the layers up to here have {count:,} {what}, allowed are {most:,}; the shapes or "
+                    f"paddings are damaged"
+                )
 
 
 def _read_layer(group: h5py.Group, path: str) -> Layer:
@@ -122,7 +190,7 @@ def _read_layer(group: h5py.Group, path: str) -> Layer:
         return Layer("flatten", _shape(group, path), source=_source(group, path))
     if kind not in ("conv", "dense"):
         raise NetFormatError(
-            f"{path}/type is {kind!r}, allowed are input, conv, flatten and dense; "
+            f"{path}/type is {_shown(kind)}, allowed are input, conv, flatten and dense; "
             f"write average pooling as a depthwise conv and replace max pooling before training"
         )
     keys = {"type", "shape", "from", "neuron", "skip"} | REDUNDANT_KEYS | (CONV_KEYS if kind == "conv" else {"weight"})
@@ -160,7 +228,7 @@ def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
     group, path = _group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
     kind = _text(group, "type", path)
     if kind not in NEURONS:
-        raise NetFormatError(f"{path}/type is {kind!r}, allowed are {', '.join(NEURONS)}")
+        raise NetFormatError(f"{path}/type is {_shown(kind)}, allowed are {', '.join(NEURONS)}")
     neuron = NEURONS[kind]
     stored = _stored_fields(kind)
     _only_keys(group, path, {"type", *stored})
@@ -196,14 +264,14 @@ def _read_skips(group: h5py.Group, path: str) -> tuple[Skip, ...]:
         return ()
     root, path = _group(group, "skip", f"{path}/skip"), f"{path}/skip"
     if odd := sorted(set(root) - {str(i) for i in range(len(root))}):
-        raise NetFormatError(f"{path}/{odd[0]} is not one of the skips 0..{len(root) - 1}")
+        raise NetFormatError(f"{path}/{_name(odd[0])} is not one of the skips 0..{len(root) - 1}")
     skips = []
     for number in range(len(root)):
         place = f"{path}/{number}"
         item = _group(root, str(number), place)
         kind = _text(item, "type", place)
         if kind not in SKIP_KEYS:
-            raise NetFormatError(f"{place}/type is {kind!r}, allowed are {', '.join(SKIP_KEYS)}")
+            raise NetFormatError(f"{place}/type is {_shown(kind)}, allowed are {', '.join(SKIP_KEYS)}")
         _only_keys(item, place, {"type", "from"} | SKIP_KEYS[kind])
         if "from" not in item:
             raise NetFormatError(f"{place}/from is missing; it names the layer that the skip starts at")
@@ -214,11 +282,22 @@ def _read_skips(group: h5py.Group, path: str) -> tuple[Skip, ...]:
 # -- pieces of a file: each checks what it reads ---------------------------------------------------------------------
 
 
+def _shown(value: Any) -> str:
+    """What a file holds, in one short line that any terminal prints."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def _name(name: Any) -> str:
+    """The same for a name, without quotes."""
+    return _shown(str(name)).replace("'", "")
+
+
 def _only_keys(group: h5py.Group, path: str, allowed: set[str]) -> None:
     if odd := sorted(set(group) - allowed):
         place = path.rstrip("/")
         raise NetFormatError(
-            f"{place}/{odd[0]} is not part of the format; allowed here are {', '.join(sorted(allowed))}"
+            f"{place}/{_name(odd[0])} is not part of the format; allowed here are {', '.join(sorted(allowed))}"
         )
 
 
@@ -229,7 +308,22 @@ def _member(group: h5py.Group, name: str, path: str) -> Any:
         raise NetFormatError(
             f"{path} is {'missing' if link is None else 'a link'}, allowed are only objects stored in place"
         )
-    return group[name]
+    member = group[name]
+    if h5py.h5o.get_info(member.id).rc != 1:  # read once for each name, it would cost what no file size tells
+        raise NetFormatError(f"{path} has several names in the file, allowed is one")
+    return member
+
+
+def _readable(data: h5py.Dataset, place: str) -> h5py.Dataset:
+    """The dataset, if its data are in the file and of a size that may be read."""
+    if data.is_virtual or data.external:  # asked first: for the size of a virtual one HDF5 opens other files
+        raise NetFormatError(f"{place} keeps its data outside the file, which is not allowed")
+    if data.shape is None or data.size is None or data.size > MAX_ELEMENTS:
+        size = "no" if data.shape is None else f"{data.size:,}"
+        raise NetFormatError(f"{place} declares {size} elements, allowed is 1..{MAX_ELEMENTS:,}")
+    if data.chunks and math.prod(data.chunks) > MAX_CHUNK:
+        raise NetFormatError(f"{place} has chunks of {math.prod(data.chunks):,} elements, allowed is 1..{MAX_CHUNK:,}")
+    return data
 
 
 def _group(parent: h5py.Group, name: str, path: str) -> h5py.Group:
@@ -246,12 +340,7 @@ def _dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
     member = _member(group, name, place)
     if not isinstance(member, h5py.Dataset):
         raise NetFormatError(f"{place} is a group, expected a dataset")
-    if member.shape is None or member.size is None or member.size > MAX_ELEMENTS:
-        size = "no" if member.shape is None else f"{member.size:,}"
-        raise NetFormatError(f"{place} declares {size} elements, allowed is 1..{MAX_ELEMENTS:,}")
-    if member.external or member.is_virtual:
-        raise NetFormatError(f"{place} keeps its data outside the file, which is not allowed")
-    return member
+    return _readable(member, place)
 
 
 def _numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> NDArray[np.int64]:
@@ -259,8 +348,8 @@ def _numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) ->
     data, place = _dataset(group, name, path), f"{path}/{name}"
     if data.ndim not in ranks:
         raise NetFormatError(f"{place} has rank {data.ndim}, allowed is {' or '.join(map(str, ranks))}")
-    if data.dtype.kind not in "iuf":
-        raise NetFormatError(f"{place} has dtype {data.dtype}, expected numbers")
+    if data.dtype.kind not in "iuf" or data.dtype.itemsize > MAX_ITEM:
+        raise NetFormatError(f"{place} has dtype {_name(data.dtype)}, expected numbers")
     if data.size == 0:
         raise NetFormatError(f"{place} is empty (shape {data.shape})")
     value = np.asarray(data[()])
@@ -271,7 +360,7 @@ def _numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) ->
             raise NetFormatError(
                 f"{place} holds values that are not integers; export quantised values without their scale"
             )
-    if np.abs(value.astype(np.float64)).max() >= 2.0**62:
+    if value.max() >= 1 << 62 or value.min() <= -(1 << 62):
         raise NetFormatError(f"{place} holds values beyond 62 bits")
     return value.astype(np.int64)
 
@@ -286,6 +375,8 @@ def _pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[int, i
     value = np.atleast_1d(_numbers(group, name, path, ranks=(0, 1)))
     if value.size not in (1, 2):
         raise NetFormatError(f"{path}/{name} has {value.size} values, allowed are 2 (H, W) or a scalar")
+    if value.max() > MAX_PAIR:
+        raise NetFormatError(f"{path}/{name} is {value.max()}, allowed is at most {MAX_PAIR}")
     return (int(value[0]), int(value[-1]))
 
 
@@ -293,15 +384,15 @@ def _shape(group: h5py.Group, path: str) -> tuple[int, ...]:
     value = np.atleast_1d(_numbers(group, "shape", path, ranks=(0, 1)))
     if value.min() < 1 or value.size > 3:
         raise NetFormatError(
-            f"{path}/shape is {tuple(value.tolist())}, allowed is (C, H, W) or (n,) with sizes above 0"
+            f"{path}/shape is {_shown(tuple(value[:4].tolist()))}, allowed is (C, H, W) or (n,) with sizes above 0"
         )
     return tuple(int(v) for v in value)
 
 
 def _text(group: h5py.Group, name: str, path: str) -> str:
     data = _dataset(group, name, path)
-    if data.size != 1 or data.ndim > 1 or data.dtype.kind not in "SO":
-        raise NetFormatError(f"{path}/{name} has shape {data.shape} and dtype {data.dtype}, expected one string")
+    if data.size != 1 or data.ndim > 1 or data.dtype.kind not in "SO" or data.dtype.itemsize > MAX_TEXT:
+        raise NetFormatError(f"{path}/{name} has shape {data.shape} and dtype {_name(data.dtype)}, expected one string")
     value = data[()] if data.ndim == 0 else data[0]
     if not isinstance(value, bytes):
         raise NetFormatError(f"{path}/{name} is not a string")
@@ -313,23 +404,38 @@ def _attribute(file: h5py.File, name: str, kind: type, default: Any) -> Any:
         if default is None:
             raise NetFormatError(f"/@{name} is missing; the file was not written by lava-conv or lost its attributes")
         return default
-    value = file.attrs[name]
+    value = _read_attribute(file, name)
     if kind is str and isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if kind is int and isinstance(value, np.integer | int) and not isinstance(value, bool):
         return int(value)
     if kind is str and isinstance(value, str):
-        return str(value)
-    raise NetFormatError(f"/@{name} is {value!r}, expected {'an integer' if kind is int else 'a string'}")
+        return _writable(str(value), name)
+    raise NetFormatError(f"/@{name} is {_shown(value)}, expected {'an integer' if kind is int else 'a string'}")
+
+
+def _read_attribute(file: h5py.File, name: str) -> Any:
+    size = file.attrs.get_id(name).get_storage_size()
+    if size > MAX_ATTRIBUTE:
+        raise NetFormatError(f"/@{name} has {size:,} bytes, allowed are {MAX_ATTRIBUTE:,}")
+    return file.attrs[name]
 
 
 def _labels(file: h5py.File) -> tuple[str, ...]:
     if "labels" not in file.attrs:
         return ()
-    value = np.asarray(file.attrs["labels"])
+    value = np.asarray(_read_attribute(file, "labels"))
     if value.ndim != 1 or value.dtype.kind not in "OSU":
         raise NetFormatError(f"/@labels has shape {value.shape} and dtype {value.dtype}, expected a list of strings")
-    return tuple(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in value.tolist())
+    texts = (v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in value.tolist())
+    return tuple(_writable(text, "labels") for text in texts)
+
+
+def _writable(text: str, name: str) -> str:
+    """The text, if it could be written again: short, and without what HDF5 and UTF-8 do not hold."""
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise NetFormatError(f"/@{name} holds {_shown(text)}, allowed are up to {MAX_TEXT} printable characters")
+    return text
 
 
 # -- writing -------------------------------------------------------------------------------------------------------
