@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from lava_conv.errors import NetFormatError
 
+PREFIX = 8  # bytes of signature, version and what is reserved
 LOCAL = struct.Struct("<QQQ")  # size of the data segment, head of its free list, address of the segment
 FREE = struct.Struct("<QQ")  # a free block begins with the offset of the next one and its own size
 COLLECTION = struct.Struct("<Q")  # its size, this header included
@@ -27,7 +28,7 @@ def check_heaps(path: str | os.PathLike[str]) -> None:
             for signature, circular in HEAPS.items():
                 at = data.find(signature)
                 while at >= 0:
-                    if circular(data, at + len(signature)):
+                    if circular(data, at + PREFIX):
                         raise NetFormatError(
                             f"byte {at}: a list of the file's heap runs in a circle; the file is damaged"
                         )
@@ -48,7 +49,7 @@ def _circular_names(data: mmap.mmap, at: int) -> bool:
 
 
 def _circular_strings(data: mmap.mmap, at: int) -> bool:
-    start = at - 8
+    start = at - PREFIX
     at += COLLECTION.size
     end = min(start + COLLECTION.unpack_from(data, at - COLLECTION.size)[0], len(data)) if at <= len(data) else 0
     while at + OBJECT.size <= end:
@@ -60,8 +61,8 @@ def _circular_strings(data: mmap.mmap, at: int) -> bool:
     return False
 
 
-# signature, version, three bytes that are 0 -> whether what comes after it has no end
+# signature and version (three bytes follow that nobody looks at) -> whether what comes after it has no end
 HEAPS: dict[bytes, Callable[[mmap.mmap, int], bool]] = {
-    b"HEAP\0\0\0\0": _circular_names,
-    b"GCOL\1\0\0\0": _circular_strings,
+    b"HEAP\0": _circular_names,
+    b"GCOL\1": _circular_strings,
 }

@@ -337,8 +337,8 @@ def attributes(rng, file):
         return
     words = h5py.string_dtype()
     values = [
-        0, -1, 3, 1 << 40, 2**63 - 1, np.uint64(2**64 - 1), 1.5, np.nan, True, "x", "", "a\nb" * 5000, b"\xff\xfe", b"a",
-        np.arange(3), np.zeros((2, 2)), np.zeros(8000), np.array([], int), h5py.Empty("f4"), h5py.Empty(words),
+        0, -1, 3, 1 << 40, 2**63 - 1, np.uint64(2**64 - 1), 1.5, np.nan, True, "x", "", "a\nb" * 5000, b"\xff\xfe",
+        b"a", np.arange(3), np.zeros((2, 2)), np.zeros(8000), np.array([], int), h5py.Empty("f4"), h5py.Empty(words),
         ["a", "b", "c"], ["a"] * 3, np.array([b"a\0b", b"", b"\xff"]), np.array(["\u00e9"] * 2, dtype=words),
         np.zeros(2, [("a", "i4")]), file.ref, np.array([[b"a", b"b"]]), np.complex64(1), np.array([4]),
         np.array(["\udcff", "b"], dtype=words), "\udcff", np.array([b"x" * 60_000]),
@@ -381,8 +381,8 @@ def texts(rng, file):
     """Types: other words, and bytes that are no words."""
     name = pick(rng, [n for n in places(file, h5py.Dataset) if n.endswith("type")])
     values = [
-        b"pool", b"", b"\xff\xfe\x00", b"x" * 5000, b"conv", b"dense", b"input", b"flatten", b"identity", b"ACC", b"DTB",
-        b"CALIF", b"SDNN", "conv\n", "a" * 100_000, b"conv\0\0x",
+        b"pool", b"", b"\xff\xfe\x00", b"x" * 5000, b"conv", b"dense", b"input", b"flatten", b"identity", b"ACC",
+        b"DTB", b"CALIF", b"SDNN", "conv\n", "a" * 100_000, b"conv\0\0x",
     ]  # fmt: skip
     value = pick(rng, values)
     put(file, name, data=pick(rng, [lambda: np.array([value]) if isinstance(value, bytes) else value, lambda: value])())
