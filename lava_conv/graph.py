@@ -366,7 +366,10 @@ def _same_layer(a: Layer, b: Layer) -> bool:
 
 def check_images(graph: Graph, images: Any) -> NDArray[np.uint8]:
     """The images as a contiguous uint8 (N, C, H, W) array; DataError says what is wrong with them."""
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise DataError("images are of different shapes; the network takes one array (N, C, H, W)") from None
     if images.dtype != np.uint8:
         raise DataError(f"images have dtype {images.dtype}, allowed is uint8 (0..255); do not scale or normalise them")
     if images.ndim != 4 or images.shape[1:] != graph.input_shape:

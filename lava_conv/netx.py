@@ -31,6 +31,7 @@ MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is r
 MAX_LAYERS = 10_000
 FREE_ELEMENTS = 1 << 22  # numbers that any file may declare
 EXPANSION = 32  # and for each of its bytes so many more (files of the zoo: 0.5 to 2.2): beyond, it is a bomb
+SMALL = 1 << 16  # elements, for which the book-keeping of HDF5 alone takes enough bytes
 MAX_CHUNK = 1 << 22  # elements; HDF5 unpacks a chunk as a whole
 MAX_ITEM = 8  # bytes of a number
 MAX_TEXT = 1000  # bytes of a word
@@ -474,10 +475,19 @@ def save_stock(
 def _write(path: str | os.PathLike[str], fill: Callable[[h5py.File], Any]) -> None:
     target = Path(path)
     try:
-        with replacing(target) as partial, h5py.File(partial, "w", libver=("earliest", "v110")) as file:
-            fill(file)
+        image = _image(fill)
+        with replacing(target) as partial:
+            Path(partial).write_bytes(image)
     except (OSError, RuntimeError) as error:
         raise NetFormatError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
+
+
+def _image(fill: Callable[[h5py.File], Any]) -> bytes:
+    """The bytes of an HDF5 file, made in memory: on a full disk libhdf5 (2.0.0 at the latest) ends the process."""
+    with h5py.File("net", "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
+        fill(file)
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _write_stock(
@@ -533,7 +543,11 @@ def _write_synapse(group: h5py.Group, synapse: Synapse) -> None:
     if isinstance(synapse, Identity):
         group["scale"] = np.int64(synapse.scale)
         return
-    group.create_dataset("weight", data=synapse.weight.astype(np.float32), **COMPRESSION)
+    weight = synapse.weight.astype(np.float32)
+    data = group.create_dataset("weight", data=weight, **COMPRESSION)
+    if weight.size > SMALL and weight.size > EXPANSION * data.id.get_storage_size():  # `load` would take it for a bomb
+        del group["weight"]
+        group["weight"] = weight
     if isinstance(synapse, Conv):
         for name in ("stride", "padding", "dilation"):
             group[name] = np.array(getattr(synapse, name), np.int64)

@@ -154,6 +154,24 @@ def test_a_failed_write_leaves_the_old_file(net, monkeypatch):
     assert net.read_bytes() == before and os.listdir(net.parent) == [net.name]
 
 
+@pytest.mark.parametrize("fill", ["zeros", "ones", "one in a thousand"])
+def test_weights_that_pack_too_well_come_back(tmp_path, fill):
+    """More than EXPANSION elements a byte would be refused as a bomb: such weights are stored as they are."""
+    weight = np.zeros((3000, 2000), np.int8)
+    weight.reshape(-1)[:: {"zeros": weight.size, "ones": 1, "one in a thousand": 997}[fill]] = 1
+    dtb = NEURONS["DTB"].Params(np.zeros(3000, int), np.ones(3000, int))
+    layers = (
+        Layer("input", (1, 40, 50)),
+        Layer("flatten", (2000,)),
+        Layer("dense", (3000,), Dense(weight), "DTB", dtb),
+        Layer("dense", (1,), Dense(np.ones((1, 3000))), "ACC", NEURONS["ACC"].Params(0)),
+    )
+    graph = Graph(layers, 4)
+    lc.save(graph, tmp_path / "x.net")
+    assert lc.load(tmp_path / "x.net") == graph
+    assert (tmp_path / "x.net").stat().st_size * 32 > weight.size
+
+
 def test_the_mode_is_that_of_the_umask(net, tmp_path):
     before = os.umask(0o027)
     try:
