@@ -9,7 +9,7 @@ from plain import write_random_net
 import lava_conv as lc
 from lava_conv.hdf5_heaps import check_heaps
 
-CASES, PARTS = 2000, 4
+CASES, PARTS = 2000, 2
 
 
 @pytest.mark.parametrize("part", range(PARTS))
