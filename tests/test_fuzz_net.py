@@ -124,6 +124,23 @@ def test_lists_that_run_in_a_circle(tmp_path, at):
         check_heaps(path)
     path.write_bytes(bytes(at) + strings + (0).to_bytes(8, "little") + (4080).to_bytes(8, "little") + bytes(4064))
     check_heaps(path)
+    ours = bytes(-at % 8) + bytes(3 * 8)  # a reference as in an attribute: its length at a multiple of eight
+    for length, found in ((7, False), (1 << 31, True), ((1 << 32) - 1, True)):
+        body = strings + (0).to_bytes(8, "little") + (4080).to_bytes(8, "little") + bytes(4064) + ours
+        reference = length.to_bytes(4, "little") + at.to_bytes(8, "little") + (1).to_bytes(4, "little")
+        path.write_bytes(bytes(at) + body + reference)
+        if found:
+            with pytest.raises(lc.NetFormatError, match="a string in it is too long"):
+                check_heaps(path)
+        else:
+            check_heaps(path)
+    numbers = np.array([-3, at, 1])  # a bias of three channels is no reference
+    path.write_bytes(
+        bytes(at) + strings + (0).to_bytes(8, "little") + (4080).to_bytes(8, "little") + bytes(4064) + ours
+    )
+    with open(path, "ab") as file:
+        file.write(numbers.tobytes())
+    check_heaps(path)
     for size in range(56):  # cut before the list is there
         path.write_bytes((local + block)[:size])
         check_heaps(path)
