@@ -21,7 +21,7 @@ from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.files import replacing
 from lava_conv.fixedpoint import INPUT_BITS
 from lava_conv.graph import Graph, Layer, Skip
-from lava_conv.hdf5_heaps import check_heaps
+from lava_conv.hdf5_heaps import check_heaps, string_length
 from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense, Identity, Shape, Synapse
 
@@ -45,6 +45,7 @@ SKIP_KEYS = {"conv": CONV_KEYS, "identity": {"scale"}, "dense": {"weight"}}
 # Written by other netx exporters beside the shape; they repeat what the weight already says.
 REDUNDANT_KEYS = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
 ROOT_KEYS = {"layer", "simulation"}
+TEXTS = ("format", "input_code", "labels", "generator")  # attributes that are strings
 ATTRIBUTES = {"steps", "input_code", "input_bits", "labels"}  # those that Graph checks
 LATER_FIELDS = {("CALIF", "unipolar")}  # written only where they are not 0, so that earlier releases read the others
 LOWER: Any = h5py  # its annotations leave the lower interface out
@@ -67,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
     if not os.path.isfile(name):
         raise NetFormatError(f"{name}: there is no such file")
     try:
-        check_heaps(name)
+        check_heaps(name, TEXTS)
         with h5py.File(name, "r") as file:
             return _read_graph(file)
     except NetFormatError as error:
@@ -399,6 +400,10 @@ def _text(group: h5py.Group, name: str, path: str) -> str:
     data = _dataset(group, name, path)
     if data.size != 1 or data.ndim > 1 or data.dtype.kind not in "SO" or data.dtype.itemsize > MAX_TEXT:
         raise NetFormatError(f"{path}/{name} has shape {data.shape} and dtype {_name(data.dtype)}, expected one string")
+    if data.dtype.kind == "O":  # libhdf5 clears as much memory as the string claims, before it looks for it
+        at = data.id.get_offset()
+        if at is None or string_length(data.file.filename, at) > MAX_TEXT:
+            raise NetFormatError(f"{path}/{name} is no string of up to {MAX_TEXT} bytes")
     value = data[()] if data.ndim == 0 else data[0]
     if not isinstance(value, bytes):
         raise NetFormatError(f"{path}/{name} is not a string")
