@@ -22,6 +22,7 @@ class LayerActivity:
 
     synops: synapses passed by the spikes that arrive; stored: those whose weight is not 0. macs: multiply-accumulates
     of the same layer in an ANN, padding included. graded: the input is the image; the layer costs its MACs once.
+    positive_by_step, negative_by_step: what `positive` and `negative` are made of, step by step.
     """
 
     index: int
@@ -32,6 +33,8 @@ class LayerActivity:
     stored: float
     macs: int
     graded: bool
+    positive_by_step: tuple[float, ...]
+    negative_by_step: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class Meter:
         shapes = {i: layer.shape for i, layer, neuron in graph.neuron_layers() if neuron.spiking}
         self._up = {i: np.zeros(shape) for i, shape in shapes.items()}
         self._down = {i: np.zeros(shape) for i, shape in shapes.items()}
+        self._by_step = {i: np.zeros((2, self.steps)) for i in shapes}
 
     def add(self, record: Record) -> None:
         """Count a record with spikes, its first `steps` steps.
@@ -94,8 +98,10 @@ class Meter:
         if not record.spikes or record.steps < self.steps:
             raise DataError(f"needed is a record with spikes of {self.steps} steps; run with record=('spikes',)")
         for index, spikes in record.spikes.items():
-            self._up[index] += (spikes[: self.steps] > 0).sum((0, 1))
-            self._down[index] += (spikes[: self.steps] < 0).sum((0, 1))
+            for row, (kept, sent) in enumerate(((self._up, spikes > 0), (self._down, spikes < 0))):
+                by_step = sent[: self.steps].sum(1)
+                kept[index] += by_step.sum(0)
+                self._by_step[index][row] += by_step.reshape(self.steps, -1).sum(1)
         self.samples += record.logits.shape[1]
 
     def result(self) -> Activity:
@@ -115,9 +121,10 @@ class Meter:
                 synops += float((sent * feed.synapse.fan_out(shape)).sum())
                 stored += float((sent * feed.synapse.fan_out(shape, stored=True)).sum())
             macs += feed.synapse.fan_in * neurons
-        spiking = index in self._up
-        positive, negative = (float(x[index].sum()) / self.samples if spiking else 0.0 for x in (self._up, self._down))
-        return LayerActivity(index, neurons, positive, negative, synops, stored, macs, graded)
+        by_step = self._by_step.get(index, np.zeros((2, self.steps)))
+        positive, negative = (by_step.sum(1) / self.samples).tolist()
+        up, down = (tuple(row) for row in (by_step / self.samples).tolist())
+        return LayerActivity(index, neurons, positive, negative, synops, stored, macs, graded, up, down)
 
 
 def measure(

@@ -1,7 +1,7 @@
 """The integer network: layers, shapes, proven bounds, and the quantised-ANN oracle `reference()`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -315,10 +315,8 @@ class Graph:
                 row += [f"{layer.synapse.weight.size:,}", str(layer.synapse.fan_in), sources, f"{size:,}"]
                 row += [str(int(b.count_max.max())) if NEURONS[layer.neuron].spiking else "-"]
             rows.append(tuple(row))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         head = f"{len(self.layers)} layers, {self.steps} steps, input {self.input_code}, {STATE_BITS}-bit state"
-        return "\n".join([head, *lines])
+        return f"{head}\n{aligned(rows)}"
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Graph):
@@ -329,6 +327,13 @@ class Graph:
         )
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows of cells as text, in columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    cells = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
+    return "\n".join("  ".join(row).rstrip() for row in cells)
 
 
 def _per_channel(layer: Layer) -> Layer:

@@ -15,6 +15,7 @@ from lava_conv.augment import augmented
 from lava_conv.checkpoint import read_state, reason, write_state
 from lava_conv.data import Dataset
 from lava_conv.device import find_device
+from lava_conv.distributed import Team, joint_statistics
 from lava_conv.errors import DataError
 from lava_conv.qat.models import build, build_float
 from lava_conv.qat.prepare import ENCODER_LEVELS
@@ -92,6 +93,7 @@ def train(
     resume: bool = False,
     progress: Callable[[int, float], Any] | None = None,
     device: str | torch.device = "cpu",
+    members: Team = Team(),  # noqa: B008  # a NamedTuple, never changed
 ) -> Trained:
     """Train the recipe's model on a data set.
 
@@ -100,6 +102,8 @@ def train(
         resume: go on from that file if it exists (the result is the same as without the interruption).
         progress: called after every epoch with its number and its mean loss.
         device: where to train, "cpu" or a CUDA device; the trained model is on the CPU.
+        members: the processes that train together, each on its part of every batch (`lava_conv.distributed`, which
+            says what is guaranteed). The first one reads and writes checkpoints and reports progress.
 
     Raises:
         DataError: images and model do not go together, or the checkpoint is of another recipe or other data.
@@ -111,26 +115,21 @@ def train(
     model = _model(recipe, shape, data.classes).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
     if recipe.start:
-        _begin_with(model, recipe.start)
+        _begin_with(model, recipe.start, members.from_first(lambda: read_checkpoint(recipe.start)))
     network = Unrolled(model, recipe.unroll) if recipe.unroll else model
     optimiser = _optimiser(model, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
     losses: list[float] = []
     path = None if checkpoint is None else Path(checkpoint)
-    if path is not None and resume and path.is_file():
-        state = read_checkpoint(path)
-        try:
-            _same_run(path, state, recipe, data)
-            model.load_state_dict(state["model"])
-            optimiser.load_state_dict(state["optimiser"])
-            generator.set_state(state["generator"])
-            torch.set_rng_state(state["rng"])
-            losses = list(state["losses"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise DataError(f"{path}: the checkpoint does not fit its own recipe ({reason(error)})") from None
+    state = members.from_first(
+        lambda: read_checkpoint(path) if path is not None and resume and path.is_file() else None
+    )
+    if path is not None and state is not None:
+        losses = _go_on(path, state, recipe, data, model, optimiser, generator)
     images = torch.from_numpy(data.x_train)
     labels = torch.from_numpy(data.y_train)
     batches = max(1, len(images) // recipe.batch)
+    parameters = list(model.parameters())
     for epoch in range(len(losses), recipe.epochs):
         network.train()
         order = torch.randperm(len(images), generator=generator)
@@ -139,19 +138,22 @@ def train(
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr * _schedule(epoch + number / batches, recipe)
             chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
-            x = augmented(images[chosen].to(torch.float32), recipe, generator)
-            x = x.to(device, memory_format=torch.channels_last)
-            loss = _loss(network, x, labels[chosen].to(device), recipe)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            # every process draws the whole batch, so that all have the same random numbers as one alone
+            x = augmented(images[chosen].to(torch.get_default_dtype()), recipe, generator)
+            x, y = x.to(device, memory_format=torch.channels_last), labels[chosen].to(device)
+            part = members.share(len(x))
+            with joint_statistics(model, members):
+                loss = _loss(network, x[part], y[part], recipe) * (len(x[part]) / len(x))
+                optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+            total += members.add_up(parameters, loss)
             optimiser.step()
-            total += loss.item()
         if not math.isfinite(total):
             raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
         losses.append(total / batches)
-        if path is not None:
+        if path is not None and members.first:
             write_state(path, _state(model, optimiser, generator, recipe, data, losses))
-        if progress:
+        if progress and members.first:
             progress(epoch + 1, losses[-1])
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return Trained(model, recipe, shape, data.classes, data.name, tuple(losses))
@@ -159,7 +161,9 @@ def train(
 
 def _loss(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16):
-        logits = network(x).float()
+        logits = network(x)
+    if recipe.bf16:
+        logits = logits.float()
     if recipe.unroll:
         last = logits[-2:]
         logits, y = last.flatten(0, 1), y.repeat(len(last))
@@ -188,9 +192,9 @@ def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
     return build(recipe.model, shape[0], shape[1], classes, step_max=recipe.step_max or None, **options)
 
 
-def _begin_with(model: nn.Module, path: str) -> None:
+def _begin_with(model: nn.Module, path: str, state: dict[str, Any]) -> None:
     try:
-        model.load_state_dict(read_checkpoint(path)["model"])
+        model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise DataError(f"{path}: its weights are of another network ({reason(error)})") from None
 
@@ -221,6 +225,27 @@ def _same_run(path: Path, state: dict[str, Any], recipe: Recipe, data: Dataset) 
             f"{path}: was written by another recipe or for other data ({'; '.join(differ)}); choose another file or "
             f"delete it"
         )
+
+
+def _go_on(
+    path: Path,
+    state: dict[str, Any],
+    recipe: Recipe,
+    data: Dataset,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    generator: torch.Generator,
+) -> list[float]:
+    """Put a checkpoint's state into everything that has one; the losses so far."""
+    try:
+        _same_run(path, state, recipe, data)
+        model.load_state_dict(state["model"])
+        optimiser.load_state_dict(state["optimiser"])
+        generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+        return list(state["losses"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path}: the checkpoint does not fit its own recipe ({reason(error)})") from None
 
 
 def _state(

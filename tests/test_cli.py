@@ -105,5 +105,5 @@ def test_bench_runs_the_scripts_of_the_repository():
 def test_help_teaches():
     done = call("--help")
     assert done.returncode == 0
-    for command in ("demo", "train", "convert", "run", "compare", "inspect", "validate"):
+    for command in ("demo", "train", "convert", "run", "compare", "inspect", "validate", "report"):
         assert command in done.stdout

@@ -7,7 +7,7 @@ from fuzz_net import GOOD, fuzz, table
 from plain import write_random_net
 
 import lava_conv as lc
-from lava_conv.hdf5_heaps import check_heaps, string_length
+from lava_conv.netx.heaps import check_heaps, string_length
 
 CASES, PARTS = 2000, 2
 

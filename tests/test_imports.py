@@ -16,8 +16,7 @@ MAY = {
     "synapses": CORE,
     "record": CORE,
     "graph": CORE | {"neurons", "synapses", "record"},
-    "hdf5_heaps": CORE,
-    "netx": CORE | {"files", "graph", "hdf5_heaps", "neurons", "synapses"},
+    "netx": CORE | {"files", "graph", "netx", "neurons", "synapses"},
     "kernels": CORE | {"kernels", "neurons", "synapses", ""},
     "simulate": CORE | {"device", "graph", "kernels", "neurons", "record", "simulate", "synapses", ""},
     "qat": CORE | {"qat"},
@@ -46,7 +45,7 @@ MAY = {
     "backends.lava_start": CORE,
     "lower": CORE | {"files", "graph", "lower", "netx", "record", "synapses"},
     "backends.sdnn": CORE
-    | {"graph", "lower", "record", "synapses", "backends.lava_runtime", "backends.lava_start", "processes"},
+    | {"graph", "lower", "netx", "record", "synapses", "backends.lava_runtime", "backends.lava_start", "processes"},
     "compare": CORE | {"backends", "graph", "record"},
     "activity": CORE | {"backends", "graph", "record"},
     "loihi": CORE | {"activity", "backends", "graph", "loihi", "lower", "record", "synapses"},
@@ -56,11 +55,16 @@ MAY = {
     | {"algebra", "assemble", "calibrate", "convert", "checkpoint", "graph", "neurons", "qat", "simulate", "synapses"},
     "augment": set(),
     "checkpoint": CORE | {"files"},
-    "train": CORE | {"augment", "checkpoint", "data", "device", "qat"},
-    "report": CORE | {"record"},
+    "distributed": CORE | {"qat"},
+    "train": CORE | {"augment", "checkpoint", "data", "device", "distributed", "qat"},
+    "activations": CORE | {"graph", "qat"},
+    "figures": CORE | {"activity", "early_exit", "figures", "files", "graph", "loihi", "record", "synapses", ""},
+    "report": CORE
+    | {"activity", "backends", "early_exit", "figures", "files", "graph", "loihi", "record", "report", "synapses", ""},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"assemble", "augment", "calibrate", "checkpoint", "device", "simulate", "qat", "convert", "verify", "train"}
+TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distributed"}
+TORCH |= {"simulate", "qat", "convert", "verify", "train"}
 LAVA = {
     "backends.lava",
     "backends.lava_channels",
@@ -102,6 +106,8 @@ def test_import_table():
                 assert name in TORCH, f"{path} imports torch"
             elif parts[0] in ("numba", "llvmlite"):
                 assert name == "kernels", f"{path} imports numba"
+            elif parts[0] == "matplotlib":
+                assert name == "figures" or parts[1:] == ["figure"], f"{path} imports matplotlib"
             elif parts[0] == "lava":
                 assert name in LAVA, f"{path} imports lava"
             elif parts[0] in ("sanafe", "sanafecpp"):
@@ -169,7 +175,7 @@ def test_what_other_tests_are_skipped_without_is_there():
 
 def test_importing_the_package_loads_nothing_heavy():
     code = (
-        "import sys, lava_conv, lava_conv.graph, lava_conv.netx, lava_conv.loihi.figure, lava_conv.loihi.cost; "
+        "import sys, lava_conv, lava_conv.graph, lava_conv.netx, lava_conv.loihi.fitting, lava_conv.loihi.cost; "
         "assert not {'torch', 'lava', 'matplotlib', 'sanafe'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -360,6 +360,7 @@ def test_with_the_extension_the_lowered_network_goes_to_the_board(rng, monkeypat
     assert "CPU simulation" in lc.run(graph, x, backend="lava", record=(), hardware=False).backend
 
 
+@pytest.mark.slow  # tutorial 06 runs one, too
 def test_the_written_program_runs_alone(tmp_path, rng):
     with_lava()
     graph, x = residual(rng, False), images((3, 8, 8), 5)
@@ -386,10 +387,20 @@ def test_command(tmp_path, trained_digits):
     assert done.returncode == 0 and found["exact"] and found["predictions_that_differ"] == 0 and script.is_file()
     assert found["values_checked_through_netx"] > 1000 and found["images"] == 30
     assert all(d["share"] == 0 for d in found["differences"])
-    done = call("lower", str(tmp_path / "d.net"), str(out))
-    assert "exact" in done.stdout and "state" in done.stdout
     lc.save(lc.convert(trained.model, data.x_train[:4]), tmp_path / "odd.net")
     done = call("lower", str(tmp_path / "odd.net"), str(tmp_path / "no.net"))
     assert done.returncode == 2 and "layer 1: step" in done.stderr and not (tmp_path / "no.net").exists()
     with pytest.raises(lc.NetFormatError, match="unmodified lava-dl runs it"):
         lc.load(out)
+
+
+def test_a_neuron_without_a_lowered_form_is_named(monkeypatch):
+    from lava_conv import neurons
+
+    monkeypatch.setitem(neurons.NEURONS, "OTHER", neurons.NEURONS["DTB"])
+    graph = small(DTB(0 * ONE, 64 * ONE, 0, 4), "OTHER")
+    with pytest.raises(lc.ConversionError, match="layer 1: neuron OTHER has no lowered form, allowed are DTB, CALIF"):
+        lc.lower(graph)
+    with_lava()
+    with pytest.raises(lc.BackendError, match="layer 1: neuron OTHER has no Lava process"):
+        lc.run(graph, images((1, 4, 4), 2), backend="lava")

@@ -65,9 +65,13 @@ def test_a_golden_trace_on_lava():
         assert digests == golden["spikes"].tolist()
 
 
-def test_the_lowered_lenet_for_stock_netx():
+STOCK = ("mnist-lenet-sdnn", "mnist-lenet-sdnn-clip")
+
+
+@pytest.mark.parametrize("name", STOCK)
+def test_the_lowered_lenet_for_stock_netx(name):
     """The stock file is what lowering the graph writes; it computes the golden counts, in numpy and through netx."""
-    base = ZOO / "stock" / "mnist-lenet-sdnn"
+    base = ZOO / "stock" / name
     card = json.loads(base.with_suffix(".json").read_text())
     shipped = base.with_suffix(".net").read_bytes()
     assert card["sha256"] == hashlib.sha256(shipped).hexdigest() and card["accuracy"]["integer reference"] > 0.99
@@ -82,10 +86,11 @@ def test_the_lowered_lenet_for_stock_netx():
             assert all(np.array_equal(c, golden[f"count_{i}"]) for i, c in found.counts.items())
 
 
-def test_the_lowered_lenet_is_written_byte_for_byte(tmp_path):
+@pytest.mark.parametrize("name", STOCK)
+def test_the_lowered_lenet_is_written_byte_for_byte(name, tmp_path):
     from lava_conv.lower import write_stock
 
-    base = ZOO / "stock" / "mnist-lenet-sdnn"
+    base = ZOO / "stock" / name
     with np.load(f"{base}.golden.npz", allow_pickle=False) as golden:
         lowered = lc.lower(lc.load(f"{base}.graph.net"), golden["images"])
     write_stock(lowered, tmp_path / "again.net")

@@ -152,6 +152,11 @@ class _Network:
         neuron.s_out.connect(probe.s_in)
 
     def _neuron(self, index: int, layer: Layer, checked: bool) -> Any:
+        if layer.neuron not in PROCESSES:
+            raise BackendError(
+                f"layer {index}: neuron {layer.neuron} has no Lava process; add it to "
+                f"lava_conv.backends.lava.PROCESSES, where {', '.join(PROCESSES)} are"
+            )
         return PROCESSES[layer.neuron](
             shape=_channels_last(layer.shape),
             reset_interval=self.steps,

@@ -15,6 +15,7 @@ from lava_conv.cli.common import complain, err
 from lava_conv.cli.look import bench, inspect, validate
 from lava_conv.cli.lower import lower
 from lava_conv.cli.make import calibrate, convert, demo, train
+from lava_conv.cli.report import report
 from lava_conv.cli.run import compare, run
 from lava_conv.errors import LavaConvError
 
@@ -57,9 +58,10 @@ def cli() -> None:
     lava-conv compare digits.net --data digits    simulator against Lava, spike by spike
     lava-conv lower m.net stock.net               for unmodified lava-dl netx
     lava-conv fit digits.net --chip loihi2        does it fit the chip, what breaks, what would help
+    lava-conv report digits.net --data digits     all of it as one HTML page with pictures
     lava-conv bench simulator lenet               speed on this machine, side by side with others
     """
 
 
-for command in (demo, train, convert, calibrate, run, compare, lower, fit, inspect, validate, bench):
+for command in (demo, train, convert, calibrate, run, compare, lower, fit, inspect, validate, report, bench):
     cli.add_command(command)

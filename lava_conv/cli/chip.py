@@ -87,7 +87,7 @@ def _replay(graph: Any, x: Any, laid: Any) -> Any:
 
 def _draw(laid: Any, target: str) -> None:
     from lava_conv.errors import DataError
-    from lava_conv.loihi.figure import occupancy
+    from lava_conv.figures.cores import occupancy
 
     try:
         Path(target).parent.mkdir(parents=True, exist_ok=True)

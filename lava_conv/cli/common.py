@@ -1,6 +1,7 @@
 """What the commands share: where they print, bars, options, images."""
 
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -31,7 +33,8 @@ def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 
 
 def complain(sentence: str) -> None:
-    err.print(f"error: {sentence}", style="red", markup=False)
+    rank = os.environ.get("RANK", "0")  # set by torchrun; the others must be told apart from the first
+    err.print(f"{'' if rank == '0' else f'process {rank}: '}error: {sentence}", style="red", markup=False)
 
 
 @contextmanager
@@ -75,6 +78,18 @@ def log_shown(*names: str) -> Iterator[None]:
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
+
+
+def print_ledger(ledger: Any) -> None:
+    """Stages as a table, then the checks between them."""
+    table = Table("stage", "samples", "accuracy", "predictions that differ", title="accuracy ledger")
+    for stage in ledger.stages:
+        differ = "" if stage.differ is None else f"{stage.differ}"
+        table.add_row(stage.name, str(stage.samples), f"{100 * stage.accuracy:.2f} %", differ)
+    out.print(table)
+    out.print("each row against the one above; each simulator row against the reference")
+    for check in ledger.checks:
+        out.print(check, markup=False)
 
 
 def _data_options(default: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

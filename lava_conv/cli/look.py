@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lava_conv.cli.common import complain, json_option, out
+from lava_conv.cli.common import complain, err, json_option, out
 from lava_conv.errors import LavaConvError
 
 
@@ -16,11 +16,18 @@ from lava_conv.errors import LavaConvError
 @click.argument("net", type=click.Path())
 @json_option
 def inspect(net: str, as_json: bool) -> None:
-    """Show what a .net file holds: layers, neurons, weights, proven bounds."""
+    """Show what a .net file holds: layers, neurons, weights, proven bounds.
+
+    Of a stock netx file (lava-dl's) what it holds, and what of it cannot be run here.
+    """
     import numpy as np
 
     import lava_conv as lc
+    from lava_conv.netx.stock import is_stock
 
+    if is_stock(net):
+        _inspect_stock(net, as_json)
+        return
     graph = lc.load(net)
     if as_json:
         bounds = graph.bounds()
@@ -43,15 +50,43 @@ def inspect(net: str, as_json: bool) -> None:
         out.print(f"layer {index} {layer.neuron}: {', '.join(parts)}", markup=False)
 
 
+def _inspect_stock(net: str, as_json: bool) -> None:
+    from lava_conv.netx.stock import describe, table
+
+    found = describe(net)
+    if as_json:
+        layers = [layer._asdict() for layer in found.layers]
+        click.echo(json.dumps({"net": net, "stock": True, "layers": layers, "problems": found.problems}))
+        return
+    out.print(f"{net}, a stock netx file of {len(found.layers)} layers", markup=False)
+    out.print(table(found), markup=False)
+    out.print("cannot be run here:")
+    for problem in found.problems:
+        out.print(f"  {problem}", markup=False)
+
+
 @click.command()
 @click.argument("nets", type=click.Path(), nargs=-1, required=True)
 def validate(nets: tuple[str, ...]) -> None:
-    """Check .net files against the format and the 24-bit bounds; one line each, exit code 2 if any fails."""
+    """Check .net files against the format and the 24-bit bounds; one line each, exit code 2 if any fails.
+
+    Of a stock netx file (lava-dl's), which cannot be run here, every reason is told.
+    """
     import lava_conv as lc
+    from lava_conv.netx.stock import describe, is_stock
 
     failures = 0
     for net in nets:
         try:
+            if is_stock(net):
+                found = describe(net)
+                fine = [str(index) for index, layer in enumerate(found.layers) if not layer.problems]
+                failures += 1
+                complain(f"{net}: a stock netx file, which cannot be run here; convert its model with lava-conv")
+                err.print(f"  supported as they are: layers {', '.join(fine) or 'none'}", markup=False)
+                for problem in found.problems:
+                    err.print(f"  {problem}", markup=False)
+                continue
             graph = lc.load(net)
             graph.check()
             out.print(

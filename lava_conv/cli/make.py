@@ -16,6 +16,7 @@ from lava_conv.cli.common import (
     log_shown,
     numbers,
     out,
+    print_ledger,
     progress,
     progress_of,
     seed_option,
@@ -38,7 +39,7 @@ def demo(target: str, with_lava: bool | None, seed: int) -> None:
     import lava_conv as lc
     from lava_conv.data import load_dataset
     from lava_conv.qat import evaluate
-    from lava_conv.report import build_ledger, spike_table
+    from lava_conv.report.ledger import build_ledger, spike_table
     from lava_conv.train import Recipe, train
 
     # The layers are so small that more threads wait for each other, badly so where cores are shared.
@@ -58,7 +59,7 @@ def demo(target: str, with_lava: bool | None, seed: int) -> None:
     simulator = lc.run(graph, data.x_test)
     lava = _demo_lava(lc, graph, data.x_test[:FEW_SAMPLES], with_lava)
     ledger = build_ledger(data.y_test, reference, simulator, predictions, lava)
-    _print_ledger(ledger)
+    print_ledger(ledger)
     for layer, positive, negative in spike_table(simulator):
         out.print(f"layer {layer}: {positive:.2f} positive and {negative:.2f} negative spikes a neuron and sample")
     out.print(f"\nwhole demo: {time.perf_counter() - began:.1f} s. Next: lava-conv inspect {target}")
@@ -77,17 +78,6 @@ def _demo_lava(lc: Any, graph: Any, images: Any, wanted: bool | None) -> Any:
             raise
         out.print(f"without Lava: {error}", markup=False)
         return None
-
-
-def _print_ledger(ledger: Any) -> None:
-    table = Table("stage", "samples", "accuracy", "predictions that differ", title="accuracy ledger")
-    for stage in ledger.stages:
-        differ = "" if stage.differ is None else f"{stage.differ}"
-        table.add_row(stage.name, str(stage.samples), f"{100 * stage.accuracy:.2f} %", differ)
-    out.print(table)
-    out.print("each row against the one above; each simulator row against the reference")
-    for check in ledger.checks:
-        out.print(check, markup=False)
 
 
 @click.command()
@@ -142,10 +132,14 @@ def train(
     data_name: str, folder: str | None, samples: int | None, model: str | None, target: str, resume: bool, device: str,
     seed: int, **recipe_options: Any,
 ) -> None:  # fmt: skip
-    """Train a network, with quantisation unless --method float, and keep it in a checkpoint."""
+    """Train a network, with quantisation unless --method float, and keep it in a checkpoint.
+
+    Under torchrun every process takes its part of each batch, and the first one writes the checkpoint.
+    """
     from dataclasses import replace
 
     from lava_conv.data import centred, load_dataset
+    from lava_conv.distributed import team
     from lava_conv.qat import evaluate
     from lava_conv.train import FLOAT, Recipe
     from lava_conv.train import train as fit
@@ -155,8 +149,10 @@ def train(
         data = replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
     name = model or ("digits" if data.shape[1] == 8 else "lenet")
     recipe = Recipe(name, seed=seed, **recipe_options)
-    with progress_of(f"training {name} on {data.name}") as advance:
-        trained = fit(data, recipe, target, resume, lambda epoch, loss: advance(epoch, recipe.epochs), device)
+    with team() as members, progress_of(f"training {name} on {data.name}", members.first) as advance:
+        trained = fit(data, recipe, target, resume, lambda epoch, loss: advance(epoch, recipe.epochs), device, members)
+    if not members.first:
+        return
     seen = centred(data.x_test, trained.shape)
     accuracy = float((evaluate(trained.model, seen).argmax(1) == data.y_test).mean())
     kind = FLOAT if recipe.method == FLOAT else "quantised"
@@ -224,7 +220,7 @@ def calibrate(
     import lava_conv as lc
     from lava_conv.calibrate import calibrated, float_predictions
     from lava_conv.data import centred, load_dataset
-    from lava_conv.report import worst_first
+    from lava_conv.report.ledger import worst_first
 
     network, shape = _float_network(weights, model)
     data = load_dataset(data_name, folder, seed)

@@ -28,34 +28,52 @@ def run(
     net: str, data_name: str, folder: str | None, split: str, samples: int | None, crop: bool, steps: int | None,
     backend: str, device: str | None, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
-    """Run a .net file on images; accuracy after each step, and against the integer reference."""
-    import lava_conv as lc
+    """Run a .net file on images; accuracy after each step, and against the integer reference.
 
-    graph = lc.load(net)
-    x, y = images(graph, data_name, folder, split, samples, crop, seed)
+    Under torchrun every process takes its part of the images, and the first one prints the result of all.
+    """
+    import numpy as np
+
+    import lava_conv as lc
+    from lava_conv.distributed import team
+    from lava_conv.errors import BackendError
+    from lava_conv.report.ledger import Unlike, unlike_counts
+
     if device and backend != "torch":
         raise click.UsageError(f"--device is for --backend torch; {backend} has none")
     options: dict[str, Any] = {"device": device} if device else {}
-    with progress(f"running on {backend}", len(x), not as_json) as advance:
-        record = lc.run(graph, x, steps, backend, record=(), progress=advance, **options)
-    reference = graph.reference(x)
-    differ = (record.predictions != reference.predictions).sum(axis=1)
-    unlike = sum(int((record.counts[i] != c).sum()) for i, c in reference.counts.items())
-    total = sum(c.size for c in reference.counts.values())
+    graph = lc.load(net)
+    x, y = images(graph, data_name, folder, split, samples, crop, seed)
+    with team() as members:
+        if members.size > 1 and backend == "lava":
+            raise BackendError("--backend lava starts processes of its own; run it without torchrun")
+        mine = x[members.share(len(x))]
+        with progress(f"running on {backend}", len(mine), members.first and not as_json) as advance:
+            record = lc.run(graph, mine, steps, backend, record=(), progress=advance, **options)
+        settled = graph.reference(mine)
+        found = (record.predictions, settled.predictions, unlike_counts([(settled, record)]))
+        parts = members.gather(found)
+    if not members.first:
+        return
+    said, wanted = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
+    unlike = Unlike(*(sum(numbers) for numbers in zip(*(part[2] for part in parts), strict=True)))
+    differ, correct = (said != wanted).sum(axis=1), (said == y).mean(axis=1)
+    reference = float((wanted[0] == y).mean())
     if as_json:
         result = {
             "net": net, "data": data_name, "samples": len(x), "backend": record.backend,
-            "accuracy": record.accuracy(y).tolist(), "reference_accuracy": float(reference.accuracy(y)[0]),
-            "predictions_unlike_reference": differ.tolist(), "counts_unlike_reference": unlike, "counts": total,
+            "accuracy": correct.tolist(), "reference_accuracy": reference,
+            "predictions_unlike_reference": differ.tolist(), "counts_unlike_reference": unlike.differ,
+            "counts": unlike.of,
         }  # fmt: skip
         click.echo(json.dumps(result))
         return
     table = Table("step", "accuracy", "predictions unlike the reference", title=f"{net} on {record.backend}")
-    for step, (accuracy, count) in enumerate(zip(record.accuracy(y), differ, strict=True), 1):
+    for step, (accuracy, count) in enumerate(zip(correct, differ, strict=True), 1):
         table.add_row(str(step), f"{100 * accuracy:.2f} %", str(count))
     out.print(table)
-    out.print(f"integer reference: {100 * reference.accuracy(y)[0]:.2f} % on {len(x)} images of {data_name}")
-    out.print(f"after the last step {unlike:,} of {total:,} spike counts differ from the reference")
+    out.print(f"integer reference: {100 * reference:.2f} % on {len(x)} images of {data_name}")
+    out.print(f"after the last step {unlike.differ:,} of {unlike.of:,} spike counts differ from the reference")
 
 
 @click.command()

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import STATE_BITS, STATE_MAX, WEIGHT_MAX
 from lava_conv.graph import Graph, drive_range
 from lava_conv.synapses import Conv, Dense, Identity, Synapse
@@ -84,6 +85,8 @@ def _terms(graph: Graph, index: int) -> tuple[Ints, Ints, int, int, str | None]:
         return p.theta, p.delta, p.shift, p.n_max, None
     if layer.neuron == "ACC":
         return -p.bias, np.ones_like(p.bias), p.shift, 0, None
+    if layer.neuron != "CALIF":
+        raise ConversionError(f"layer {index}: neuron {layer.neuron} has no lowered form, allowed are DTB, CALIF, ACC")
     problem = None
     if np.any(p.v_neg):
         problem = "fires negative spikes at -theta only"

@@ -293,6 +293,10 @@ class LearnedStep(Quantiser):
             y = y if extra is None else y + column(extra, y[0])
         return y
 
+    def mean_size(self, y: Tensor) -> Tensor:
+        """What the first batch says of the size of activations."""
+        return (y.abs() if self.zero else functional.relu(y)).mean()
+
     def unit(self) -> Tensor:
         size = self.step.abs().clamp_min(SMALLEST)
         if self.power_of_two:
@@ -305,8 +309,7 @@ class LearnedStep(Quantiser):
     def forward(self, y: Tensor) -> Tensor:
         if self.training and not self.step_ready:
             with torch.no_grad():
-                size = y.abs() if self.zero else functional.relu(y)
-                self.step.copy_(2 * size.mean() / self.levels**0.5)
+                self.step.copy_(2 * self.mean_size(y) / self.levels**0.5)
                 self.step_ready.fill_(True)
         y = self.shifted(y)
         scale = (y[0].numel() * self.levels) ** -0.5

@@ -1,7 +1,8 @@
 """The accuracy ledger: one row a stage, and between neighbours how many predictions differ."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,20 +29,40 @@ class Ledger:
     exact: bool
 
 
+class Unlike(NamedTuple):
+    """How many spike counts differ, of how many."""
+
+    differ: int
+    of: int
+
+
+def unlike_counts(pairs: Iterable[tuple[Record, Record]]) -> Unlike:
+    """Counts of the second record unlike the first's, over all pairs (a run in parts has several)."""
+    differ = of = 0
+    for reference, record in pairs:
+        for index, counts in reference.counts.items():
+            differ += int((record.counts[index] != counts).sum())
+            of += counts.size
+    return Unlike(differ, of)
+
+
 def build_ledger(
     labels: NDArray[np.int64],
     reference: Record,
     simulator: Record,
     model_predictions: NDArray[np.int64] | None = None,
     lava: Record | None = None,
+    counted: Unlike | None = None,
+    model_name: str = "quantised model (float)",
 ) -> Ledger:
     """Put the stages side by side.
 
     Args:
         labels: int64 (N,).
         reference, simulator: records of all N images; the simulator's with spikes if `lava` is given.
-        model_predictions: int64 (N,), of the quantised model in float.
-        lava: record of the first images, as many as it holds.
+        model_predictions: int64 (N,), of the model that the network was made of; model_name: what to call it.
+        lava: record of the first images, as many as it holds; the simulator's spikes may be of these only.
+        counted: `unlike_counts` of both, if the records do not hold the counts.
     """
     stages: list[Stage] = []
     previous: NDArray[np.int64] | None = None
@@ -54,14 +75,13 @@ def build_ledger(
         previous = predictions
 
     if model_predictions is not None:
-        add("quantised model (float)", model_predictions)
+        add(model_name, model_predictions)
     add("integer reference", reference.predictions[0])
     settled = previous
     for step, predictions in enumerate(simulator.predictions):
         previous = settled
         add(f"simulator, T = {step + 1}", predictions)
-    counts = sum(c.size for c in reference.counts.values())
-    wrong = sum(int((simulator.counts[i] != c).sum()) for i, c in reference.counts.items())
+    wrong, counts = counted or unlike_counts([(reference, simulator)])
     checks = [
         f"reference and simulator after {simulator.steps} steps: {wrong:,} of {counts:,} spike counts differ",
     ]

@@ -1,0 +1,143 @@
+"""Runs a network on a data set, in parts that fit the memory, and keeps what the report tells about it."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.activity import Activity, Meter
+from lava_conv.backends import run
+from lava_conv.errors import DataError
+from lava_conv.graph import Graph
+from lava_conv.loihi.cost import Cost, cost
+from lava_conv.loihi.fitting import Fit, fit
+from lava_conv.record import Record
+from lava_conv.report.ledger import Ledger, Unlike, build_ledger, unlike_counts
+
+PART_SPIKES = 1 << 26  # spikes of all layers held at once (64 MiB)
+PART = 128  # images a part at most, so that the bar moves
+CHIPS = ("loihi1", "loihi2")
+COST_SAMPLES = 100
+LAVA_SAMPLES = 100  # a stream of Lava's is much slower than the simulator
+
+
+class Source(NamedTuple):
+    """The model that the network was made of. name: what to call it. predictions: uint8 images (N, C, H, W) ->
+    int64 (N,). activations: (images, counts of the network) -> layer index -> activation in counts."""
+
+    name: str
+    predictions: Callable[[NDArray[np.uint8], Callable[[int], Any]], NDArray[np.int64]]
+    activations: Callable[[NDArray[np.uint8], Mapping[int, Any]], dict[int, NDArray[np.float64]]]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the sections show.
+
+    name: of the file. data: of the data set. images, labels: uint8 (N, C, H, W) and int64 (N,). record, reference: of
+    all images, without counts. first, first_reference: of the first images, with counts. shown: record of the image
+    number `sample`, with spikes. model, model_name, activations: predictions, name and activations (in counts, of the
+    first images) of the model that the network was made of, where it was given. fits: on each chip of CHIPS. cost: what
+    the first images cost on the first of them.
+    """
+
+    name: str
+    data: str
+    graph: Graph
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    record: Record
+    reference: Record
+    ledger: Ledger
+    activity: Activity
+    first: Record
+    first_reference: Record
+    sample: int
+    shown: Record
+    model_name: str = ""
+    model: NDArray[np.int64] | None = None
+    activations: Mapping[int, NDArray[np.float64]] | None = None
+    lava: Record | None = None
+    fits: tuple[Fit, ...] = ()
+    cost: Cost | None = None
+
+
+Bar = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
+
+
+@contextlib.contextmanager
+def _no_bar(text: str, total: int) -> Iterator[Callable[[int], Any]]:
+    yield lambda count: None
+
+
+def collect(
+    name: str,
+    data: str,
+    graph: Graph,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    steps: int | None = None,
+    sample: int = 0,
+    source: Source | None = None,
+    lava: bool = False,
+    bar: Bar = _no_bar,
+) -> Findings:
+    """Run simulator and reference on all images, Lava on the first ones if asked for, and the model if there is one.
+
+    Args:
+        name, data: what to call the network and the data set.
+        images, labels: uint8 (N, C, H, W), int64 (N,).
+        steps: default the graph's.
+        sample: the image whose spikes are shown.
+        bar: (text, total) -> a context that gives a function to call with the number of images just done.
+
+    Raises:
+        DataError: no such sample, or labels that the network has no class for. BackendError: Lava, if asked for.
+    """
+    steps = graph.steps if steps is None else steps
+    if not 0 <= sample < len(images):
+        raise DataError(f"sample is {sample}, allowed is 0..{len(images) - 1}")
+    if len(labels) and int(labels.max()) >= graph.classes:
+        raise DataError(
+            f"labels go up to {int(labels.max())}, but the network has {graph.classes} classes; use its own data set"
+        )
+    spikes = sum(int(np.prod(layer.shape)) for layer in graph.layers) * steps
+    size = max(1, min(PART, PART_SPIKES // spikes))
+    size = LAVA_SAMPLES if lava else size
+    meter, parts, unlike = Meter(graph, steps), [], Unlike(0, 0)
+    first: tuple[Record, Record] | None = None
+    with bar("simulator and reference", len(images)) as advance:
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            record, reference = run(graph, part, steps), graph.reference(part)
+            meter.add(record)
+            found = unlike_counts([(reference, record)])
+            unlike = Unlike(unlike.differ + found.differ, unlike.of + found.of)
+            parts.append((reference.logits, record.logits))
+            first = first or (reference, record)
+            advance(len(part))
+    assert first is not None
+    settled, stepped = (np.concatenate(p, axis=1) for p in zip(*parts, strict=True))
+    reference, record = Record(settled, {}), Record(stepped, {}, first[1].spikes, first[1].backend)
+    streamed = None
+    if lava:
+        some = images[:LAVA_SAMPLES]
+        with bar("streaming through Lava", len(some)) as advance:
+            streamed = run(graph, some, steps, "lava", progress=advance)
+    said = activations = None
+    if source is not None:
+        with bar(source.name, len(images)) as advance:
+            said = source.predictions(images, advance)
+        activations = source.activations(images[: len(first[1].logits[0])], first[1].counts)
+    fits = tuple(fit(graph, chip, steps) for chip in CHIPS)
+    model_name = "" if source is None else source.name
+    ledger = build_ledger(labels, reference, record, said, streamed, unlike, model_name)
+    return Findings(
+        name, data, graph, images, labels, record, reference, ledger, meter.result(), first[1], first[0], sample,
+        run(graph, images[sample : sample + 1], steps), model_name, said, activations, streamed, fits,
+        cost(graph, images[:COST_SAMPLES], fits[0]),
+    )  # fmt: skip
