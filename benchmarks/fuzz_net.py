@@ -1,8 +1,9 @@
 """Reads hostile `.net` files by the thousand in child processes: `python benchmarks/fuzz_net.py 100000 --processes 4`.
 
-Prints what each kind of damage came to. Lost is a case that crashed, hung, took more than a second of CPU time or
-200 MiB more memory, raised anything but NetFormatError or RangeError, or came back as another network; its number and
-what was done to the file are printed, and `tests/fuzz_net.py` makes the same file of the same number again.
+Each goes through both readers, ours and that of stock files (`inspect`, `validate`). Prints what each kind of damage came
+to. Lost is a case that crashed, hung, took more than a second of CPU time or 200 MiB more memory, raised anything but
+NetFormatError or RangeError, or came back as another network; its number and what was done to the file are printed, and
+`tests/fuzz_net.py` makes the same file of the same number again.
 """
 
 import argparse
@@ -12,15 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from fuzz_net import GOOD, fuzz, table
+from fuzz_net import GOOD, Case, fuzz, table
 
 
-def part(number: int, first: int, stop: int, step: int) -> list[tuple[int, str, str]]:
+def part(number: int, first: int, stop: int, step: int) -> list[Case]:
     found = []
-    for seed, changes, word in fuzz(first + number, stop, step):
-        found.append((seed, changes, word))
-        if word not in GOOD:
-            print(f"lost: case {seed} ({changes}): {word}", flush=True)
+    for case in fuzz(first + number, stop, step):
+        found.append(case)
+        if case.word not in GOOD:
+            print(f"lost: case {case.seed} ({case.changes}): {case.word}", flush=True)
     return found
 
 
@@ -38,10 +39,13 @@ def main() -> None:
     print(f"| damage | {' | '.join(columns)} |\n|---|{'---|' * len(columns)}")
     for change, counts in sorted(table(results).items()):
         print(f"| {change} | {' | '.join(str(counts[name]) for name in columns)} |")
-    good = {name: sum(word == name for _, _, word in results) for name in GOOD}
+    good = {name: sum(case.word == name for case in results) for name in GOOD}
     lost = len(results) - sum(good.values())
     print(f"| **{len(results):,} cases** | {' | '.join(map(str, good.values()))} | {lost} |")
-    print(f"{time.time() - begin:.0f} s")
+    slow, large = (max(results, key=lambda case: getattr(case, field)) for field in ("seconds", "bytes"))
+    print(f"slowest: {slow.seconds:.2f} s of CPU time (case {slow.seed}, {slow.changes})")
+    print(f"largest: {large.bytes >> 20} MiB more memory (case {large.seed}, {large.changes})")
+    print(f"{time.time() - begin:.0f} s in all")
     sys.exit(lost > 0)
 
 

@@ -1,4 +1,4 @@
-"""Hostile `.net` files, one for each seed, and what becomes of them.
+"""Hostile `.net` files, ours and stock ones, one for each seed, and what becomes of them.
 
 A case is bytes (flips, cuts, insertions, splices of two files) or structure (keys, ranks, types, sizes, links, bombs).
 Cases are read in child processes, so that a crash, a hang, a second of CPU time or memory beyond the limit is seen and
@@ -9,20 +9,25 @@ import collections
 import contextlib
 import functools
 import itertools
+import json
 import os
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zlib
 from pathlib import Path
+from typing import NamedTuple
 
 import h5py
 import numpy as np
 
 import lava_conv as lc
 from lava_conv.graph import Graph, Layer, Skip
+from lava_conv.netx.stock import describe, is_stock
+from lava_conv.netx.stock import table as table_of
 from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense, Identity
 
@@ -32,6 +37,7 @@ MEMORY = 200 << 20
 SENTENCE = 1000  # characters of an error beside the file's name
 FIFO = "fifo"  # whoever opens it waits until the alarm: a link out of the file must not be followed
 BOMB_CHUNK = 1 << 22  # elements
+worst = {"seconds": 0.0, "bytes": 0}
 GOOD = ("NetFormatError", "RangeError", "harmless")
 EDGES = (
     0, 1, -1, 2, 3, 127, 128, -128, -129, 4095, 4096, (1 << 23) - 1, 1 << 23, -(1 << 23), 1 << 31, 1 << 32, 1 << 40,
@@ -67,14 +73,35 @@ def graphs():
     return (Graph(small, 6, labels=("no", "yes", "else")), Graph(skips, 4), Graph(tiny, 2, "constant"))
 
 
+def write_stock(path):
+    """As lava-dl writes its networks: neurons with parameters and a word, biases, delays, no attributes."""
+    cuba = {"type": "CUBA", "iDecay": 4096, "vDecay": 0.5, "vThMant": 80, "gradedSpike": False}
+    conv = {"stride": [2, 2], "padding": [1, 1], "dilation": [1, 1], "groups": 1, "kernelSize": [3, 3]}
+    layers = (
+        ("input", (1, 6, 6), cuba, {"weight": np.float32([76]), "bias": np.float32([64])}),
+        ("conv", (4, 3, 3), cuba, {"weight": np.ones((4, 1, 3, 3), np.float32), "bias": np.zeros(4), **conv}),
+        ("average", (4, 3, 3), {}, {}),
+        ("flatten", (36, 1, 1), {}, {}),
+        ("dense", (8,), cuba, {"weight": np.ones((8, 36), np.float32), "delay": np.zeros(8)}),
+    )
+    with h5py.File(path, "w") as file:
+        for index, (kind, shape, neuron, data) in enumerate(layers):
+            group = file.create_group(f"layer/{index}")
+            group["type"], group["shape"] = np.array([kind.encode()], "S10"), np.array(shape)
+            for name, value in (*data.items(), *((f"neuron/{name}", value) for name, value in neuron.items())):
+                group[name] = value
+        file["simulation/Ts"] = 1
+
+
 @functools.lru_cache(1)
 def seeds():
-    """The bytes of each of them as we write it, and in the layout of new HDF5 releases."""
+    """The bytes of each of them as we write it, and in the layout of new HDF5 releases; the same of a stock file."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        for number, graph in enumerate(graphs()):
+        writers = [functools.partial(lc.save, graph) for graph in graphs()]
+        for number, write in enumerate([*writers, write_stock]):
             old, new = Path(folder, f"{number}.net"), Path(folder, f"{number}-new.net")
-            lc.save(graph, old)
+            write(old)
             with h5py.File(old) as source, h5py.File(new, "w", libver="latest") as target:
                 source.copy("layer", target)
                 target.attrs.update(dict(source.attrs))
@@ -457,7 +484,7 @@ IMPOSSIBLE = (
 RARE = {many, many_layers, deep, big_attribute, bomb}  # slow to make: one in ten of their turns
 
 
-OFTEN = (0.25, 0.15, 0.15, 0.1, 0.2, 0.15)  # the small ones are read more quickly
+OFTEN = (0.18, 0.1, 0.12, 0.1, 0.15, 0.1, 0.15, 0.1)  # the small ones are read more quickly
 
 
 def case(seed, path):
@@ -489,16 +516,38 @@ def memory(field):
 
 
 def outcome(path):
-    """What `load` makes of a file: one of GOOD, or what is wrong."""
+    """What both readers make of a file: one of GOOD, or what is wrong."""
+    own, stock = (judged(reader, path) for reader in (own_file, stock_file))
+    if stock not in GOOD:
+        return f"as a stock file: {stock}"
+    return stock if own in GOOD and is_stock(path) else own
+
+
+def own_file(path):
+    graph = lc.load(path)
+    graph.check()
+    return graph
+
+
+def stock_file(path):
+    """As `inspect` and `validate` read it; what they would print."""
+    net = describe(path)
+    sentences = [*net.problems, *table_of(net).splitlines()]
+    if odd := [text for text in sentences if len(text) > SENTENCE or not text.isprintable()]:
+        raise AssertionError(f"no sentence: {odd[0][:80]!r}")
+    json.dumps([layer._asdict() for layer in net.layers], allow_nan=False)
+
+
+def judged(reader, path):
+    """What a reader makes of a file, within the limits of time and memory."""
     before = memory("VmRSS")
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak begins anew
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     signal.alarm(WALL_SECONDS)
-    graph = None
+    graph, begin = None, time.process_time()
     try:
-        graph = lc.load(path)
-        graph.check()
+        graph = reader(path)
         word = "harmless"
     except (lc.NetFormatError, lc.RangeError) as error:
         text = str(error)
@@ -511,6 +560,7 @@ def outcome(path):
         word = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
     signal.setitimer(signal.ITIMER_PROF, 0)
     more = memory("VmHWM") - before
+    worst.update(seconds=max(worst["seconds"], time.process_time() - begin), bytes=max(worst["bytes"], more))
     if more > MEMORY:
         word = f"{more >> 20} MiB more memory ({word})"
     elif graph is not None and word in GOOD:
@@ -537,16 +587,27 @@ def child(start, stop, step, folder):
         signal.alarm(WALL_SECONDS)
         print(case(seed, path), end="\t", flush=True)
         os.mkfifo(trap)
+        worst.update(seconds=0.0, bytes=0)
         word = outcome(path)
         os.unlink(trap)  # who makes the next case may open it
-        print(word, flush=True)
+        print(f"{worst['seconds']:.4f}\t{worst['bytes']}\t{word}", flush=True)
 
 
 DEATHS = {signal.SIGPROF: "more than a second of CPU time", signal.SIGALRM: "hangs", signal.SIGSEGV: "crash"}
 
 
+class Case(NamedTuple):
+    """What became of a case. seconds of CPU time and bytes of more memory: of the reader that took the more."""
+
+    seed: int
+    changes: str
+    word: str
+    seconds: float = 0.0
+    bytes: int = 0
+
+
 def fuzz(start, stop, step=1):
-    """Read all cases of a range in child processes; yields (seed, changes, outcome)."""
+    """Read all cases of a range in child processes; yields a Case each."""
     while start < stop:
         with tempfile.TemporaryDirectory() as folder:
             words = [sys.executable, "-W", "error", __file__, *map(str, (start, stop, step)), folder]
@@ -557,22 +618,22 @@ def fuzz(start, stop, step=1):
                     last = line
                     if line.endswith("\n"):
                         seed, rest = line.rstrip("\n").split(" ", 1)
-                        changes, word = rest.split("\t", 1)
-                        yield int(seed), changes, word
+                        changes, seconds, most, word = rest.split("\t", 3)
+                        yield Case(int(seed), changes, word, float(seconds), int(most))
                         start, last = int(seed) + step, f"{int(seed) + step} "
             if running.returncode:
                 changes = last.split(" ", 1)[1].split("\t")[0]
                 end = DEATHS.get(-running.returncode, f"ends with {running.returncode}")
-                yield start, changes, end if "\t" in last else f"the case itself {end}"
+                yield Case(start, changes, end if "\t" in last else f"the case itself {end}")
                 start += step
 
 
 def table(results):
     """Kind of damage -> Counter of outcomes; one that combines several counts for each."""
     rows = collections.defaultdict(collections.Counter)
-    for _, changes, word in results:
-        for change in set(changes.split("+")):
-            rows[change][word if word in GOOD else "lost"] += 1
+    for case in results:
+        for change in set(case.changes.split("+")):
+            rows[change][case.word if case.word in GOOD else "lost"] += 1
     return rows
 
 

@@ -50,18 +50,21 @@ def check_heaps(path: str | os.PathLike[str]) -> None:
         for signature, pieces in HEAPS.items():
             at = data.find(signature)
             while at >= 0:
-                left -= _count(pieces(data, at, base), left, at)
+                left -= 1 + _length(pieces(data, at, base), left)
+                if left < 0:
+                    raise NetFormatError(f"byte {at}: a list of the file's heap has no end; the file is damaged")
                 at = data.find(signature, at + 1)
 
 
-def _count(pieces: Iterator[int], most: int, at: int) -> int:
+def _length(pieces: Iterator[int], most: int) -> int:
+    """How many pieces a list has; `most` where there are more of them or it comes back to one."""
     seen: set[int] = set()
     with suppress(struct.error, OverflowError):  # beyond the end of the file libhdf5 itself stops
         for piece in pieces:
-            if piece in seen or len(seen) >= most:
-                raise NetFormatError(f"byte {at}: a list of the file's heap has no end; the file is damaged")
+            if piece in seen or len(seen) == most:
+                return most
             seen.add(piece)
-    return len(seen) + 1
+    return len(seen)
 
 
 def _free_blocks(data: mmap.mmap, at: int, base: int) -> Iterator[int]:
