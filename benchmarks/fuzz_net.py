@@ -1,9 +1,9 @@
 """Reads hostile `.net` files by the thousand in child processes: `python benchmarks/fuzz_net.py 100000 --processes 4`.
 
-Each goes through both readers, ours and that of stock files (`inspect`, `validate`). Prints what each kind of damage came
-to. Lost is a case that crashed, hung, took more than a second of CPU time or 200 MiB more memory, raised anything but
-NetFormatError or RangeError, or came back as another network; its number and what was done to the file are printed, and
-`tests/fuzz_net.py` makes the same file of the same number again.
+Each goes through both readers, ours and that of stock files (`inspect`, `validate`). Prints what each kind of damage
+came to. Lost is a case that crashed, hung, took more than a second of CPU time or 200 MiB more memory, raised anything
+but NetFormatError or RangeError, or came back as another network; its number and what was done to the file are printed,
+and `tests/fuzz_net.py` makes the same file of the same number again.
 """
 
 import argparse

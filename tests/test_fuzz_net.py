@@ -7,7 +7,6 @@ from fuzz_net import GOOD, fuzz, table
 from plain import write_random_net
 
 import lava_conv as lc
-from lava_conv.netx.heaps import check_heaps, string_length
 
 CASES, PARTS = 2000, 2
 
@@ -16,7 +15,7 @@ CASES, PARTS = 2000, 2
 def test_every_case_ends_in_a_sentence_or_in_the_same_network(part):
     results = list(fuzz(part, CASES, PARTS))
     assert len(results) == CASES // PARTS
-    assert [result for result in results if result[2] not in GOOD] == []
+    assert [case for case in results if case.word not in GOOD] == []
     rows = table(results)
     assert len(rows) > 25, "nearly all kinds of damage came"
     assert sum(row["NetFormatError"] for row in rows.values()) > 0.4 * len(results)
@@ -104,61 +103,4 @@ def test_a_network_of_air_is_refused(net):
     with pytest.raises(
         lc.NetFormatError, match=r"/layer/0: the layers up to here have 81,000,000 neurons, allowed are"
     ):
-        lc.load(net)
-
-
-@pytest.mark.parametrize("at", [0, 13])
-def test_lists_that_run_in_a_circle(tmp_path, at):
-    """What libhdf5 would follow for ever: a free block that is its own successor, a string of no size."""
-    path = tmp_path / "x"
-    local = b"HEAP\0\0\0\0" + b"".join(n.to_bytes(8, "little") for n in (64, 8, at + 32))
-    block = bytes(8) + (8).to_bytes(8, "little") + (16).to_bytes(8, "little")
-    path.write_bytes(bytes(at) + local + block + bytes(40))
-    with pytest.raises(lc.NetFormatError, match=f"byte {at}: a list of the file's heap runs in a circle"):
-        check_heaps(path)
-    path.write_bytes(bytes(at) + local + bytes(8) + (1).to_bytes(8, "little") + bytes(48))
-    check_heaps(path)
-    strings = b"GCOL\1\0\0\0" + (4096).to_bytes(8, "little")
-    path.write_bytes(bytes(at) + strings + bytes(4080))
-    with pytest.raises(lc.NetFormatError, match=f"byte {at}: a list"):
-        check_heaps(path)
-    path.write_bytes(bytes(at) + strings + (0).to_bytes(8, "little") + (4080).to_bytes(8, "little") + bytes(4064))
-    check_heaps(path)
-    for size in range(56):  # cut before the list is there
-        path.write_bytes((local + block)[:size])
-        check_heaps(path)
-    for size in range(32):
-        path.write_bytes((strings + bytes(16))[:size])
-        check_heaps(path)
-
-
-@pytest.mark.parametrize("libver", ["earliest", "latest"])
-@pytest.mark.parametrize("name", ["labels", "generator"])
-def test_strings_that_claim_gigabytes(tmp_path, libver, name):
-    """Of 2 GiB, while a few bytes are there: libhdf5 would clear them all before it looks."""
-    path = tmp_path / "x"
-    with h5py.File(path, "w", libver=libver) as f:
-        f.attrs["generator"] = "by hand"
-        f.attrs["labels"] = np.array(["first", "second"], dtype=h5py.string_dtype())
-        f["layer/1/neuron/type"] = "DTB"
-        at = f["layer/1/neuron/type"].id.get_offset()
-    check_heaps(path, ("labels", "generator"))
-    data = path.read_bytes()
-    length = (6 if name == "labels" else 7).to_bytes(4, "little")
-    heap = data.find(b"GCOL").to_bytes(8, "little")
-    assert data.count(length + heap) == 1
-    path.write_bytes(data.replace(length + heap, (1 << 31).to_bytes(4, "little") + heap))
-    with pytest.raises(lc.NetFormatError, match=f"/@{name} claims a string of more than 1,048,576 bytes"):
-        check_heaps(path, ("labels", "generator"))
-    check_heaps(path, ("format",))
-    assert string_length(path, at) == 3 and string_length(path, len(data)) == 0
-
-
-def test_a_word_that_claims_gigabytes(net):
-    with h5py.File(net) as f:
-        at = f["layer/1/neuron/type"].id.get_offset()
-    data = bytearray(net.read_bytes())
-    data[at + 3] = 0x80
-    net.write_bytes(data)
-    with pytest.raises(lc.NetFormatError, match="/layer/1/neuron/type is no string of up to 1000 bytes"):
         lc.load(net)
