@@ -215,10 +215,15 @@ def read_text(group: h5py.Group, name: str, path: str) -> str:
         raise NetFormatError(f"{place} has shape {data.shape} and dtype {shown_name(data.dtype)}, expected one string")
     if data.dtype.kind == "O":  # libhdf5 clears as much memory as the string claims, before it looks for it
         at = data.id.get_offset()
-        if at is None or string_length(data.file.filename, at) > MAX_TEXT:
+        if at is None or string_length(_descriptor(data.file), at) > MAX_TEXT:
             raise NetFormatError(f"{place} is no string of up to {MAX_TEXT} bytes")
     value = data[()] if data.ndim == 0 else data[0]
     return value.decode("utf-8", "replace")
+
+
+def _descriptor(file: h5py.File) -> int:
+    """Of the open file: its name may be another one's by now."""
+    return file.id.get_vfd_handle()
 
 
 def _is_text(dtype: np.dtype[Any]) -> bool:
@@ -259,7 +264,7 @@ def _attribute(file: h5py.File, name: str) -> Any:
     if stored.dtype.kind not in "biuf" and not _is_text(stored.dtype):
         raise NetFormatError(f"/@{name} has dtype {shown_name(stored.dtype)}, expected are numbers or strings")
     if stored.dtype.kind == "O" and stored.shape is not None:
-        longest = longest_string(file.filename, name, math.prod(stored.shape))
+        longest = longest_string(_descriptor(file), name, math.prod(stored.shape))
         if longest > MAX_ATTRIBUTE:
             raise NetFormatError(f"/@{name} claims a string of {longest:,} bytes, allowed are {MAX_ATTRIBUTE:,}")
     return file.attrs[name]

@@ -9,7 +9,7 @@ import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 from lava_conv.errors import NetFormatError
 
@@ -28,17 +28,15 @@ DIMENSION = struct.Struct("<Q")
 VARIABLE = 9  # class of types of variable length
 
 
-@contextmanager
-def _mapped(path: str | os.PathLike[str]) -> Iterator[mmap.mmap]:
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        yield data
+def _mapped(descriptor: int) -> mmap.mmap:
+    return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
 
 
 def check_heaps(path: str | os.PathLike[str]) -> None:
     """Raise NetFormatError if a heap in the file `path` has no end, OSError if its addresses are not the usual ones."""
     if not os.path.getsize(path):  # cannot be mapped
         raise OSError("it is empty")
-    with _mapped(path) as data:
+    with open(path, "rb") as file, _mapped(file.fileno()) as data:
         base = data.find(SIGNATURE)  # what addresses count from
         if base < 0:  # then libhdf5 reads nothing
             return
@@ -87,16 +85,17 @@ def _strings(data: mmap.mmap, at: int, base: int) -> Iterator[int]:
 HEAPS: dict[bytes, Callable[[mmap.mmap, int, int], Iterator[int]]] = {b"HEAP\0": _free_blocks, b"GCOL\1": _strings}
 
 
-def string_length(path: str | os.PathLike[str], at: int) -> int:
-    """How many bytes the string claims that byte `at` of the file refers to."""
-    with _mapped(path) as data:
+def string_length(descriptor: int, at: int) -> int:
+    """How many bytes the string claims that byte `at` of an open file refers to; 0 beyond its end."""
+    with _mapped(descriptor) as data, suppress(struct.error, OverflowError):
         return REFERENCE.unpack_from(data, at)[0]
+    return 0
 
 
-def longest_string(path: str | os.PathLike[str], attribute: str, count: int) -> int:
-    """How many bytes one of the `count` strings of an attribute claims at the most; the place is found by its name."""
+def longest_string(descriptor: int, attribute: str, count: int) -> int:
+    """How many bytes one of the `count` strings of an attribute claims at the most; its place is found by its name."""
     name, longest = attribute.encode() + b"\0", 0
-    with _mapped(path) as data:
+    with _mapped(descriptor) as data:
         at = data.find(name)
         while at >= 0:
             for version, (before, pad) in ATTRIBUTE.items():
