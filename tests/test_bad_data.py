@@ -2,6 +2,8 @@
 
 import io
 import os
+import resource
+import signal
 import subprocess
 import sys
 import zipfile
@@ -202,9 +204,9 @@ except lc.NetFormatError as error:
 """
 
 
-@pytest.mark.parametrize("room", [0, 1000, 9000, 40_000])
+@pytest.mark.parametrize("room", [0, 9000])
 def test_a_full_disk_leaves_the_old_network(graph, tmp_path, room):
-    """No byte, a header, some, nearly all of it: HDF5 notices at different moments, and the process lives on."""
+    """No byte, or some of it: HDF5 notices at different moments, and the process lives on."""
     (tmp_path / "b.net").write_bytes(b"what was there")
     done = python(FULL, tmp_path / "a.net", tmp_path / "b.net", room)
     assert done.returncode == 1 and "b.net: cannot be written" in done.stderr and "Traceback" not in done.stderr
@@ -212,24 +214,21 @@ def test_a_full_disk_leaves_the_old_network(graph, tmp_path, room):
     assert sorted(os.listdir(tmp_path)) == ["a.net", "b.net"]
 
 
-FULL_CHECKPOINT = """
-import resource, signal, sys, torch
-from lava_conv.checkpoint import write_state
-from lava_conv.errors import DataError
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-try:
-    write_state(sys.argv[1], {"x": torch.zeros(100_000)})
-except DataError as error:
-    sys.exit(str(error))
-"""
-
-
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
+    import torch
+
+    from lava_conv.checkpoint import write_state
+
     (tmp_path / "x.pt").write_bytes(b"what was there")
-    done = python(FULL_CHECKPOINT, tmp_path / "x.pt")
-    assert done.returncode == 1 and "the checkpoint cannot be written" in done.stderr
-    assert "Traceback" not in done.stderr
+    limit, state = resource.getrlimit(resource.RLIMIT_FSIZE), {"x": torch.zeros(100_000)}
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limit[1]))
+    try:
+        with pytest.raises(lc.DataError, match="the checkpoint cannot be written"):
+            write_state(tmp_path / "x.pt", state)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
     assert (tmp_path / "x.pt").read_bytes() == b"what was there" and os.listdir(tmp_path) == ["x.pt"]
 
 

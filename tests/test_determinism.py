@@ -14,7 +14,7 @@ import lava_conv as lc
 from lava_conv.data import load_dataset
 from lava_conv.train import Recipe, train
 
-QUICK = Recipe(epochs=2, batch=128, seed=5)
+QUICK = Recipe(epochs=1, batch=128, seed=5)
 METHODS = ("auto", "events", "dense", "tensors")
 
 
@@ -46,7 +46,7 @@ def test_training_twice_gives_equal_weights(twice):
     torch.manual_seed(99)  # whatever happened before in the process
     np.random.seed(3)  # noqa: NPY002
     assert same(state(one), state(train(data, QUICK)))
-    assert not same(state(one), state(train(data, Recipe(epochs=2, batch=128, seed=6))))
+    assert not same(state(one), state(train(data, Recipe(epochs=1, batch=128, seed=6))))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
