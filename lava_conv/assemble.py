@@ -45,6 +45,7 @@ class Walk:
     max_steps: int
     round_thresholds: bool = False
     repeats: int = 1  # how often the image comes
+    progress: Callable[[int, int], Any] | None = None  # hears how many nodes of how many are done
     inexact: dict[int, str] = field(default_factory=dict)  # layers that do not round as the model does, and why
     layers: list[Layer] = field(default_factory=list)
     counts: list[NDArray[np.int64]] = field(default_factory=list)  # largest count per channel, by layer
@@ -55,8 +56,10 @@ class Walk:
     def finish(self) -> "Walk":
         """Visit all nodes."""
         nodes: Any = self.traced.graph.nodes
-        for node in nodes:
+        for number, node in enumerate(nodes, 1):
             self.visit(node)
+            if self.progress:
+                self.progress(number, len(nodes))
         return self
 
     def visit(self, node: fx.Node) -> None:

@@ -1,5 +1,6 @@
 """Run one graph on two backends and name the first difference."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,19 +41,21 @@ def compare(
     steps: int | None = None,
     first: str = "torch",
     second: str = "lava",
+    progress: Callable[[int], Any] | None = None,
 ) -> Comparison:
     """Run `graph` on two backends and compare every spike, count and logit, layer by layer and step by step.
 
-    "reference" is taken for a backend too: its settled counts are what "sdnn" is to be compared with.
+    "reference" is taken for a backend too: its settled counts are what "sdnn" is to be compared with. `progress` is
+    called with the number of images that one of the two has just finished.
     """
-    a, b = (_record(graph, images, steps, backend) for backend in (first, second))
+    a, b = (_record(graph, images, steps, backend, progress) for backend in (first, second))
     return compare_records(a, b, first, second)
 
 
-def _record(graph: Graph, images: NDArray[np.uint8], steps: int | None, backend: str) -> Record:
+def _record(graph: Graph, images: Any, steps: int | None, backend: str, progress: Any) -> Record:
     if backend == REFERENCE:
-        return graph.reference(images)
-    return run(graph, images, steps, backend=backend, record=("spikes",))
+        return graph.reference(images, progress)
+    return run(graph, images, steps, backend=backend, record=("spikes",), progress=progress)
 
 
 def compare_records(a: Record, b: Record, first: str = "first", second: str = "second") -> Comparison:

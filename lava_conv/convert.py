@@ -4,6 +4,7 @@ The model is traced with torch.fx; `assemble` makes layers of neurons of it, nod
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ def convert(
     input_scale: float = 1.0,
     round_thresholds: bool = False,
     input_code: str = "flash",
+    progress: Callable[[int, int], Any] | None = None,
 ) -> Graph:
     """Convert a model trained with quantisation.
 
@@ -51,6 +53,7 @@ def convert(
         input_code: "flash": the image comes at the first step alone. "constant": at every step, worth 1/steps each, and
             Ca-LIF neurons get their bias as a leak over the sample. Every neuron then sends its count evenly over the
             steps, so that deep networks settle sooner; the network is for exactly so many steps.
+        progress: called after every node of the model with the number done and the number in all.
 
     Returns:
         Graph whose settled counts equal the model's quantised activations, for every image.
@@ -79,7 +82,7 @@ def convert(
     shape = (shape[0], 1, shape[1]) if one_dimensional else shape
     for attempt in tries:
         try:
-            walk = Walk(traced, shape, attempt, round_thresholds, repeats).finish()
+            walk = Walk(traced, shape, attempt, round_thresholds, repeats, progress).finish()
             made_by = f"lava-conv {__version__}"
             graph = Graph(tuple(walk.layers), steps, input_code, labels=tuple(labels), generator=made_by)
             graph.check(attempt)

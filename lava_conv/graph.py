@@ -1,7 +1,7 @@
 """The integer network: layers, shapes, proven bounds, and the quantised-ANN oracle `reference()`."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -253,11 +253,12 @@ class Graph:
 
     # -- the oracle ------------------------------------------------------------------------------------------------
 
-    def reference(self, images: NDArray[np.uint8]) -> Record:
+    def reference(self, images: NDArray[np.uint8], progress: Callable[[int], Any] | None = None) -> Record:
         """The quantised ANN in integers: the counts and logits on which every backend settles.
 
         Args:
             images: uint8 (N, C, H, W).
+            progress: called after each chunk with its number of images.
 
         Returns:
             Record with a steps axis of length 1. With input_code "constant" the image counts `steps` times.
@@ -266,9 +267,12 @@ class Graph:
             DataError: wrong shape or dtype.
         """
         images = check_images(self, images)
-        parts = [
-            self._settle(images[start : start + REFERENCE_CHUNK]) for start in range(0, len(images), REFERENCE_CHUNK)
-        ]
+        parts = []
+        for start in range(0, len(images), REFERENCE_CHUNK):
+            chunk = images[start : start + REFERENCE_CHUNK]
+            parts.append(self._settle(chunk))
+            if progress:
+                progress(len(chunk))
         counts = {
             index: np.concatenate([values[index] for values in parts])
             for index, _, neuron in self.neuron_layers()

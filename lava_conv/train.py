@@ -94,6 +94,7 @@ def train(
     progress: Callable[[int, float], Any] | None = None,
     device: str | torch.device = "cpu",
     members: Team = Team(),  # noqa: B008  # a NamedTuple, never changed
+    advance: Callable[[int, int], Any] | None = None,
 ) -> Trained:
     """Train the recipe's model on a data set.
 
@@ -104,6 +105,7 @@ def train(
         device: where to train, "cpu" or a CUDA device; the trained model is on the CPU.
         members: the processes that train together, each on its part of every batch (`lava_conv.distributed`, which
             says what is guaranteed). The first one reads and writes checkpoints and reports progress.
+        advance: called after every batch with the number done and the number in all, of all epochs.
 
     Raises:
         DataError: images and model do not go together, or the checkpoint is of another recipe or other data.
@@ -148,6 +150,8 @@ def train(
                 loss.backward()
             total += members.add_up(parameters, loss)
             optimiser.step()
+            if advance and members.first:
+                advance(epoch * batches + number + 1, recipe.epochs * batches)
         if not math.isfinite(total):
             raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
         losses.append(total / batches)

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from test_cli import call
+from command import call
 from torch import nn
 
 import lava_conv as lc

@@ -1,21 +1,21 @@
-"""The command line as a user meets it: real processes, exit codes, one sentence for every error."""
+"""The command line as a user meets it: what it prints, exit codes, one sentence for every error."""
 
 import json
+import os
+import re
 import shutil
-import subprocess
-import sys
+from unittest import mock
 
+import click
 import h5py
 import numpy as np
 import pytest
+from command import call, call_process
 
 import lava_conv as lc
+from lava_conv.cli import COMMANDS
 
-
-def call(*words, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "lava_conv.cli", *map(str, words)], capture_output=True, text=True, cwd=cwd, check=False
-    )
+CIFAR = {"cifar10", "cifar100"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def net(trained_digits, tmp_path_factory):
 
 def test_demo_shows_the_whole_way(tmp_path):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
-    done = call("demo", cwd=tmp_path)
+    done = call_process("demo", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "0 of 921,600 spike counts differ" in done.stdout
     assert "0 of 2,056,000 spikes and potentials differ" in done.stdout
@@ -36,10 +36,14 @@ def test_demo_shows_the_whole_way(tmp_path):
 
 
 def test_train_convert_run_compare(tmp_path):
-    assert call("train", "--epochs", 2, "--out", tmp_path / "x.pt").returncode == 0
+    done = call("train", "--epochs", 2, "--out", tmp_path / "x.pt", "--json")
+    trained = json.loads(done.stdout)
+    assert done.returncode == 0 and len(trained["losses"]) == 2 and trained["accuracy"] > 0.3
     done = call("convert", tmp_path / "x.pt", tmp_path / "x.net", "--steps", 5)
     assert done.returncode == 0, done.stderr
     assert "bounds and thresholds are proven for up to" in done.stderr
+    done = call("convert", tmp_path / "x.pt", tmp_path / "x.net", "--steps", 5, "--json", "-q")
+    assert json.loads(done.stdout)["layers"] == len(lc.load(tmp_path / "x.net").layers) and not done.stderr
     done = call("run", tmp_path / "x.net", "--samples", 50, "--json")
     result = json.loads(done.stdout)
     assert done.returncode == 0 and result["samples"] == 50 and len(result["accuracy"]) == 5
@@ -54,10 +58,12 @@ def test_inspect_and_validate(net, tmp_path):
     (tmp_path / "bad.net").write_bytes(b"no")
     done = call("validate", net, tmp_path / "bad.net")
     assert done.returncode == 2 and "valid, 7 layers" in done.stdout and "not a readable HDF5 file" in done.stderr
+    told = json.loads(call("validate", net, tmp_path / "bad.net", "--json").stdout)
+    assert [one["valid"] for one in told] == [True, False] and "HDF5" in told[1]["problems"][0]
 
 
 def test_run_shows_accuracy_by_step(net):
-    done = call("run", net, "--steps", 3)
+    done = call_process("run", net, "--steps", 3)
     assert done.returncode == 0 and "integer reference" in done.stdout
 
 
@@ -98,8 +104,49 @@ def test_larger_images_are_cut_if_asked_for(net, tmp_path):
 
 
 def test_bench_runs_the_scripts_of_the_repository():
-    assert "against ANN passes" in call("bench", "simulator", "--", "--help").stdout
+    assert "against ANN passes" in call_process("bench", "simulator", "--", "--help").stdout
     assert call("bench", "memory").returncode == 2
+
+
+def test_quiet_says_nothing_but_the_result(net):
+    """Before the command or after it; and a later call in the same process starts anew."""
+    loud = call("run", net, "--samples", 10)
+    assert "running on torch" in loud.stderr and "integer reference" in loud.stderr
+    for words in (("-q", "run", net), ("run", net, "--quiet")):
+        done = call(*words, "--samples", 10)
+        assert done.returncode == 0 and done.stderr == "" and done.stdout == loud.stdout
+    assert call("run", net, "--samples", 10).stderr
+
+
+def test_verbose_says_what_runs_and_where_an_error_arose(net):
+    done = call("run", "-v", "none.net")
+    assert done.returncode == 2 and f"lava-conv {lc.__version__}, Python 3" in done.stderr
+    assert "Traceback" in done.stderr and done.stderr.rstrip().splitlines()[-1].startswith("error: none.net")
+    assert "Traceback" not in call("run", "none.net").stderr
+    done = call("-q", "run", net, "-v")
+    assert done.returncode == 2 and "exclude each other" in done.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes(shell):
+    script = call("completion", shell).stdout
+    assert "_LAVA_CONV_COMPLETE" in script and "lava-conv" in script
+    asked = {"_LAVA_CONV_COMPLETE": f"{shell}_complete"}
+    for words, place, wanted in (("tr", 1, {"train"}), ("train --meth", 2, {"--method"}), ("run --data cif", 3, CIFAR)):
+        asked["COMP_WORDS"], asked["COMP_CWORD"] = f"lava-conv {words}", str(place)
+        if shell == "fish":  # which tells the word under the cursor instead of its number
+            asked["COMP_CWORD"] = words.split()[-1]
+        with mock.patch.dict(os.environ, asked):
+            found = call().stdout
+        assert wanted <= set(re.split(r"[\s,]+", found))
+
+
+def test_every_command_has_examples_and_explains_every_option():
+    for name, command in COMMANDS.items():
+        if name != "completion":
+            assert f"lava-conv {name}" in call(name, "--help").stdout
+        for option in command.params:
+            assert not isinstance(option, click.Option) or option.help, (name, option.name)
 
 
 def test_help_teaches():

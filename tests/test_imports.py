@@ -179,20 +179,3 @@ def test_importing_the_package_loads_nothing_heavy():
         "assert not {'torch', 'lava', 'matplotlib', 'sanafe'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_the_readme_examples_run(tmp_path, monkeypatch, capsys):
-    import pytest
-
-    pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
-    monkeypatch.chdir(tmp_path)
-    first, second, third = (
-        block.split("```")[0] for block in (ROOT / "README.md").read_text().split("```python\n")[1:]
-    )
-    exec(compile(first, "README.md", "exec"), {"__name__": "readme"})
-    assert "equal: " in capsys.readouterr().out
-    exec(compile(second, "README.md", "exec"), names := {"__name__": "readme"})
-    data, graph = names["data"], names["graph"]
-    assert graph.reference(data.x_test).accuracy(data.y_test)[0] > 0.9 and "CALIF" in capsys.readouterr().out
-    exec(compile(third, "README.md", "exec"), names := {"__name__": "readme"})
-    assert float(capsys.readouterr().out.split()[0]) > 0.95 and len(names["result"].layers) == 4

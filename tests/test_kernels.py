@@ -7,7 +7,7 @@ from plain import write_random_net
 import lava_conv as lc
 from lava_conv import kernels
 from lava_conv.fixedpoint import STATE_MAX, STATE_MIN
-from lava_conv.neurons import NEURONS
+from lava_conv.neurons import NEURONS, dynamic_threshold
 
 pytestmark = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
 
@@ -115,3 +115,25 @@ def test_a_neuron_that_numba_cannot_compile_runs_uncompiled(tmp_path, rng, monke
     found = lc.run(graph, images)
     assert np.array_equal(found.logits, expected.logits)
     assert all(np.array_equal(found.counts[i], counts) for i, counts in expected.counts.items())
+
+
+def always_one(state, a_in, p):
+    return a_in * 0 + 1, dynamic_threshold.State(state.v + a_in, state.n + 1)
+
+
+def always_two(state, a_in, p):
+    return a_in * 0 + 2, dynamic_threshold.State(state.v + a_in, state.n + 1)
+
+
+@pytest.mark.parametrize("types", [("A-1", "A 1"), ("same", "same"), ("class", "def")])
+def test_own_neurons_of_any_name_do_not_take_each_others_loop(types):
+    """numba keeps loops on disk by their name, which no two neurons may share; a type may be no identifier."""
+    from lava_conv.kernels.neuron import arguments, compiled
+
+    drive = np.zeros((STEPS, 1, 1), np.int32)
+    for kind, step, sent in zip(types, (always_one, always_two), (1, 2), strict=True):
+        own = NEURONS["DTB"]._replace(type=kind, step=step)
+        function, out = compiled(own, False), np.zeros((STEPS, 1, 1), np.int8)
+        assert function is not None
+        function(drive, 0, 1, out, 0, 0, 1, True, *arguments(own, own.Params(1, 1), 1))
+        assert np.array_equal(out[:, 0, 0], np.full(STEPS, sent))

@@ -4,12 +4,11 @@ import importlib.util
 import itertools
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import call
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain import write_random_net
@@ -259,7 +258,7 @@ def usage_by_loops(loads, plans, one: Chip, layer: int, core: Core, state_bytes:
     return Usage(len(here), stored, stored + len(here) * state_bytes if state_bytes else 0, inputs, outputs)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.data())
 def test_a_partition_holds_every_neuron_once_and_no_core_is_over_a_limit(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
@@ -690,12 +689,6 @@ def test_a_replay_that_is_too_large_is_refused(monkeypatch):
 # -- command line ------------------------------------------------------------------------------------------------------
 
 
-def call(*words):
-    return subprocess.run(
-        [sys.executable, "-m", "lava_conv.cli", "fit", *map(str, words)], capture_output=True, text=True, check=False
-    )
-
-
 @pytest.fixture(scope="module")
 def net(trained_digits, tmp_path_factory):
     data, trained = trained_digits
@@ -705,14 +698,14 @@ def net(trained_digits, tmp_path_factory):
 
 
 def test_cli_fits_and_draws(net, tmp_path):
-    done = call(net, "--out", tmp_path / "new" / "chip.png")
+    done = call("fit", net, "--out", tmp_path / "new" / "chip.png")
     assert done.returncode == 0, done.stderr
     assert "fits Loihi 2" in done.stdout and "not checked, for want of a number: input axons" in done.stdout
     assert (tmp_path / "new" / "chip.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_cli_json_of_what_does_not_fit_and_its_cost(net):
-    done = call(net, "--chip", "loihi1", "--data", "digits", "--samples", 5, "--steps", 4, "--json")
+    done = call("fit", net, "--chip", "loihi1", "--data", "digits", "--samples", 5, "--steps", 4, "--json")
     assert done.returncode == 1, done.stderr
     said = json.loads(done.stdout)
     laid = lc.fit(lc.load(net), "loihi1", 4)
@@ -723,11 +716,11 @@ def test_cli_json_of_what_does_not_fit_and_its_cost(net):
 
 
 def test_cli_prints_cost_without_an_energy_of_loihi_2(net):
-    done = call(net, "--data", "digits", "--samples", 5)
+    done = call("fit", net, "--data", "digits", "--samples", 5)
     assert done.returncode == 0, done.stderr
     assert "the same network as an ANN" in done.stdout and "no energy and no latency" in done.stdout
     assert "uJ" not in done.stdout and "nJ" not in done.stdout
-    done = call(net, "--chip", "loihi1", "--data", "digits", "--samples", 5)
+    done = call("fit", net, "--chip", "loihi1", "--data", "digits", "--samples", 5)
     assert done.returncode == 1 and "uJ a sample" in done.stdout and "breaks: " in done.stdout
     assert done.stdout.count("Loihi 1, published, pre-silicon") == 2
 
@@ -738,13 +731,13 @@ def test_cli_prints_cost_without_an_energy_of_loihi_2(net):
      (["--out", "x.xyz"], "cannot write the picture"), (["--data", "nothing"], "data set is 'nothing'")],
 )  # fmt: skip
 def test_cli_errors_are_a_sentence_and_exit_code_2(net, words, message):
-    done = call(net, *words)
+    done = call("fit", net, *words)
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 
 @needs_sanafe
 def test_cli_replays(net):
-    done = call(net, "--chip", "loihi1", "--data", "digits", "--samples", 2, "--sanafe")
+    done = call("fit", net, "--chip", "loihi1", "--data", "digits", "--samples", 2, "--sanafe")
     assert done.returncode == 1, done.stderr
     assert "Loihi 1, calibrated" in done.stdout
 

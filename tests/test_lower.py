@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from command import call
 from nets import images, lively
-from test_cli import call
 
 import lava_conv as lc
 from lava_conv import qat

@@ -6,8 +6,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from command import call
 from plain import write_random_net
-from test_cli import call
 
 from lava_conv.errors import NetFormatError
 from lava_conv.netx.stock import describe, is_stock, table

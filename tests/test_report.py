@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from browser import VARIABLE, browser
+from command import call
 from PIL import Image
-from test_cli import call
 
 import lava_conv as lc
 from lava_conv.activations import in_counts

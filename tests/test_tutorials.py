@@ -10,7 +10,6 @@ import pytest
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
 TUTORIALS = sorted(FOLDER.glob("*.ipynb"))
-SMOKE = "02_the_two_neurons"  # the quick one, which every run of the tests executes
 WITHOUT_LAVA = {"03_qat_your_own_model", "05_calibrating_a_pretrained_network"}
 MAX_BYTES = 300_000
 PRIVATE = re.compile(r"/(home|root|work|tmp|usr|opt|var|Users)/|site-packages|Traceback|Warning")
@@ -27,9 +26,8 @@ def code_cells(path):
     return [cell for cell in nbformat.read(path, 4).cells if cell.cell_type == "code"]
 
 
-@pytest.mark.parametrize(
-    "path", [pytest.param(p, id=p.stem, marks=() if p.stem == SMOKE else pytest.mark.tutorial) for p in TUTORIALS]
-)
+@pytest.mark.tutorial
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda p: p.stem)
 def test_tutorial(path, tmp_path):
     if path.stem not in WITHOUT_LAVA:
         pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
@@ -40,6 +38,17 @@ def test_tutorial(path, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout.split()[-2]) > 0, "a tutorial shows pictures"
     assert not list(tmp_path.iterdir()), "a tutorial leaves nothing where it was opened"
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda p: p.stem)
+def test_what_it_imports_is_there(path):
+    """The quick part of the test above, in every run of the tests."""
+    if path.stem not in WITHOUT_LAVA:
+        pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+    for cell in code_cells(path):
+        for line in cell.source.splitlines():
+            if re.match(r"(from|import) (lava_conv|processes)", line):
+                exec(line, {})
 
 
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda p: p.stem)

@@ -11,19 +11,23 @@ import click
 
 from lava_conv import __version__
 from lava_conv.cli.chip import fit
-from lava_conv.cli.common import complain, err
+from lava_conv.cli.completion import completion
+from lava_conv.cli.convert import calibrate, convert
+from lava_conv.cli.demo import demo
 from lava_conv.cli.look import bench, inspect, validate
 from lava_conv.cli.lower import lower
-from lava_conv.cli.make import calibrate, convert, demo, train
 from lava_conv.cli.report import report
 from lava_conv.cli.run import compare, run
+from lava_conv.cli.screen import begin, complain, err, level_options
+from lava_conv.cli.train import train
 from lava_conv.errors import LavaConvError
 
 
 def main() -> None:
     """Entry point: every error a user can cause is one sentence and exit code 2."""
+    begin()
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="lava-conv", standalone_mode=False)
     except click.exceptions.Abort:
         err.print("interrupted")
         sys.exit(1)
@@ -45,7 +49,7 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="lava-conv")
 def cli() -> None:
     """Quantised PyTorch networks as integer spiking networks that equal them exactly.
@@ -60,8 +64,15 @@ def cli() -> None:
     lava-conv fit digits.net --chip loihi2        does it fit the chip, what breaks, what would help
     lava-conv report digits.net --data digits     all of it as one HTML page with pictures
     lava-conv bench simulator lenet               speed on this machine, side by side with others
+
+    Every command explains itself: lava-conv COMMAND --help. Results go to stdout (--json for scripts), bars and remarks
+    to stderr; exit codes are 0 done, 1 different, not fitting or interrupted, 2 an error, told in one sentence.
     """
 
 
-for command in (demo, train, convert, calibrate, run, compare, lower, fit, inspect, validate, report, bench):
+MEMBERS = (demo, train, convert, calibrate, run, compare, lower, fit, report, inspect, validate, bench, completion)
+COMMANDS = {str(command.name): command for command in MEMBERS}
+for command in MEMBERS:
+    command.params.extend(level_options())
     cli.add_command(command)
+cli.params.extend(level_options())

@@ -8,17 +8,16 @@ import click
 from rich import box
 from rich.table import Table
 
-from lava_conv.cli.common import (
+from lava_conv.cli.options import (
     FEW_SAMPLES,
     crop_option,
     images,
     json_option,
     optional_data_options,
-    out,
-    progress,
     seed_option,
     split_option,
-)  # fmt: skip
+)
+from lava_conv.cli.screen import out, progress
 
 WORDS = ("layer", "type", "shape", "tile", "taken")  # columns that are not numbers
 
@@ -40,6 +39,11 @@ def fit(
     folder: str | None, split: str, samples: int | None, crop: bool, seed: int, with_sanafe: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Lay a .net file out on a chip: what each layer takes, what breaks, what would help; exit code 1 if it breaks.
+
+    \b
+    lava-conv fit m.net                                    Loihi 2, as far as its limits are public
+    lava-conv fit m.net --chip loihi1 --data mnist         energy and latency, too
+    lava-conv fit m.net --chip mine.toml --out cores.png   your chip; a picture of the cores
 
     With --data (the first 100 images unless --samples says more or fewer), what it costs on these images, too; with
     --lowered they only measure the ranges that cannot be proven.

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from lava_conv.cli.common import complain, err, json_option, out
+from lava_conv.cli.options import json_option
+from lava_conv.cli.screen import complain, err, out
 from lava_conv.errors import LavaConvError
 
 
@@ -17,6 +18,10 @@ from lava_conv.errors import LavaConvError
 @json_option
 def inspect(net: str, as_json: bool) -> None:
     """Show what a .net file holds: layers, neurons, weights, proven bounds.
+
+    \b
+    lava-conv inspect digits.net
+    lava-conv inspect digits.net --json | jq .layers
 
     Of a stock netx file (lava-dl's) what it holds, and what of it cannot be run here.
     """
@@ -67,36 +72,49 @@ def _inspect_stock(net: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("nets", type=click.Path(), nargs=-1, required=True)
-def validate(nets: tuple[str, ...]) -> None:
+@json_option
+def validate(nets: tuple[str, ...], as_json: bool) -> None:
     """Check .net files against the format and the 24-bit bounds; one line each, exit code 2 if any fails.
+
+    \b
+    lava-conv validate netx_models/*.net
 
     Of a stock netx file (lava-dl's), which cannot be run here, every reason is told.
     """
+    found = []
+    for net in nets:
+        one = _validated(net)
+        found.append(one)
+        if one["valid"] and not as_json:
+            told = f"valid, {one['layers']} layers, states fit 24 bits for {one['steps']} steps"
+            out.print(f"{net}: {told}", markup=False)
+    if as_json:
+        click.echo(json.dumps(found))
+    if not all(one["valid"] for one in found):
+        raise click.exceptions.Exit(2)
+
+
+def _validated(net: str) -> dict[str, Any]:
+    """What is to be said of one file; errors are shown at once."""
     import lava_conv as lc
     from lava_conv.netx.stock import describe, is_stock
 
-    failures = 0
-    for net in nets:
-        try:
-            if is_stock(net):
-                found = describe(net)
-                fine = [str(index) for index, layer in enumerate(found.layers) if not layer.problems]
-                failures += 1
-                complain(f"{net}: a stock netx file, which cannot be run here; convert its model with lava-conv")
-                err.print(f"  supported as they are: layers {', '.join(fine) or 'none'}", markup=False)
-                for problem in found.problems:
-                    err.print(f"  {problem}", markup=False)
-                continue
-            graph = lc.load(net)
-            graph.check()
-            out.print(
-                f"{net}: valid, {len(graph.layers)} layers, states fit 24 bits for {graph.steps} steps", markup=False
-            )
-        except LavaConvError as error:
-            failures += 1
-            complain(str(error) if net in str(error) else f"{net}: {error}")
-    if failures:
-        raise click.exceptions.Exit(2)
+    try:
+        if is_stock(net):
+            found = describe(net)
+            fine = [index for index, layer in enumerate(found.layers) if not layer.problems]
+            complain(f"{net}: a stock netx file, which cannot be run here; convert its model with lava-conv")
+            err.print(f"  supported as they are: layers {', '.join(map(str, fine)) or 'none'}", markup=False)
+            for problem in found.problems:
+                err.print(f"  {problem}", markup=False)
+            return {"net": net, "valid": False, "stock": True, "supported": fine, "problems": found.problems}
+        graph = lc.load(net)
+        graph.check()
+    except LavaConvError as error:
+        sentence = str(error) if net in str(error) else f"{net}: {error}"
+        complain(sentence)
+        return {"net": net, "valid": False, "problems": [sentence]}
+    return {"net": net, "valid": True, "layers": len(graph.layers), "steps": graph.steps}
 
 
 BENCHMARKS = {"simulator": "simulator_speed.py", "lava": "lava_speed.py", "scaling": "scaling.py"}

@@ -6,7 +6,16 @@ from typing import Any
 import click
 from rich.table import Table
 
-from lava_conv.cli.common import FEW_SAMPLES, crop_option, images, json_option, optional_data_options, out, split_option
+from lava_conv.cli.options import (
+    FEW_SAMPLES,
+    crop_option,
+    images,
+    json_option,
+    optional_data_options,
+    seed_option,
+    split_option,
+)
+from lava_conv.cli.screen import out
 
 NAMES = ("neuron", "step", "readout", "weights", "bias", "state", "payload")
 MARKS = {"met": "", "measured": " *", "approximated": " !"}
@@ -24,12 +33,18 @@ MARKS = {"met": "", "measured": " *", "approximated": " !"}
 @optional_data_options
 @split_option
 @crop_option
+@seed_option
 @json_option
 def lower(
     net: str, target: str, to: str, approximate: bool, script: str | None, interval: int, data_name: str | None,
-    folder: str | None, samples: int | None, split: str, crop: bool, as_json: bool,
+    folder: str | None, samples: int | None, split: str, crop: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Write a .net for unmodified lava-dl netx: SigmaDelta neurons that settle on the same integers.
+
+    \b
+    lava-conv lower m.net stock.net                         conditions that are proven for any image
+    lava-conv lower m.net stock.net --data mnist --script run_stock.py
+    lava-conv lower m.net stock.net --data mnist --approximate
 
     Every condition of exactness is checked and shown. On images (--data, the first 100 unless --samples says more) the
     counts of every layer are compared with those of the network. Where Lava is installed, the file is read again by
@@ -39,7 +54,7 @@ def lower(
     from lava_conv.lower import write_script, write_stock
 
     graph = lc.load(net)
-    x = None if data_name is None else images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop)[0]
+    x = None if data_name is None else images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop, seed)[0]
     lowered = lc.lower(graph, x, approximate)
     write_stock(lowered, target)
     if script:

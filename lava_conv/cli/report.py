@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from lava_conv.cli.common import images, json_option, net_options, out, print_ledger, progress, seed_option
+from lava_conv.cli.options import images, json_option, net_options, seed_option
+from lava_conv.cli.screen import out, print_ledger, progress
 
 SAMPLES = 1000
 
@@ -27,6 +28,11 @@ def report(
     html: str | None, folder_out: str | None, checkpoint: str | None, sample: int, lava: bool, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a .net file and write what there is to tell as one HTML page with pictures.
+
+    \b
+    lava-conv report digits.net
+    lava-conv report m.net --data mnist --checkpoint m.pt --lava   all stages, from the trained model to Lava
+    lava-conv report m.net --data mnist --out pictures             the same pictures as PNG
 
     Without --samples, on the first 1000 images. The page needs no network and no other file.
     """

@@ -6,16 +6,8 @@ from typing import Any
 import click
 from rich.table import Table
 
-from lava_conv.cli.common import (
-    FEW_SAMPLES,
-    err,
-    images,
-    json_option,
-    net_options,
-    out,
-    progress,
-    seed_option,
-)  # fmt: skip
+from lava_conv.cli.options import FEW_SAMPLES, images, json_option, net_options, seed_option
+from lava_conv.cli.screen import out, progress
 
 
 @click.command()
@@ -29,6 +21,11 @@ def run(
     backend: str, device: str | None, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Run a .net file on images; accuracy after each step, and against the integer reference.
+
+    \b
+    lava-conv run digits.net
+    lava-conv run m.net --data mnist --samples 1000 --steps 4
+    lava-conv run m.net --data mnist --backend lava --samples 20 --json
 
     Under torchrun every process takes its part of the images, and the first one prints the result of all.
     """
@@ -50,7 +47,8 @@ def run(
         mine = x[members.share(len(x))]
         with progress(f"running on {backend}", len(mine), members.first and not as_json) as advance:
             record = lc.run(graph, mine, steps, backend, record=(), progress=advance, **options)
-        settled = graph.reference(mine)
+        with progress("integer reference", len(mine), members.first and not as_json) as advance:
+            settled = graph.reference(mine, advance)
         found = (record.predictions, settled.predictions, unlike_counts([(settled, record)]))
         parts = members.gather(found)
     if not members.first:
@@ -78,8 +76,8 @@ def run(
 
 @click.command()
 @net_options
-@click.option("--first", default="torch", show_default=True)
-@click.option("--second", default="lava", show_default=True)
+@click.option("--first", default="torch", show_default=True, help="torch, lava, sdnn or reference.")
+@click.option("--second", default="lava", show_default=True, help="Likewise.")
 @seed_option
 @json_option
 def compare(
@@ -88,6 +86,10 @@ def compare(
 ) -> None:  # fmt: skip
     """Run two backends and name the first spike that differs; exit code 1 if there is one.
 
+    \b
+    lava-conv compare digits.net
+    lava-conv compare m.net --first reference --second sdnn --data mnist
+
     `--first reference --second sdnn` compares settled counts: of the integer reference, and of the network lowered to
     stock neurons. Without --samples, the first 100 images.
     """
@@ -95,8 +97,8 @@ def compare(
 
     graph = lc.load(net)
     x, _ = images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop, seed)
-    with err.status(f"{first} and {second} on {len(x)} samples"):
-        result = lc.compare(graph, x, steps, first, second)
+    with progress(f"{first} and {second}", 2 * len(x), not as_json) as advance:
+        result = lc.compare(graph, x, steps, first, second, advance)
     if as_json:
         click.echo(json.dumps({"equal": result.equal, "values": result.values, "difference": result.difference}))
     else:

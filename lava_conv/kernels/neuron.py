@@ -4,6 +4,7 @@ import ast
 import hashlib
 import inspect
 import logging
+import re
 import sys
 import textwrap
 from collections.abc import Callable
@@ -136,7 +137,11 @@ def _built(neuron: Neuron, narrow: bool, settling: bool) -> tuple[Any, Any]:
         register_jitable(helper)
     state, channel, scalar = neuron.State._fields, neuron.channel_fields, neuron.scalar_fields  # type: ignore[attr-defined]
     arrays = [f"s_{n}" for n in state] + [f"p_{n}" for n in channel]
-    name = f"step_{neuron.type}_{32 if narrow else 64}_{int(settling)}_{fingerprint(module, fixedpoint)}"
+    parts = (neuron.step, neuron.initial_state, neuron.integrate)
+    sources = dict.fromkeys([module, *(sys.modules[part.__module__] for part in parts), fixedpoint])
+    digest = fingerprint(*sources, told=(neuron.type, *(part.__name__ for part in parts)))
+    # a type may be no identifier, and two types may differ in no other character
+    name = f"step_{re.sub(r'[^0-9a-zA-Z]', '_', neuron.type)}_{32 if narrow else 64}_{int(settling)}_{digest}"
     source = SOURCE.format(
         name=name,
         states=", ".join(f"s_{n}" for n in state),
@@ -240,7 +245,7 @@ def _try(neuron: Neuron, function: Any) -> None:
     function(drive, 0, 1, out, 0, 0, 1, True, *arguments(neuron, params, 1))
 
 
-def fingerprint(*modules: Any) -> str:
+def fingerprint(*modules: Any, told: tuple[str, ...] = ()) -> str:
     """numba keeps what it compiled until the file of the loop changes; the name changes with its other sources."""
-    text = "".join(inspect.getsource(module) for module in modules)
+    text = "".join([*(inspect.getsource(module) for module in modules), *told])
     return hashlib.sha256(text.encode()).hexdigest()[:8]

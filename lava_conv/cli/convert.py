@@ -1,0 +1,150 @@
+"""Commands that make a .net file of a trained network: convert, calibrate."""
+
+import json
+import os
+import sys
+from typing import Any
+
+import click
+from rich.table import Table
+
+from lava_conv.cli.options import data_options, json_option, numbers, seed_option
+from lava_conv.cli.screen import log_shown, out, progress, progress_of
+
+TESTED = 1000  # images on which a calibrated network is compared with the float one
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path())
+@click.argument("target", type=click.Path(dir_okay=False))
+@click.option("--steps", type=click.IntRange(1), default=8, show_default=True, help="Time steps a sample takes.")
+@click.option("--max-steps", type=click.IntRange(1), help="Steps for which the bounds are proven.  [default: up to 64]")
+@json_option
+def convert(checkpoint: str, target: str, steps: int, max_steps: int | None, as_json: bool) -> None:
+    """Convert a checkpoint of `lava-conv train` to a .net file.
+
+    \b
+    lava-conv convert runs/digits.pt digits.net
+    lava-conv convert runs/digits.pt digits.net --steps 4   the same counts, fewer steps in which to reach them
+
+    A model of your own is converted in Python: lava_conv.convert.
+    """
+    import numpy as np
+
+    import lava_conv as lc
+    from lava_conv.errors import DataError
+    from lava_conv.train import FLOAT, load_trained
+
+    trained = load_trained(checkpoint)
+    if trained.recipe.method == FLOAT:
+        raise DataError(f"{checkpoint}: was trained without quantisation; `lava-conv calibrate` converts it")
+    example = np.random.default_rng(0).integers(0, 256, (16, *trained.shape), dtype=np.uint8)
+    with log_shown("lava_conv.convert", "lava_conv.verify"), progress_of("converting", not as_json) as advance:
+        graph = lc.convert(trained.model, example, steps, max_steps, progress=advance)
+    lc.save(graph, target)
+    if as_json:
+        found = {"net": target, "layers": len(graph.layers), "steps": steps, "bytes": os.path.getsize(target)}
+        click.echo(json.dumps(found))
+        return
+    out.print(f"{target}: {len(graph.layers)} layers, {os.path.getsize(target):,} bytes, exact by construction")
+
+
+@click.command()
+@click.argument("weights", type=click.Path())
+@click.argument("target", type=click.Path(dir_okay=False))
+@data_options
+@click.option("--images", type=click.IntRange(1), default=256, show_default=True, help="To calibrate with, unlabelled.")
+@click.option("--steps", type=click.IntRange(1, 255), default=32, show_default=True, help="Time steps a sample takes.")
+@click.option(
+    "--method", default="light", show_default=True,
+    help="none, mmse, light, advanced, ttrbr, distilled: see lava_conv.calibrate.",
+)  # fmt: skip
+@click.option("--neuron", default="calif", show_default=True, help="calif or dtb (signed spikes), if (unipolar).")
+@click.option("--levels", type=click.IntRange(1, 255), help="Largest count of a neuron.  [default: the steps]")
+@click.option("--per-channel", is_flag=True, help="A threshold for each channel.")
+@click.option("--input-code", default="constant", show_default=True, help="constant: the image at every step. flash.")
+@click.option("--iterations", type=click.IntRange(0), default=1000, show_default=True, help="Of reconstruction.")
+@click.option("--model", help="PACKAGE.MODULE:FUNCTION that makes your float network; WEIGHTS is then its state dict.")
+@click.option("--input-scale", type=float, help="It was trained on pixels (0..255) times this.")
+@click.option("--mean", help="It was trained on images minus this: a number a channel, with commas.")
+@click.option("--std", help="And divided by this.")
+@click.option("--max-pool", type=click.Choice(["average"]), help="What to put in the place of max pooling.")
+@click.option("--keep", type=click.Path(dir_okay=False), help="File to go on from after an interruption.")
+@seed_option
+@json_option
+def calibrate(
+    weights: str, target: str, data_name: str, folder: str | None, samples: int | None, images: int, method: str,
+    model: str | None, mean: str | None, std: str | None, keep: str | None, seed: int, as_json: bool, **options: Any,
+) -> None:  # fmt: skip
+    """Convert a pretrained float network to a .net file, with a few hundred unlabelled images.
+
+    WEIGHTS is a checkpoint of `lava-conv train --method float`, or with --model a state dict of your own network.
+    \b
+    lava-conv calibrate r.pt r.net --data cifar10 --steps 16 --method advanced --per-channel
+    lava-conv calibrate weights.pt r.net --model mine.nets:resnet --data cifar10 \\
+        --input-scale 0.00392 --mean 0.491,0.482,0.447 --std 0.247,0.243,0.262
+
+    Printed is how far the spikes of each layer are from its float activation, the worst first, and what both networks
+    say on test images (--samples of them, 1000 unless told otherwise).
+    """
+    import lava_conv as lc
+    from lava_conv.calibrate import calibrated, float_predictions
+    from lava_conv.data import centred, load_dataset
+    from lava_conv.report.ledger import worst_first
+
+    network, shape = _float_network(weights, model)
+    data = load_dataset(data_name, folder, seed)
+    shape = data.shape if shape is None else shape
+    scaling = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std"), "input_scale": options.pop("input_scale")}
+    with log_shown("lava_conv.calibrate", "lava_conv.verify"), progress_of("calibrating", not as_json) as advance:
+        result = calibrated(
+            network, data.some(images, shape, seed), method=method, seed=seed, checkpoint=keep, progress=advance,
+            **scaling, **options,
+        )  # fmt: skip
+    lc.save(result.graph, target)
+    x, y = centred(data.x_test, shape)[: samples or TESTED], data.y_test[: samples or TESTED]
+    with progress("comparing", len(x), not as_json) as advance:
+        spiking = lc.run(result.graph, x, record=(), progress=advance)
+    said = float_predictions(network, x, **scaling)
+    ann, snn = float((said == y).mean()), spiking.accuracy(y)
+    rows = worst_first(result.layers)
+    if as_json:
+        found = {"net": target, "ann_accuracy": ann, "accuracy": snn.tolist(), "layers": [vars(row) for row in rows]}
+        click.echo(json.dumps(found))
+        return
+    shown = ("layer", "before", "after", "quantisation", "clipping", "inherited", "deviation")
+    table = Table(*shown, title="error by layer, % of the activation's power")
+    for row in rows:
+        table.add_row(row.layer, *(f"{100 * getattr(row, name):.2f}" for name in shown[1:]))
+    out.print(table)
+    out.print(
+        f"float network {100 * ann:.2f} %, {target} after {len(snn)} steps {100 * snn[-1]:.2f} % on {len(x)} images"
+    )
+
+
+def _float_network(weights: str, model: str | None) -> tuple[Any, tuple[int, ...] | None]:
+    """The network, and the shape of its images where the checkpoint tells."""
+    import importlib
+
+    from lava_conv.checkpoint import read_state
+    from lava_conv.errors import DataError
+    from lava_conv.train import FLOAT, load_trained
+
+    if model is None:
+        trained = load_trained(weights)
+        if trained.recipe.method != FLOAT:
+            raise DataError(f"{weights}: was trained with quantisation; `lava-conv convert` takes it as it is")
+        return trained.model, trained.shape
+    place, _, name = model.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        network = getattr(importlib.import_module(place), name)()
+    except (ImportError, AttributeError, ValueError) as error:
+        raise click.UsageError(f"--model {model}: {error}; write PACKAGE.MODULE:FUNCTION") from None
+    try:
+        network.load_state_dict(read_state(weights))
+    except RuntimeError as error:
+        raise DataError(
+            f"{weights}: its weights are of another network ({' '.join(str(error).split())[:120]})"
+        ) from None
+    return network, None

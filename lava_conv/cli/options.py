@@ -1,0 +1,79 @@
+"""Options that several commands take, and the images they name."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+FEW_SAMPLES = 100  # where Lava runs, and nothing else was asked for
+
+
+def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
+    """0.49,0.48,0.45 -> numbers."""
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.UsageError(f"{option} is {text!r}; write a number for each channel, with commas") from None
+
+
+def _data_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """For the shell: the data sets, or a file."""
+    from lava_conv.data import NAMES
+
+    found = [CompletionItem(name) for name in NAMES if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+def _data_options(default: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in (
+            click.option("--samples", type=click.IntRange(1), help="Use only the first so many images."),
+            click.option(
+                "--folder", type=click.Path(), help="Of the data sets.  [default: $LAVA_CONV_DATA, then ./data]"
+            ),
+            click.option(
+                "--data", "data_name", default=default, show_default=bool(default),
+                shell_complete=_data_names,
+                help="digits, mnist, fashion-mnist, cifar10, cifar100, or a Keras-style .npz file.",
+            ),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return add
+
+
+data_options = _data_options("digits")
+optional_data_options = _data_options(None)
+
+
+def images(
+    graph: Any, data_name: str, folder: str | None, split: str, samples: int | None, crop: bool, seed: int = 0
+) -> tuple[Any, Any]:
+    """Images and labels; with `crop` the middle of images that are larger than the network's input."""
+    from lava_conv.data import centred, load_dataset
+
+    data = load_dataset(data_name, folder, seed)
+    x, y = (data.x_test, data.y_test) if split == "test" else (data.x_train, data.y_train)
+    return centred(x[:samples], graph.input_shape) if crop else x[:samples], y[:samples]
+
+
+def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A .net file, the images to run it on, and for how long."""
+    steps = click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: the file's]")
+    for option in (steps, crop_option, split_option, data_options, click.argument("net", type=click.Path())):
+        command = option(command)
+    return command
+
+
+crop_option = click.option("--crop", is_flag=True, help="Of images larger than the network's input take the middle.")
+split_option = click.option(
+    "--split",
+    type=click.Choice(["test", "train"]),
+    default="test",
+    show_default=True,
+    help="Which images of the data set.",
+)
+seed_option = click.option("--seed", default=0, show_default=True, help="Of the digits split, and of training.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")

@@ -1,0 +1,152 @@
+"""What the commands show: results on stdout, everything else on stderr, as much of it as --quiet and --verbose say."""
+
+import logging
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from importlib import metadata
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from lava_conv import __version__
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+TOLD = ("lava-nc", "lava-dl", "torch", "numpy", "h5py", "numba")  # with --verbose, of what release they are
+
+
+class Level(IntEnum):
+    """How much is shown."""
+
+    QUIET = 0  # results and errors
+    NORMAL = 1
+    VERBOSE = 2  # and what every module logs, versions, tracebacks
+
+
+_level = Level.NORMAL
+
+
+def begin() -> None:
+    """As if nothing had been asked for yet; a program may call the command line more than once."""
+    global _level
+    if _level == Level.VERBOSE:
+        logging.getLogger("lava_conv").handlers.clear()
+    _level = Level.NORMAL
+
+
+def _choose(context: click.Context, parameter: click.Parameter, chosen: bool) -> None:
+    """Set the level; the option may stand before the command's name or after it."""
+    global _level
+    if not chosen:
+        return
+    level = Level.QUIET if parameter.name == "quiet" else Level.VERBOSE
+    if _level not in (Level.NORMAL, level):
+        raise click.UsageError("--quiet and --verbose exclude each other; choose one")
+    if level == Level.VERBOSE and _level != level:
+        _listen("lava_conv")
+        err.print(versions(), markup=False)
+    _level = level
+
+
+def level_options() -> list[click.Option]:
+    """--quiet and --verbose, for any command."""
+    told = {"is_flag": True, "expose_value": False, "is_eager": True, "callback": _choose}
+    return [
+        click.Option(["-q", "--quiet"], help="Show results and errors only.", **told),
+        click.Option(["-v", "--verbose"], help="Show what is done, versions, and where an error arose.", **told),
+    ]
+
+
+def versions() -> str:
+    """This package, Python, the machine and the packages that matter, in one line."""
+    found = [f"lava-conv {__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"]
+    for name in TOLD:
+        try:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join(found)
+
+
+def complain(sentence: str) -> None:
+    """An error, in one sentence; with --verbose where it arose."""
+    if _level == Level.VERBOSE and sys.exc_info()[0]:
+        err.print(traceback.format_exc().rstrip(), markup=False)
+    rank = os.environ.get("RANK", "0")  # set by torchrun; the others must be told apart from the first
+    err.print(f"{'' if rank == '0' else f'process {rank}: '}error: {sentence}", style="red", markup=False)
+
+
+@contextmanager
+def _bar(text: str, total: int | None, shown: bool) -> Iterator[tuple[Progress, TaskID]]:
+    columns = (
+        TextColumn("{task.description:<28}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, disable=not shown or _level == Level.QUIET) as bar:
+        yield bar, bar.add_task(text, total=total)
+
+
+@contextmanager
+def progress(text: str, total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
+    """A bar with elapsed and remaining time on stderr; call it with the number of things just done."""
+    with _bar(text, total, shown) as (bar, task):
+        yield lambda count: bar.advance(task, count)
+
+
+@contextmanager
+def progress_of(text: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """The same; call it with the number done and the number in all."""
+    with _bar(text, None, shown) as (bar, task):
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _listen(*names: str) -> logging.Handler:
+    """What these modules log goes to stderr, a sentence each."""
+    handler = logging.Handler()
+    handler.emit = lambda record: err.print(record.getMessage(), markup=False)  # type: ignore[method-assign]
+    for name in names:
+        logging.getLogger(name).addHandler(handler)
+        logging.getLogger(name).setLevel(logging.INFO)
+    return handler
+
+
+@contextmanager
+def log_shown(*names: str) -> Iterator[None]:
+    """What these modules log is shown, unless nothing is to be shown or everything is shown anyway."""
+    handler = _listen(*names) if _level == Level.NORMAL else None
+    try:
+        yield
+    finally:
+        for name in names if handler else ():
+            logging.getLogger(name).removeHandler(handler)  # type: ignore[arg-type]
+
+
+def print_ledger(ledger: Any) -> None:
+    """Stages as a table, then the checks between them."""
+    table = Table("stage", "samples", "accuracy", "predictions that differ", title="accuracy ledger")
+    for stage in ledger.stages:
+        differ = "" if stage.differ is None else f"{stage.differ}"
+        table.add_row(stage.name, str(stage.samples), f"{100 * stage.accuracy:.2f} %", differ)
+    out.print(table)
+    out.print("each row against the one above; each simulator row against the reference")
+    for check in ledger.checks:
+        out.print(check, markup=False)
