@@ -125,6 +125,13 @@ def test_lists_too_long_to_be_looked_at(raw, monkeypatch):
         check_heaps(raw[0])
 
 
+def test_a_file_too_large_to_be_looked_at(net):
+    with open(net, "ab") as file:
+        file.truncate((1 << 30) + 1)  # a hole, which takes no room
+    with pytest.raises(lc.NetFormatError, match="the file has 1,073,741,825 bytes, allowed are 1,073,741,824"):
+        lc.load(net)
+
+
 def test_files_that_end_early(raw):
     path, data, base = raw
     ends = {base + i for i in range(24)} | {data.find(name) + i for name in heaps.HEAPS for i in range(64)}
