@@ -34,6 +34,7 @@ from lava_conv.synapses import Conv, Dense, Identity
 CPU_SECONDS = 1.0
 WALL_SECONDS = 20  # only a call that waits for ever takes so long
 MEMORY = 200 << 20
+LARGE = 16 << 20  # bytes; of a file beyond, which holds what it declares, the limits grow with its size
 SENTENCE = 1000  # characters of an error beside the file's name
 FIFO = "fifo"  # whoever opens it waits until the alarm: a link out of the file must not be followed
 BOMB_CHUNK = 1 << 22  # elements
@@ -541,10 +542,10 @@ def stock_file(path):
 
 def judged(reader, path):
     """What a reader makes of a file, within the limits of time and memory."""
-    before = memory("VmRSS")
+    before, room = memory("VmRSS"), max(1.0, os.path.getsize(path) / LARGE)
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak begins anew
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS * room)
     signal.alarm(WALL_SECONDS)
     graph, begin = None, time.process_time()
     try:
@@ -562,7 +563,7 @@ def judged(reader, path):
     signal.setitimer(signal.ITIMER_PROF, 0)
     more = memory("VmHWM") - before
     worst.update(seconds=max(worst["seconds"], time.process_time() - begin), bytes=max(worst["bytes"], more))
-    if more > MEMORY:
+    if more > MEMORY * room:
         word = f"{more >> 20} MiB more memory ({word})"
     elif graph is not None and word in GOOD:
         word = again(graph, path, word)

@@ -119,6 +119,15 @@ def test_a_string_that_takes_no_room(raw, size):
         check_heaps(path)
 
 
+def test_words_across_the_blocks_of_a_search(raw, monkeypatch):
+    path, data, _ = raw
+    words = {at for word in heaps.HEAPS for at in range(len(data)) if data.startswith(word, at)}
+    with open(path, "rb") as file:
+        for size in (7, 64, 1 << 20):
+            monkeypatch.setattr(heaps, "BLOCK", size)
+            assert {at for word in heaps.HEAPS for at in heaps._places(file.fileno(), word)} == words
+
+
 def test_lists_too_long_to_be_looked_at(raw, monkeypatch):
     monkeypatch.setattr(heaps, "MAX_PIECES", 6)
     with pytest.raises(lc.NetFormatError, match="has no end"):
@@ -127,8 +136,8 @@ def test_lists_too_long_to_be_looked_at(raw, monkeypatch):
 
 def test_a_file_too_large_to_be_looked_at(net):
     with open(net, "ab") as file:
-        file.truncate((1 << 30) + 1)  # a hole, which takes no room
-    with pytest.raises(lc.NetFormatError, match="the file has 1,073,741,825 bytes, allowed are 1,073,741,824"):
+        file.truncate((1 << 32) + 1)  # a hole, which takes no room
+    with pytest.raises(lc.NetFormatError, match="the file has 4,294,967,297 bytes, allowed are 4,294,967,296"):
         lc.load(net)
 
 
