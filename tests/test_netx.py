@@ -1,6 +1,7 @@
 """Files: round trip, same bytes, and one clear sentence for everything that is wrong."""
 
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -152,6 +153,12 @@ def test_a_failed_write_leaves_the_old_file(net, monkeypatch):
     with pytest.raises(lc.NetFormatError, match="No space left"):
         lc.save(graph, net)
     assert net.read_bytes() == before and os.listdir(net.parent) == [net.name]
+
+
+def test_a_network_of_the_zoo_is_written_again_byte_for_byte(tmp_path):
+    path = Path(__file__).parent.parent / "netx_models" / "cifar10-resnet20-calif-t16.net"
+    lc.save(lc.load(path), tmp_path / "a.net")
+    assert (tmp_path / "a.net").read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("fill", ["zeros", "ones", "one in a thousand"])

@@ -73,9 +73,9 @@ def read_layers(file: h5py.File) -> list[h5py.Group]:
         )
     groups = [read_group(root, str(i), f"/layer/{i}") for i in range(count)]
     size, declared = file.id.get_filesize(), 0
-    most = max(FREE_ELEMENTS, EXPANSION * size)
+    most = most_elements(size)
     for index, group in enumerate(groups):
-        declared += _declared(group.id)
+        declared += declared_elements(group.id)
         if declared > most:
             raise NetFormatError(
                 f"/layer/{index}: the layers up to here declare {declared:,} elements, allowed are {most:,} in a file "
@@ -84,11 +84,19 @@ def read_layers(file: h5py.File) -> list[h5py.Group]:
     return groups
 
 
-def _declared(group: Any, depth: int = 3) -> int:
+def most_elements(size: int) -> int:
+    """How many elements the layers of a file of so many bytes may declare."""
+    return max(FREE_ELEMENTS, EXPANSION * size)
+
+
+def declared_elements(group: Any, depth: int = 3) -> int:
     """How many elements the datasets of a layer declare, those of its neuron and skips included.
 
-    group: in h5py's lower interface, which is three times as fast as the other. What is not stored in place,
-    or too large by itself, is refused where it is read.
+    What is not stored in place, or too large by itself, is left out: it is refused where it is read.
+
+    Args:
+        group: in h5py's lower interface, which is three times as fast as the other.
+        depth: of the groups in it that are looked into.
     """
     total = 0
     for name in group:
@@ -96,7 +104,7 @@ def _declared(group: Any, depth: int = 3) -> int:
             continue
         member = LOWER.h5o.open(group, name)
         if isinstance(member, LOWER.h5g.GroupID):
-            total += _declared(member, depth - 1) if depth else 0
+            total += declared_elements(member, depth - 1) if depth else 0
         elif isinstance(member, LOWER.h5d.DatasetID) and not _virtual(member):
             size = math.prod(member.shape or ())
             total += size if size <= MAX_ELEMENTS else 0

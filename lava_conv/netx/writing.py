@@ -11,14 +11,13 @@ import numpy as np
 from lava_conv.errors import NetFormatError
 from lava_conv.files import replacing
 from lava_conv.graph import Graph, Layer
-from lava_conv.netx.hdf5 import EXPANSION
+from lava_conv.netx.hdf5 import declared_elements, most_elements
 from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION
 from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense, Identity, Shape, Synapse
 
 LATER_FIELDS = {("CALIF", "unipolar")}  # written only where they are not 0, so that earlier releases read the others
 COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
-SMALL = 1 << 16  # elements, for which the book-keeping of HDF5 alone takes enough bytes
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -27,7 +26,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     Raises:
         NetFormatError: the folder is missing or the file cannot be written; an existing file stays as it was.
     """
-    _write(path, lambda file: _write_graph(file, graph))
+    _write(path, lambda file, packing: _write_graph(file, graph, packing))
 
 
 def save_stock(
@@ -43,29 +42,42 @@ def save_stock(
     Raises:
         NetFormatError: as `save`.
     """
-    _write(path, lambda file: _write_stock(file, shape, layers, attributes))
+    _write(path, lambda file, packing: _write_stock(file, packing, shape, layers, attributes))
 
 
-def _write(path: str | os.PathLike[str], fill: Callable[[h5py.File], Any]) -> None:
+Fill = Callable[[h5py.File, dict[str, Any]], None]  # writes into an empty file, with this packing of weights
+
+
+def _write(path: str | os.PathLike[str], fill: Fill) -> None:
     target = Path(path)
     try:
-        image = _image(fill)
+        image, declared = _image(fill, COMPRESSION)
+        if declared > most_elements(len(image)):  # `load` would take it for a bomb
+            image, _ = _image(fill, {})
         with replacing(target) as partial:
             Path(partial).write_bytes(image)
     except (OSError, RuntimeError) as error:
         raise NetFormatError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
 
 
-def _image(fill: Callable[[h5py.File], Any]) -> bytes:
-    """The bytes of an HDF5 file, made in memory: on a full disk libhdf5 (2.0.0 at the latest) ends the process."""
+def _image(fill: Fill, packing: dict[str, Any]) -> tuple[bytes, int]:
+    """The bytes of an HDF5 file, and how many elements it declares.
+
+    It is made in memory: on a full disk libhdf5 (2.0.0 at the latest) ends the process.
+    """
     with h5py.File("net", "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
-        fill(file)
+        fill(file, packing)
         file.flush()
-        return file.id.get_file_image()
+        layers: Any = file["layer"]
+        return file.id.get_file_image(), declared_elements(layers.id, depth=4)
 
 
 def _write_stock(
-    file: h5py.File, shape: Shape, layers: Sequence[tuple[Conv | Dense, Shape]], attributes: dict[str, Any]
+    file: h5py.File,
+    packing: dict[str, Any],
+    shape: Shape,
+    layers: Sequence[tuple[Conv | Dense, Shape]],
+    attributes: dict[str, Any],
 ) -> None:
     file.attrs.update({"format": STOCK_FORMAT, **attributes})
     root = file.create_group("layer")
@@ -81,7 +93,7 @@ def _write_stock(
         if isinstance(synapse, Dense) and len(shape) == 3:
             layer("flatten", (int(np.prod(shape)),))
         group = layer("conv" if isinstance(synapse, Conv) else "dense", out)
-        _write_synapse(group, synapse)
+        _write_synapse(group, synapse, packing)
         neuron = group.create_group("neuron")
         neuron["type"] = "SDNN"
         neuron["vThMant"] = np.int64(0)
@@ -90,7 +102,7 @@ def _write_stock(
         shape = out
 
 
-def _write_graph(file: h5py.File, graph: Graph) -> None:
+def _write_graph(file: h5py.File, graph: Graph, packing: dict[str, Any]) -> None:
     file.attrs.update({"format": FORMAT, "version": VERSION, "steps": graph.steps, "input_code": graph.input_code})
     file.attrs.update({"input_bits": graph.input_bits, "generator": graph.generator})
     if graph.labels:
@@ -103,25 +115,21 @@ def _write_graph(file: h5py.File, graph: Graph) -> None:
         if layer.source is not None:
             group["from"] = np.int64(layer.source)
         if layer.synapse is not None:
-            _write_synapse(group, layer.synapse)
+            _write_synapse(group, layer.synapse, packing)
         if layer.neuron:
             _write_neuron(group.create_group("neuron"), layer)
         for number, skip in enumerate(layer.skips):
             item = group.create_group(f"skip/{number}")
             item["type"] = np.array([type(skip.synapse).__name__.lower().encode()], dtype="S10")
             item["from"] = np.int64(skip.source)
-            _write_synapse(item, skip.synapse)
+            _write_synapse(item, skip.synapse, packing)
 
 
-def _write_synapse(group: h5py.Group, synapse: Synapse) -> None:
+def _write_synapse(group: h5py.Group, synapse: Synapse, packing: dict[str, Any]) -> None:
     if isinstance(synapse, Identity):
         group["scale"] = np.int64(synapse.scale)
         return
-    weight = synapse.weight.astype(np.float32)
-    data = group.create_dataset("weight", data=weight, **COMPRESSION)
-    if weight.size > SMALL and weight.size > EXPANSION * data.id.get_storage_size():  # `load` would take it for a bomb
-        del group["weight"]
-        group["weight"] = weight
+    group.create_dataset("weight", data=synapse.weight.astype(np.float32), **packing)
     if isinstance(synapse, Conv):
         for name in ("stride", "padding", "dilation"):
             group[name] = np.array(getattr(synapse, name), np.int64)
