@@ -45,6 +45,8 @@ class NeuronProcess(AbstractProcess):
         label = name or type(self).__name__
         if problem := self.neuron.check(params):
             raise RangeError(f"{label}: {problem}")
+        found = {name: np.ravel(value)[np.ravel(value) % 1 != 0] for name, value in values.items()}
+        fractions = [f"{name} is {float(odd[0])}" for name, odd in found.items() if odd.size]
         super().__init__(
             shape=shape,
             name=name,
@@ -52,6 +54,7 @@ class NeuronProcess(AbstractProcess):
             reset_interval=int(reset_interval),
             reset_offset=int(reset_offset),
             checked=bool(checked),
+            fractions=fractions,
         )
         self.shape = shape
         self.a_in = InPort(shape=shape)
@@ -83,6 +86,11 @@ class NeuronModel(PyLoihiProcessModel):
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._label: str = proc_params["label"]
+        if (fractions := proc_params["fractions"]) and "fixed_pt" in self.tags:
+            raise RangeError(
+                f"{self._label}: {fractions[0]}, the fixed_pt model takes whole numbers; scale everything to "
+                f"integers, or choose floating_pt in the run configuration"
+            )
         self._interval: int = proc_params["reset_interval"]
         self._offset: int = proc_params["reset_offset"]
         self._checked: bool = proc_params["checked"]

@@ -10,6 +10,7 @@ from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
 
+import lava_conv as lc
 from lava_conv.backends.lava_runtime import watched
 from lava_conv.fixedpoint import STATE_MAX
 from lava_conv.neurons import NEURONS, map_channels
@@ -126,11 +127,27 @@ def test_through_stock_netx_blocks(rng):
 
 
 def test_wrong_parameters_are_told_at_once():
-    import lava_conv as lc
-
     with pytest.raises(lc.RangeError, match="CaLIF: theta is 0, allowed is 1"):
         CaLIF(shape=(3,), theta=0)
     with pytest.raises(lc.RangeError, match="v_neg is -2"):
         CaLIF(shape=(3,), theta=5, v_neg=-2)
     with pytest.raises(lc.RangeError, match="mine: delta is 0"):
         DynamicThreshold(shape=(3,), theta=0, delta=0, name="mine")
+
+
+def test_fractions_are_for_floating_pt_and_never_cut_off(rng):
+    with pytest.raises(lc.RangeError, match=r"delta is 0.5, allowed is 1\.\."):
+        DynamicThreshold(shape=(1,), theta=2, delta=0.5)
+    for tag in ("fixed_pt", "floating_pt"):
+        source, neuron = Source(data=np.array([[9.0, 0, 0]])), DynamicThreshold(shape=(1,), theta=2.5, delta=5)
+        source.s_out.connect(neuron.a_in)
+        if tag == "fixed_pt":
+            with (
+                pytest.raises(lc.RangeError, match=r"DynamicThreshold: theta is 2\.5, the fixed_pt model takes whole"),
+                watched(neuron, Loihi2SimCfg(select_tag=tag)) as runtime,
+            ):
+                runtime.run(1)
+        else:
+            with watched(neuron, Loihi2SimCfg(select_tag=tag)) as runtime:
+                runtime.run(3)
+                assert neuron.theta.get()[0] == 2.5 and neuron.n.get()[0] == 1

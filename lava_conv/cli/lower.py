@@ -15,7 +15,7 @@ from lava_conv.cli.options import (
     seed_option,
     split_option,
 )
-from lava_conv.cli.screen import out
+from lava_conv.cli.screen import out, progress
 
 NAMES = ("neuron", "step", "readout", "weights", "bias", "state", "payload")
 MARKS = {"met": "", "measured": " *", "approximated": " !"}
@@ -55,12 +55,17 @@ def lower(
 
     graph = lc.load(net)
     x = None if data_name is None else images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop, seed)[0]
-    lowered = lc.lower(graph, x, approximate)
-    write_stock(lowered, target)
-    if script:
-        write_script(lowered, target, script, interval)
-    checked = _check(lowered, target)
-    layers, predictions = lowered.differences(x) if x is not None else ([], None)
+    with progress("lowering", 4, not as_json) as advance:
+        lowered = lc.lower(graph, x, approximate)
+        advance(1)
+        write_stock(lowered, target)
+        if script:
+            write_script(lowered, target, script, interval)
+        advance(1)
+        checked = _check(lowered, target)
+        advance(1)
+        layers, predictions = lowered.differences(x) if x is not None else ([], None)
+        advance(1)
     if as_json:
         found: dict[str, Any] = {
             "net": net, "target": target, "to": to, "exact": lowered.exact, "constants": list(lowered.constants),

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from lava_conv.cli.options import data_options, json_option, seed_option
-from lava_conv.cli.screen import out, progress_of
+from lava_conv.cli.screen import out, progress, progress_of
 
 
 @click.command()
@@ -100,7 +100,8 @@ def train(
     if not members.first:
         return
     seen = centred(data.x_test, trained.shape)
-    accuracy = float((evaluate(trained.model, seen).argmax(1) == data.y_test).mean())
+    with progress("testing", len(seen), not as_json) as advance:
+        accuracy = float((evaluate(trained.model, seen, progress=advance).argmax(1) == data.y_test).mean())
     if as_json:
         found = {"checkpoint": target, "data": data.name, "recipe": asdict(recipe), "losses": trained.losses}
         click.echo(json.dumps(found | {"samples": len(data.y_test), "accuracy": accuracy}))

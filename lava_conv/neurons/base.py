@@ -56,5 +56,6 @@ def out_of_range(name: str, value: Any, low: int, high: int) -> str | None:
     values = np.asarray(value)
     if values.size and (values.min() < low or values.max() > high):
         worst = values.min() if values.min() < low else values.max()
-        return f"{name} is {int(worst)}, allowed is {low}..{high}"
+        told = int(worst) if worst == np.rint(worst) else float(worst)
+        return f"{name} is {told}, allowed is {low}..{high}"
     return None
