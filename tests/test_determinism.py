@@ -15,6 +15,7 @@ from lava_conv.data import load_dataset
 from lava_conv.train import Recipe, train
 
 QUICK = Recipe(epochs=1, batch=128, seed=5)
+FOUR = pytest.param(4, marks=pytest.mark.slow)  # more than there are cores wait for each other
 METHODS = ("auto", "events", "dense", "tensors")
 
 
@@ -49,7 +50,7 @@ def test_training_twice_gives_equal_weights(twice):
     assert not same(state(one), state(train(data, Recipe(epochs=1, batch=128, seed=6))))
 
 
-@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("count", [1, 2, FOUR])
 def test_conversion_gives_the_same_bytes_on_any_number_of_threads(twice, tmp_path, threads, count):
     data, one, two = twice
     lc.save(lc.convert(one.model, data.x_train[:16]), tmp_path / "a.net")
@@ -60,7 +61,7 @@ def test_conversion_gives_the_same_bytes_on_any_number_of_threads(twice, tmp_pat
     assert written[0] == written[1] == written[2]
 
 
-@pytest.mark.parametrize("count", [1, 4])
+@pytest.mark.parametrize("count", [1, FOUR])
 def test_calibration_gives_the_same_bytes_twice(tmp_path, threads, count):
     data = load_dataset("digits")
     model = train(data, Recipe(method="float", epochs=1)).model
