@@ -1,7 +1,6 @@
 """Data sets as uint8 images N,C,H,W: digits (ships with scikit-learn), `.npz` files, and torchvision's."""
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ NAMES = ("digits", *TORCHVISION)
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 DIGITS_SCALE = 15  # scikit-learn's digits hold 0..16; 15 * 16 = 240 fits a byte and stays a whole number
 DIGITS_TEST = 0.2
+MAX_CLASSES = 1 << 20  # a larger label is damage; the readout would have a neuron for each number below it
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,16 @@ class Dataset:
     y_train: NDArray[np.int64]
     x_test: NDArray[np.uint8]
     y_test: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        for part in ("train", "test"):
+            images, labels = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
+                raise DataError(
+                    f"{self.name}: x_{part} has shape {images.shape} and dtype {images.dtype}, needed are uint8 images "
+                    f"(N, C, H, W), one at least"
+                )
+            _labels(labels, len(images), f"{self.name}: y_{part}")
 
     @property
     def classes(self) -> int:
@@ -118,7 +128,9 @@ def _npz(path: Path, name: str | None = None) -> Dataset:
             if missing:
                 raise DataError(f"{path}: lacks {', '.join(missing)}; an .npz data set holds {', '.join(KEYS)}")
             arrays = {key: archive[key] for key in KEYS}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # numpy, zipfile and zlib have a dozen kinds for damaged bytes, MemoryError among them
         raise DataError(f"{path}: not a readable .npz file ({' '.join(str(error).split())}); copy it again") from None
     parts = [_images(arrays[f"x_{s}"], f"{path}: x_{s}") for s in ("train", "test")]
     labels = [
@@ -143,8 +155,14 @@ def _labels(y: NDArray[Any], count: int, place: str) -> NDArray[np.int64]:
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
-    if y.shape != (count,) or y.dtype.kind not in "iu" or (count and int(y.min()) < 0):
-        raise DataError(f"{place} has shape {y.shape} and dtype {y.dtype}, needed are {count} integers from 0 up")
+    if (
+        y.shape != (count,)
+        or y.dtype.kind not in "iu"
+        or not (count and 0 <= int(y.min()) <= int(y.max()) < MAX_CLASSES)
+    ):
+        raise DataError(
+            f"{place} has shape {y.shape} and dtype {y.dtype}, needed are {count} integers in 0..{MAX_CLASSES - 1}"
+        )
     return y.astype(np.int64)
 
 

@@ -12,9 +12,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
     """Give the name of a temporary file in the folder of `path`, to write and close within the block.
 
     On leaving the block it takes the place of `path`, safely on the disk and with the mode that the umask gives. If
-    anything raises it is removed, and what was at `path` stays.
+    anything raises it is removed, and what was at `path` stays. OSError if that is a folder or a device.
     """
     target = Path(path)
+    if target.exists() and not target.is_file():  # root would put a file in the place of a device
+        raise OSError(f"{target} is no file that could be replaced")
     handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
     os.close(handle)
     try:

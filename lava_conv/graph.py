@@ -1,5 +1,6 @@
 """The integer network: layers, shapes, proven bounds, and the quantised-ANN oracle `reference()`."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError, DataError, RangeError
-from lava_conv.fixedpoint import INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN
+from lava_conv.fixedpoint import BOUND_LIMIT, INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN, STEPS_LIMIT
 from lava_conv.neurons import NEURONS, Neuron, map_channels
 from lava_conv.record import Record
 from lava_conv.synapses import Conv, Dense, Shape, Synapse, same_synapse
@@ -98,8 +99,8 @@ class Graph:
             raise ConversionError(f"the network has {len(self.layers)} layers, allowed is 2 or more")
         if self.layers[0].kind != "input":
             raise ConversionError(f"layer 0: type is {self.layers[0].kind!r}, it must be the input")
-        if self.steps < 1:
-            raise ConversionError(f"steps is {self.steps}, allowed is 1 or more")
+        if not 1 <= self.steps <= STEPS_LIMIT:
+            raise ConversionError(f"steps is {self.steps}, allowed is 1 or more, up to {STEPS_LIMIT}")
         if self.input_code not in INPUT_CODES:
             raise ConversionError(f"input_code is {self.input_code!r}, allowed are {' and '.join(INPUT_CODES)}")
         if self.input_bits != INPUT_BITS:
@@ -121,7 +122,7 @@ class Graph:
             raise ConversionError(f"from is {layer.source}, allowed is an earlier layer")
         before = self.layers[self.source(index)].shape
         if layer.kind == "flatten":
-            expected: Shape = (int(np.prod(before)),)
+            expected: Shape = (math.prod(before),)
         elif layer.kind in ("conv", "dense") and isinstance(layer.synapse, Conv if layer.kind == "conv" else Dense):
             expected = layer.synapse.output_shape(before)
         else:
@@ -234,7 +235,7 @@ class Graph:
                 count.append(np.repeat(count[source], int(np.prod(self.layers[source].shape[1:]))))
                 continue
             feeds = [(s.synapse, count[s.source]) for s in self.inputs(index)]
-            low, high = drive_range(feeds)
+            low, high = (np.clip(end, -BOUND_LIMIT, BOUND_LIMIT) for end in drive_range(feeds))
             step = np.zeros_like(low)
             for feed in self.inputs(index):
                 one = np.full_like(count[feed.source], self._payload(feed.source))
@@ -260,6 +261,8 @@ class Graph:
         steps = self.steps if steps is None else steps
         if steps in self._checked:  # a graph does not change
             return
+        if not 1 <= steps <= STEPS_LIMIT:
+            raise RangeError(f"steps is {steps}, allowed is 1 or more, up to {STEPS_LIMIT}")
         for index, b in self.bounds(steps).items():
             lowest, highest = int(b.v_min.argmin()), int(b.v_max.argmax())
             ends = ((lowest, int(b.v_min[lowest])), (highest, int(b.v_max[highest])))
@@ -317,6 +320,11 @@ class Graph:
                 values.append(values[self.source(index)].reshape(len(images), -1))
                 continue
             drive = sum(s.synapse.apply(values[s.source]) for s in self.inputs(index))
+            if (largest := int(np.abs(drive).max())) > BOUND_LIMIT:
+                raise RangeError(
+                    f"layer {index} ({layer.kind}): the settled input is {largest}, the limit is {BOUND_LIMIT}; "
+                    f"use smaller weights or an upper clip"
+                )
             neuron = NEURONS[layer.neuron]
             column = (-1,) + (1,) * (len(layer.shape) - 1)
             params = map_channels(neuron, layer.params, lambda x, c=column: x.reshape(c))
@@ -365,14 +373,14 @@ def aligned(rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _per_channel(layer: Layer) -> Layer:
-    """The layer with its per-channel values as int64 (channels,) arrays."""
+    """The layer with its per-channel values as int64 (channels,) arrays, the others as plain ints."""
     if not layer.neuron:
         return layer
+    neuron = NEURONS[layer.neuron]
     params = map_channels(
-        NEURONS[layer.neuron],
-        layer.params,
-        lambda x: np.ascontiguousarray(np.broadcast_to(x, layer.shape[:1]), np.int64),
+        neuron, layer.params, lambda x: np.ascontiguousarray(np.broadcast_to(x, layer.shape[:1]), np.int64)
     )
+    params = params._replace(**{name: int(getattr(params, name)) for name in neuron.scalar_fields})
     return replace(layer, params=params)
 
 
@@ -403,7 +411,10 @@ def _same_layer(a: Layer, b: Layer) -> bool:
 
 def check_images(graph: Graph, images: Any) -> NDArray[np.uint8]:
     """The images as a contiguous uint8 (N, C, H, W) array; DataError says what is wrong with them."""
-    images = np.asarray(images)
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise DataError("images are of different shapes; the network takes one array (N, C, H, W)") from None
     if images.dtype != np.uint8:
         raise DataError(f"images have dtype {images.dtype}, allowed is uint8 (0..255); do not scale or normalise them")
     if images.ndim != 4 or images.shape[1:] != graph.input_shape:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.errors import DataError
+
 
 class Counts(Mapping[int, NDArray[np.int64]]):
     """Layer index -> int64 (N, C, H, W) or (N, n) net spike counts.
@@ -61,6 +63,14 @@ class Record:
         """Share of correct predictions after each step, float64 (steps,) of 0..1.
 
         Args:
-            labels: int (N,), the true classes.
+            labels: integers (N,), the right classes.
+
+        Raises:
+            DataError: they have another shape or dtype.
         """
-        return (self.predictions == np.asarray(labels)[None]).mean(axis=1)
+        labels = np.asarray(labels)
+        if labels.shape != self.logits.shape[1:2] or labels.dtype.kind not in "iu":
+            raise DataError(
+                f"labels have shape {labels.shape} and dtype {labels.dtype}, needed are {self.logits.shape[1]} integers"
+            )
+        return (self.predictions == labels[None]).mean(axis=1)

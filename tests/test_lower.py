@@ -316,6 +316,12 @@ def test_a_file_that_says_something_else_is_noticed(tmp_path, rng):
         file["layer/1/type"][...] = b"pool"
     with pytest.raises(lc.BackendError, match="stock netx cannot load it"):
         check_file(lowered, tmp_path / "m.net")
+    write_stock(lowered, tmp_path / "n.net")
+    with h5py.File(tmp_path / "n.net", "r+") as file:
+        del file["layer/1/weight"]
+        file["layer/1/weight"] = h5py.ExternalLink("elsewhere.net", "/weight")
+    with pytest.raises(lc.BackendError, match="/layer/1/weight is a link, allowed are only objects stored in place"):
+        check_file(lowered, tmp_path / "n.net")
 
 
 @pytest.mark.parametrize(("identity", "interval", "fast"), [(True, 1, True), (False, 3, True), (False, 1, False)])

@@ -1,6 +1,7 @@
 """Files: round trip, same bytes, and one clear sentence for everything that is wrong."""
 
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -152,6 +153,30 @@ def test_a_failed_write_leaves_the_old_file(net, monkeypatch):
     with pytest.raises(lc.NetFormatError, match="No space left"):
         lc.save(graph, net)
     assert net.read_bytes() == before and os.listdir(net.parent) == [net.name]
+
+
+def test_a_network_of_the_zoo_is_written_again_byte_for_byte(tmp_path):
+    path = Path(__file__).parent.parent / "netx_models" / "cifar10-resnet20-calif-t16.net"
+    lc.save(lc.load(path), tmp_path / "a.net")
+    assert (tmp_path / "a.net").read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("fill", ["zeros", "ones", "one in a thousand"])
+def test_weights_that_pack_too_well_come_back(tmp_path, fill):
+    """More than EXPANSION elements a byte would be refused as a bomb: such weights are stored as they are."""
+    weight = np.zeros((3000, 2000), np.int8)
+    weight.reshape(-1)[:: {"zeros": weight.size, "ones": 1, "one in a thousand": 997}[fill]] = 1
+    dtb = NEURONS["DTB"].Params(np.zeros(3000, int), np.ones(3000, int))
+    layers = (
+        Layer("input", (1, 40, 50)),
+        Layer("flatten", (2000,)),
+        Layer("dense", (3000,), Dense(weight), "DTB", dtb),
+        Layer("dense", (1,), Dense(np.ones((1, 3000))), "ACC", NEURONS["ACC"].Params(0)),
+    )
+    graph = Graph(layers, 4)
+    lc.save(graph, tmp_path / "x.net")
+    assert lc.load(tmp_path / "x.net") == graph
+    assert (tmp_path / "x.net").stat().st_size * 32 > weight.size
 
 
 def test_the_mode_is_that_of_the_umask(net, tmp_path):

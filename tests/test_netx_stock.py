@@ -10,7 +10,7 @@ from command import call
 from plain import write_random_net
 
 from lava_conv.errors import NetFormatError
-from lava_conv.netx_stock import describe, is_stock, table
+from lava_conv.netx.stock import describe, is_stock, table
 
 CUBA = {"type": "CUBA", "iDecay": 4096, "vDecay": 123, "vThMant": 80, "refDelay": 1, "gradedSpike": False}
 

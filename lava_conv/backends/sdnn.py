@@ -21,6 +21,7 @@ from lava_conv.graph import Graph
 from lava_conv.lower import Lowered, lower, write_stock
 from lava_conv.lower.assembly import Stage
 from lava_conv.lower.layer_integers import ONE_BITS, PAYLOAD_BITS
+from lava_conv.netx.stock import describe
 from lava_conv.record import Record
 from lava_conv.synapses import Conv
 
@@ -110,6 +111,7 @@ def check_file(lowered: Lowered, path: str | os.PathLike[str]) -> int:
     """
     compared = 0
     try:
+        describe(path)  # every piece checked, as stock netx does not
         with opened(path) as network:
             found = list(network.layers)
             if len(found) != len(lowered.stages):

@@ -28,7 +28,7 @@ def inspect(net: str, as_json: bool) -> None:
     import numpy as np
 
     import lava_conv as lc
-    from lava_conv.netx_stock import is_stock
+    from lava_conv.netx.stock import is_stock
 
     if is_stock(net):
         _inspect_stock(net, as_json)
@@ -56,7 +56,7 @@ def inspect(net: str, as_json: bool) -> None:
 
 
 def _inspect_stock(net: str, as_json: bool) -> None:
-    from lava_conv.netx_stock import describe, table
+    from lava_conv.netx.stock import describe, table
 
     found = describe(net)
     if as_json:
@@ -97,7 +97,7 @@ def validate(nets: tuple[str, ...], as_json: bool) -> None:
 def _validated(net: str) -> dict[str, Any]:
     """What is to be said of one file; errors are shown at once."""
     import lava_conv as lc
-    from lava_conv.netx_stock import describe, is_stock
+    from lava_conv.netx.stock import describe, is_stock
 
     try:
         if is_stock(net):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.fixedpoint import DECAY_BITS, DECAY_ONE, MAX_SHIFT, STATE_MAX, STATE_MIN, is_float, saturate
+from lava_conv.fixedpoint import BOUND_LIMIT, DECAY_BITS, DECAY_ONE, MAX_SHIFT, STATE_MAX, STATE_MIN, is_float, saturate
 from lava_conv.neurons.base import Array, Bounds, Neuron, out_of_range
 
 
@@ -121,7 +121,7 @@ def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.i
     low, high = drive_min << params.shift, drive_max << params.shift
     limit = min(params.ca_max, steps) if params.ca_max else steps
     if params.dv:  # a decay never enlarges |v|, but the sum no longer telescopes: add every step's largest change
-        jump = steps * ((high - low) + np.abs(params.leak) + params.theta)
+        jump = steps * np.minimum((high - low) + np.abs(params.leak) + params.theta, BOUND_LIMIT)
         return Bounds(start - jump, start + jump, np.full_like(low, limit))
     leak = np.asarray(params.leak) * (params.leak_steps if params.leak_steps else steps)
     u_min, u_max = low + start + np.minimum(leak, 0), high + start + np.maximum(leak, 0)

@@ -1,9 +1,10 @@
 """Stock netx files, as lava-dl writes them: read safely, described, and what of them has no counterpart here.
 
-They hold no format, version or steps, and neurons of other kinds, so they cannot be run here; `netx` reads the files
+They hold no format, version or steps, and neurons of other kinds, so they cannot be run here; `reading` takes the files
 that can.
 """
 
+import math
 import os
 from typing import Any, NamedTuple
 
@@ -13,7 +14,8 @@ import numpy as np
 from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.graph import aligned
-from lava_conv.hdf5 import (
+from lava_conv.netx.hdf5 import (
+    MAX_ITEM,
     opened,
     read_dataset,
     read_group,
@@ -23,12 +25,15 @@ from lava_conv.hdf5 import (
     read_shape,
     read_text,
     read_values,
+    shown,
+    shown_name,
 )
 from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense
 
 REMEDY = "write it again with the tool that made it"
 RANKS = {"conv": 4, "dense": 2}
+MAX_PARAMETERS = 100  # of a neuron; lava-dl's have up to ten or so
 TYPES = {
     "pool": "pooling is not in the format; average pooling is a depthwise convolution of ones, max pooling is replaced "
     "before training",
@@ -81,9 +86,9 @@ class StockNet(NamedTuple):
 def is_stock(path: str | os.PathLike[str]) -> bool:
     """Whether this is an HDF5 file with netx layers that does not say it is of our format."""
     try:
-        with h5py.File(os.fspath(path), "r") as file:
+        with opened(path, REMEDY) as file:
             return "format" not in file.attrs and "layer" in file
-    except (OSError, RuntimeError):
+    except NetFormatError:  # told by who reads it
         return False
 
 
@@ -121,7 +126,7 @@ def _layer(group: h5py.Group, path: str, before: tuple[int, ...] | None, last: b
         if "neuron" in group:
             problems.append(f"the input has a neuron ({neuron}); here the image itself goes into the first layer")
     elif kind not in (*RANKS, "flatten"):
-        problems.append(f"type {kind!r}: {TYPES.get(kind, OTHER_TYPE)}")
+        problems.append(f"type {shown(kind)}: {TYPES.get(kind, OTHER_TYPE)}")
     weight, low, high = None, 0.0, 0.0
     if "weight" in group:
         values = read_values(group, "weight", path, ranks=(0, 1, 2, 3, 4, 5))
@@ -133,7 +138,7 @@ def _layer(group: h5py.Group, path: str, before: tuple[int, ...] | None, last: b
     if kind in RANKS:
         problems += [f"{name}: {why}" for name, why in EXTRAS.items() if name in group]
         problems += _neuron_problems(neuron, last)
-    return StockLayer(kind, shape, weight, low, high, neuron, parameters, tuple(problems))
+    return StockLayer(shown_name(kind), shape, weight, low, high, neuron, parameters, tuple(problems))
 
 
 def _neuron(group: h5py.Group, path: str) -> tuple[str, dict[str, Any]]:
@@ -142,14 +147,23 @@ def _neuron(group: h5py.Group, path: str) -> tuple[str, dict[str, Any]]:
     group, path = read_group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
     kind = read_text(group, "type", path) if "type" in group else "without type"
     found: dict[str, Any] = {}
-    for name in sorted(set(group) - {"type"}):
-        data = read_dataset(group, name, path)
-        if data.size != 1 or data.dtype.kind not in "biufSO":
-            found[name] = f"{data.dtype} {data.shape}"
-            continue
-        value = np.asarray(data[()]).ravel()[0]
-        found[name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else np.asarray(value).item()
-    return kind, found
+    names = sorted(set(group) - {"type"})
+    if len(names) > MAX_PARAMETERS:
+        raise NetFormatError(f"{path} holds {len(names):,} parameters, allowed are {MAX_PARAMETERS}")
+    for name in names:
+        found[shown_name(name)] = _parameter(group, name, path)
+    return shown_name(kind), found
+
+
+def _parameter(group: h5py.Group, name: str, path: str) -> Any:
+    """A scalar, or in words what there is else."""
+    data = read_dataset(group, name, path)
+    if data.size == 1 and data.ndim < 2 and data.dtype.kind in "SO":
+        return shown_name(read_text(group, name, path))
+    if data.size == 1 and data.dtype.kind in "biuf" and data.dtype.itemsize <= MAX_ITEM:
+        value = np.asarray(data[()]).item()
+        return value if math.isfinite(value) else str(value)  # as JSON knows neither NaN nor infinity
+    return f"{shown_name(data.dtype)} {data.shape}"
 
 
 def _neuron_problems(neuron: str, last: bool) -> list[str]:
@@ -189,7 +203,7 @@ def _synapse_problems(
 def _flat(shape: tuple[int, ...] | None) -> tuple[int, ...]:
     """(n, 1, 1) and its like as (n,), because stock files write flat layers either way."""
     shape = shape or ()
-    return (int(np.prod(shape)),) if sum(size > 1 for size in shape) <= 1 else shape
+    return (math.prod(shape),) if sum(size > 1 for size in shape) <= 1 else shape
 
 
 def table(net: StockNet) -> str:

@@ -1,0 +1,285 @@
+"""Pieces of an HDF5 file, each checked before it is read: links, type, rank, size, dtype, finite and whole numbers.
+
+Every error is a NetFormatError that names the path inside the file. What the limits leave out no network needs: it
+would take all time or memory to read.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import NetFormatError
+from lava_conv.netx.heaps import check_heaps, longest_string, string_length
+
+MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read
+MAX_LAYERS = 10_000
+FREE_ELEMENTS = 1 << 22  # numbers that any file may declare
+EXPANSION = 32  # and for each of its bytes so many more (files of the zoo: 0.5 to 2.2): beyond, it is a bomb
+MAX_CHUNK = 1 << 22  # elements; HDF5 unpacks a chunk as a whole
+MAX_ITEM = 8  # bytes of a number
+MAX_TEXT = 1000  # bytes of a word
+MAX_ATTRIBUTE = 1 << 20  # bytes
+MAX_PAIR = (1 << 16) - 1  # of stride, padding and dilation
+MAX_SHOWN = 80  # characters of what a file holds, in an error
+LOWER: Any = h5py  # its annotations leave the lower interface out
+UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)  # what h5py raises
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[h5py.File]:
+    """The file, open for reading; what goes wrong inside the block becomes one sentence with the file's name."""
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        raise NetFormatError(f"{name}: there is no such file")
+    try:
+        check_heaps(name)
+        with h5py.File(name, "r") as file:
+            yield file
+    except NetFormatError as error:
+        raise NetFormatError(f"{name}: {error}") from None
+    except UNREADABLE as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise NetFormatError(f"{name}: not a readable HDF5 file ({reason}); {remedy}") from None
+
+
+def shown(value: Any) -> str:
+    """What a file holds, in one short line that any terminal prints."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def shown_name(name: Any) -> str:
+    """The same for a name or a dtype, without quotes."""
+    return shown(str(name)).replace("'", "")
+
+
+def read_layers(file: h5py.File) -> list[h5py.Group]:
+    """The groups /layer/0, /layer/1 and so on, if together they do not declare far more than the file can hold."""
+    if "layer" not in file:
+        raise NetFormatError("/layer is missing")
+    root = read_group(file, "layer", "/layer")
+    count = len(root)
+    if not 2 <= count <= MAX_LAYERS:
+        raise NetFormatError(f"/layer holds {count} layers, allowed is 2..{MAX_LAYERS}")
+    if odd := sorted(set(root) - {str(i) for i in range(count)}):
+        raise NetFormatError(
+            f"/layer/{shown_name(odd[0])} is not one of the layers 0..{count - 1}, which must be numbered in order"
+        )
+    groups = [read_group(root, str(i), f"/layer/{i}") for i in range(count)]
+    size, declared = file.id.get_filesize(), 0
+    most = most_elements(size)
+    for index, group in enumerate(groups):
+        declared += declared_elements(group.id)
+        if declared > most:
+            raise NetFormatError(
+                f"/layer/{index}: the layers up to here declare {declared:,} elements, allowed are {most:,} in a file "
+                f"of {size:,} bytes; it is damaged or made to fill the memory"
+            )
+    return groups
+
+
+def most_elements(size: int) -> int:
+    """How many elements the layers of a file of so many bytes may declare."""
+    return max(FREE_ELEMENTS, EXPANSION * size)
+
+
+def declared_elements(group: Any, depth: int = 3) -> int:
+    """How many elements the datasets of a layer declare, those of its neuron and skips included.
+
+    What is not stored in place, or too large by itself, is left out: it is refused where it is read.
+
+    Args:
+        group: in h5py's lower interface, which is three times as fast as the other.
+        depth: of the groups in it that are looked into.
+    """
+    total = 0
+    for name in group:
+        if group.links.get_info(name).type != LOWER.h5l.TYPE_HARD:
+            continue
+        member = LOWER.h5o.open(group, name)
+        if isinstance(member, LOWER.h5g.GroupID):
+            total += declared_elements(member, depth - 1) if depth else 0
+        elif isinstance(member, LOWER.h5d.DatasetID) and not _virtual(member):
+            size = math.prod(member.shape or ())
+            total += size if size <= MAX_ELEMENTS else 0
+    return total
+
+
+def _virtual(dataset: Any) -> bool:
+    return dataset.get_create_plist().get_layout() == LOWER.h5d.VIRTUAL
+
+
+def only_keys(group: h5py.Group, path: str, allowed: set[str]) -> None:
+    """Refuse members of a group that the format does not know."""
+    if odd := sorted(set(group) - allowed):
+        place = path.rstrip("/")
+        raise NetFormatError(
+            f"{place}/{shown_name(odd[0])} is not part of the format; allowed here are {', '.join(sorted(allowed))}"
+        )
+
+
+def _member(group: h5py.Group, name: str, path: str) -> Any:
+    """An object stored in the file itself, under this name only: links out of it are never followed."""
+    link = group.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise NetFormatError(
+            f"{path} is {'missing' if link is None else 'a link'}, allowed are only objects stored in place"
+        )
+    member = group[name]
+    if LOWER.h5o.get_info(member.id).rc != 1:  # read once for each name, it would cost what no file size tells
+        raise NetFormatError(f"{path} has several names in the file, allowed is one")
+    return member
+
+
+def read_group(parent: h5py.Group, name: str, path: str) -> h5py.Group:
+    """A group stored in place."""
+    member = _member(parent, name, path)
+    if not isinstance(member, h5py.Group):
+        raise NetFormatError(f"{path} is a dataset, expected a group")
+    return member
+
+
+def read_dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
+    """A dataset stored in place, of a size that may be read."""
+    place = f"{path}/{name}"
+    if name not in group:
+        raise NetFormatError(f"{place} is missing")
+    member = _member(group, name, place)
+    if not isinstance(member, h5py.Dataset):
+        raise NetFormatError(f"{place} is a group, expected a dataset")
+    if member.is_virtual or member.external:  # asked first: for the size of a virtual one HDF5 opens other files
+        raise NetFormatError(f"{place} keeps its data outside the file, which is not allowed")
+    if member.shape is None or member.size is None or member.size > MAX_ELEMENTS:
+        size = "no" if member.shape is None else f"{member.size:,}"
+        raise NetFormatError(f"{place} declares {size} elements, allowed is 1..{MAX_ELEMENTS:,}")
+    if member.chunks and math.prod(member.chunks) > MAX_CHUNK:
+        size = f"{math.prod(member.chunks):,}"
+        raise NetFormatError(f"{place} has chunks of {size} elements, allowed is 1..{MAX_CHUNK:,}")
+    return member
+
+
+def read_values(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> NDArray[Any]:
+    """A numeric dataset of one of the given ranks, without NaN and infinity."""
+    data, place = read_dataset(group, name, path), f"{path}/{name}"
+    if data.ndim not in ranks:
+        raise NetFormatError(f"{place} has rank {data.ndim}, allowed is {' or '.join(map(str, ranks))}")
+    if data.dtype.kind not in "iuf" or data.dtype.itemsize > MAX_ITEM:
+        raise NetFormatError(f"{place} has dtype {shown_name(data.dtype)}, expected numbers")
+    if data.size == 0:
+        raise NetFormatError(f"{place} is empty (shape {data.shape})")
+    value = np.asarray(data[()])
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
+        raise NetFormatError(f"{place} holds NaN or infinity; the training diverged or the file is damaged")
+    return value
+
+
+def read_numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> NDArray[np.int64]:
+    """A numeric dataset of one of the given ranks with integer values, as int64."""
+    value, place = read_values(group, name, path, ranks), f"{path}/{name}"
+    if value.dtype.kind == "f" and not (np.rint(value) == value).all():
+        raise NetFormatError(f"{place} holds values that are not integers; export quantised values without their scale")
+    if value.max() >= 1 << 62 or value.min() <= -(1 << 62):
+        raise NetFormatError(f"{place} holds values beyond 62 bits")
+    return value.astype(np.int64)
+
+
+def read_scalar(group: h5py.Group, name: str, path: str, default: int) -> int:
+    """One integer, `default` where there is none."""
+    return int(read_numbers(group, name, path, ranks=(0,))) if name in group else default
+
+
+def read_pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[int, int]:
+    """Two integers (H, W), stored as two or as one; `default` where there are none."""
+    if name not in group:
+        return (default, default)
+    value = np.atleast_1d(read_numbers(group, name, path, ranks=(0, 1)))
+    if value.size not in (1, 2):
+        raise NetFormatError(f"{path}/{name} has {value.size} values, allowed are 2 (H, W) or a scalar")
+    if value.max() > MAX_PAIR:
+        raise NetFormatError(f"{path}/{name} is {value.max()}, allowed is at most {MAX_PAIR}")
+    return (int(value[0]), int(value[-1]))
+
+
+def read_shape(group: h5py.Group, path: str) -> tuple[int, ...]:
+    """(C, H, W) or (n,)."""
+    value = np.atleast_1d(read_numbers(group, "shape", path, ranks=(0, 1)))
+    if value.min() < 1 or value.size > 3:
+        raise NetFormatError(
+            f"{path}/shape is {shown(tuple(value[:4].tolist()))}, allowed is (C, H, W) or (n,) with sizes above 0"
+        )
+    return tuple(int(v) for v in value)
+
+
+def read_text(group: h5py.Group, name: str, path: str) -> str:
+    """One string of up to MAX_TEXT bytes."""
+    data, place = read_dataset(group, name, path), f"{path}/{name}"
+    if data.size != 1 or data.ndim > 1 or not _is_text(data.dtype) or data.dtype.itemsize > MAX_TEXT:
+        raise NetFormatError(f"{place} has shape {data.shape} and dtype {shown_name(data.dtype)}, expected one string")
+    if data.dtype.kind == "O":  # libhdf5 clears as much memory as the string claims, before it looks for it
+        at = data.id.get_offset()
+        if at is None or string_length(_descriptor(data.file), at) > MAX_TEXT:
+            raise NetFormatError(f"{place} is no string of up to {MAX_TEXT} bytes")
+    value = data[()] if data.ndim == 0 else data[0]
+    return value.decode("utf-8", "replace")
+
+
+def _descriptor(file: h5py.File) -> int:
+    """Of the open file: its name may be another one's by now."""
+    return file.id.get_vfd_handle()
+
+
+def _is_text(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "S" or h5py.check_string_dtype(dtype) is not None
+
+
+def read_attribute(file: h5py.File, name: str, kind: type, default: Any) -> Any:
+    """An integer or a printable string of the file; the default, unless that is None, where there is none."""
+    if name not in file.attrs:
+        if default is None:
+            raise NetFormatError(f"/@{name} is missing; the file was not written by lava-conv or lost its attributes")
+        return default
+    value = _attribute(file, name)
+    if kind is str and isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if kind is int and isinstance(value, np.integer | int) and not isinstance(value, bool):
+        return int(value)
+    if kind is str and isinstance(value, str):
+        return _printable(str(value), name)
+    raise NetFormatError(f"/@{name} is {shown(value)}, expected {'an integer' if kind is int else 'a string'}")
+
+
+def read_texts_attribute(file: h5py.File, name: str) -> tuple[str, ...]:
+    """A list of printable strings, none where the attribute is missing."""
+    if name not in file.attrs:
+        return ()
+    value = np.asarray(_attribute(file, name))
+    if value.ndim != 1 or value.dtype.kind not in "OSU":
+        raise NetFormatError(f"/@{name} has shape {value.shape} and dtype {value.dtype}, expected a list of strings")
+    texts = (v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in value.tolist())
+    return tuple(_printable(text, name) for text in texts)
+
+
+def _attribute(file: h5py.File, name: str) -> Any:
+    stored = file.attrs.get_id(name)
+    if stored.get_storage_size() > MAX_ATTRIBUTE:
+        raise NetFormatError(f"/@{name} has {stored.get_storage_size():,} bytes, allowed are {MAX_ATTRIBUTE:,}")
+    if stored.dtype.kind not in "biuf" and not _is_text(stored.dtype):
+        raise NetFormatError(f"/@{name} has dtype {shown_name(stored.dtype)}, expected are numbers or strings")
+    if stored.dtype.kind == "O" and stored.shape is not None:
+        longest = longest_string(_descriptor(file), name, math.prod(stored.shape))
+        if longest > MAX_ATTRIBUTE:
+            raise NetFormatError(f"/@{name} claims a string of {longest:,} bytes, allowed are {MAX_ATTRIBUTE:,}")
+    return file.attrs[name]
+
+
+def _printable(text: str, name: str) -> str:
+    """The text, if it could be written again: short, and without what HDF5 and UTF-8 do not hold."""
+    if len(text) > MAX_TEXT or not text.isprintable():
+        raise NetFormatError(f"/@{name} holds {shown(text)}, allowed are up to {MAX_TEXT} printable characters")
+    return text

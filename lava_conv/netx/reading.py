@@ -1,0 +1,210 @@
+"""`.net` (netx HDF5) -> Graph: type, rank, dtype, size, range and the shape chain are checked before anything is built.
+
+Every error names the path inside the file where reading stopped.
+"""
+
+import math
+import os
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lava_conv.errors import ConversionError, NetFormatError
+from lava_conv.fixedpoint import INPUT_BITS
+from lava_conv.graph import Graph, Layer, Skip
+from lava_conv.netx.hdf5 import (
+    only_keys,
+    opened,
+    read_attribute,
+    read_group,
+    read_layers,
+    read_numbers,
+    read_pair,
+    read_scalar,
+    read_shape,
+    read_text,
+    read_texts_attribute,
+    shown,
+    shown_name,
+)
+from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION, stored_fields
+from lava_conv.neurons import NEURONS
+from lava_conv.synapses import Conv, Dense, Identity, Synapse
+
+MAX_NEURONS = 1 << 26  # of a network, its input and paddings included: what a run needs at the least
+MAX_FLAT = 1 << 22  # of all flat layers, whose bounds are held neuron by neuron
+CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
+SKIP_KEYS = {"conv": CONV_KEYS, "identity": {"scale"}, "dense": {"weight"}}
+# Written by other netx exporters beside the shape; they repeat what the weight already says.
+REDUNDANT_KEYS = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
+ROOT_KEYS = {"layer", "simulation"}
+ATTRIBUTES = {"steps", "input_code", "input_bits", "labels"}  # those that Graph checks
+
+
+def load(path: str | os.PathLike[str]) -> Graph:
+    """Read a `.net` file.
+
+    Returns:
+        The validated Graph.
+
+    Raises:
+        NetFormatError: the file is missing, damaged, or breaks the schema; names the path inside the file.
+    """
+    with opened(path, "write it again with lava_conv.save") as file:
+        try:
+            return _read_graph(file)
+        except ConversionError as error:
+            raise NetFormatError(_as_path(str(error))) from None
+
+
+def _as_path(sentence: str) -> str:
+    """What Graph says, with the place as the file spells it: 'layer 3: theta ...' -> '/layer/3: theta ...', 'steps is
+    0, ...' -> '/@steps is 0, ...'; the rest is about the layers as a whole."""
+    head, _, tail = sentence.partition(": ")
+    if head.startswith("layer "):
+        return f"/{head.replace(' ', '/')}: {tail}"
+    return f"/@{sentence}" if sentence.partition(" ")[0] in ATTRIBUTES else f"/layer: {sentence}"
+
+
+def _read_graph(file: h5py.File) -> Graph:
+    only_keys(file, "/", ROOT_KEYS)
+    written = read_attribute(file, "format", str, "")
+    if written == STOCK_FORMAT:
+        raise NetFormatError(
+            f"/@format is {written!r}: unmodified lava-dl runs it (`lava-conv lower --script` writes the program); "
+            f"load the network that it was made of"
+        )
+    if written != FORMAT:
+        there = shown(written) if written else "missing"
+        raise NetFormatError(
+            f"/@format is {there}, allowed is {FORMAT!r}; a stock netx file has none: "
+            f"`lava-conv validate` says what of it cannot be run, convert its model instead"
+        )
+    version = read_attribute(file, "version", int, None)
+    if version != VERSION:
+        raise NetFormatError(f"/@version is {version}, this release reads version {VERSION}; update lava-conv")
+    layers = tuple(_read_layer(group, f"/layer/{i}") for i, group in enumerate(read_layers(file)))
+    graph = Graph(
+        layers,
+        steps=read_attribute(file, "steps", int, None),
+        input_code=read_attribute(file, "input_code", str, None),
+        input_bits=read_attribute(file, "input_bits", int, INPUT_BITS),
+        labels=read_texts_attribute(file, "labels"),
+        generator=read_attribute(file, "generator", str, ""),
+    )
+    _check_extent(graph)
+    return graph
+
+
+def _check_extent(graph: Graph) -> None:
+    """Refuse a network that is right in every shape, but far larger than its weights could say."""
+    neurons = flat = 0
+    for index, layer in enumerate(graph.layers):
+        sizes = [math.prod(layer.shape)]
+        for feed in graph.inputs(index) if layer.synapse else ():
+            if isinstance(feed.synapse, Conv):
+                channels, *sides = graph.layers[feed.source].shape
+                padded = (side + 2 * pad for side, pad in zip(sides, feed.synapse.padding, strict=True))
+                sizes.append(channels * math.prod(padded))
+        neurons += max(sizes)
+        flat += sizes[0] if len(layer.shape) == 1 else 0
+        for count, most, what in ((neurons, MAX_NEURONS, "neurons"), (flat, MAX_FLAT, "neurons in flat layers")):
+            if count > most:
+                raise NetFormatError(
+                    f"/layer/{index}: the layers up to here have {count:,} {what}, allowed are {most:,}; the shapes or "
+                    f"paddings are damaged"
+                )
+
+
+def _read_layer(group: h5py.Group, path: str) -> Layer:
+    kind = read_text(group, "type", path)
+    if kind == "input":
+        only_keys(group, path, {"type", "shape"})
+        return Layer("input", read_shape(group, path))
+    if kind == "flatten":
+        only_keys(group, path, {"type", "shape", "from"})
+        return Layer("flatten", read_shape(group, path), source=_source(group, path))
+    if kind not in ("conv", "dense"):
+        raise NetFormatError(
+            f"{path}/type is {shown(kind)}, allowed are input, conv, flatten and dense; "
+            f"write average pooling as a depthwise conv and replace max pooling before training"
+        )
+    keys = {"type", "shape", "from", "neuron", "skip"} | REDUNDANT_KEYS | (CONV_KEYS if kind == "conv" else {"weight"})
+    only_keys(group, path, keys)
+    synapse = _read_synapse(group, path, kind)
+    assert isinstance(synapse, Conv | Dense)
+    neuron, params = _read_neuron(group, path)
+    skips = _read_skips(group, path)
+    return Layer(kind, read_shape(group, path), synapse, neuron, params, skips, source=_source(group, path))
+
+
+def _source(group: h5py.Group, path: str) -> int | None:
+    """The layer that this one reads; written only where it is not the one before."""
+    return read_scalar(group, "from", path, 0) if "from" in group else None
+
+
+def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
+    try:
+        if kind == "identity":
+            return Identity(read_scalar(group, "scale", path, 1))
+        weight = read_numbers(group, "weight", path, ranks=(4,) if kind == "conv" else (2,))
+        if kind == "dense":
+            return Dense(weight)
+        pairs = [
+            read_pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+        ]
+        return Conv(weight, *pairs, groups=read_scalar(group, "groups", path, 1))
+    except ConversionError as error:
+        raise NetFormatError(f"{path}: {error}") from None
+
+
+def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
+    if "neuron" not in group:
+        raise NetFormatError(f"{path}/neuron is missing; every conv and dense layer needs one")
+    group, path = read_group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
+    kind = read_text(group, "type", path)
+    if kind not in NEURONS:
+        raise NetFormatError(f"{path}/type is {shown(kind)}, allowed are {', '.join(NEURONS)}")
+    neuron = NEURONS[kind]
+    stored = stored_fields(kind)
+    only_keys(group, path, {"type", *stored})
+    values = {
+        name: read_numbers(group, name, path, ranks=(0, 1))
+        if name in neuron.channel_fields
+        else read_scalar(group, name, path, 0)
+        for name in stored
+        if name in group
+    }
+    for name in ("theta", "delta"):
+        if name in stored and name not in values:
+            raise NetFormatError(f"{path}/{name} is missing; a {kind} neuron needs it")
+    if "v_neg_is_theta" in values:
+        flag = values.pop("v_neg_is_theta")
+        if flag not in (0, 1):
+            raise NetFormatError(f"{path}/v_neg_is_theta is {flag}, allowed is 0 or 1")
+        values["v_neg"] = -flag * np.asarray(values["theta"])
+    params = neuron.Params(**values) if "theta" in stored else neuron.Params(**{"bias": np.int64(0), **values})
+    if problem := neuron.check(params):
+        raise NetFormatError(f"{path}/{problem}")
+    return kind, params
+
+
+def _read_skips(group: h5py.Group, path: str) -> tuple[Skip, ...]:
+    if "skip" not in group:
+        return ()
+    root, path = read_group(group, "skip", f"{path}/skip"), f"{path}/skip"
+    if odd := sorted(set(root) - {str(i) for i in range(len(root))}):
+        raise NetFormatError(f"{path}/{shown_name(odd[0])} is not one of the skips 0..{len(root) - 1}")
+    skips = []
+    for number in range(len(root)):
+        place = f"{path}/{number}"
+        item = read_group(root, str(number), place)
+        kind = read_text(item, "type", place)
+        if kind not in SKIP_KEYS:
+            raise NetFormatError(f"{place}/type is {shown(kind)}, allowed are {', '.join(SKIP_KEYS)}")
+        only_keys(item, place, {"type", "from"} | SKIP_KEYS[kind])
+        if "from" not in item:
+            raise NetFormatError(f"{place}/from is missing; it names the layer that the skip starts at")
+        skips.append(Skip(read_scalar(item, "from", place, 0), _read_synapse(item, place, kind)))
+    return tuple(skips)

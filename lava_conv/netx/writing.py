@@ -1,0 +1,156 @@
+"""Graph -> `.net` (netx HDF5): complete or not at all, and the same bytes for the same graph."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from lava_conv.errors import NetFormatError
+from lava_conv.files import replacing
+from lava_conv.graph import Graph, Layer
+from lava_conv.netx.hdf5 import declared_elements, most_elements
+from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION
+from lava_conv.neurons import NEURONS
+from lava_conv.synapses import Conv, Dense, Identity, Shape, Synapse
+
+LATER_FIELDS = {("CALIF", "unipolar")}  # written only where they are not 0, so that earlier releases read the others
+COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> None:
+    """Write a graph as `.net`: complete or not at all, and the same bytes every time.
+
+    Raises:
+        NetFormatError: the folder is missing or the file cannot be written; an existing file stays as it was.
+    """
+    _write(path, lambda file, packing: _write_graph(file, graph, packing))
+
+
+def save_stock(
+    path: str | os.PathLike[str], shape: Shape, layers: Sequence[tuple[Conv | Dense, Shape]], **attributes: Any
+) -> None:
+    """Write a chain of layers with stock SigmaDelta neurons, the last one with Sigma, as stock netx reads it.
+
+    Args:
+        path: of the file, complete or not at all.
+        shape: C, H, W of the input.
+        layers: synapse and output shape of each.
+        attributes: of the file; stock netx does not look at them.
+
+    Raises:
+        NetFormatError: as `save`.
+    """
+    _write(path, lambda file, packing: _write_stock(file, packing, shape, layers, attributes))
+
+
+Fill = Callable[[h5py.File, dict[str, Any]], None]  # writes into an empty file, with this packing of weights
+
+
+def _write(path: str | os.PathLike[str], fill: Fill) -> None:
+    target = Path(path)
+    try:
+        image, declared = _image(fill, COMPRESSION)
+        if declared > most_elements(len(image)):  # `load` would take it for a bomb
+            image, _ = _image(fill, {})
+        with replacing(target) as partial:
+            Path(partial).write_bytes(image)
+    except (OSError, RuntimeError) as error:
+        raise NetFormatError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
+
+
+def _image(fill: Fill, packing: dict[str, Any]) -> tuple[bytes, int]:
+    """The bytes of an HDF5 file, and how many elements it declares.
+
+    It is made in memory: on a full disk libhdf5 (2.0.0 at the latest) ends the process.
+    """
+    with h5py.File("net", "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
+        fill(file, packing)
+        file.flush()
+        layers: Any = file["layer"]
+        return file.id.get_file_image(), declared_elements(layers.id, depth=4)
+
+
+def _write_stock(
+    file: h5py.File,
+    packing: dict[str, Any],
+    shape: Shape,
+    layers: Sequence[tuple[Conv | Dense, Shape]],
+    attributes: dict[str, Any],
+) -> None:
+    file.attrs.update({"format": STOCK_FORMAT, **attributes})
+    root = file.create_group("layer")
+
+    def layer(kind: str, shape: Shape) -> h5py.Group:
+        group = root.create_group(str(len(root)))
+        group["type"] = np.array([kind.encode()], dtype="S10")
+        group["shape"] = np.array(shape, np.int64)
+        return group
+
+    layer("input", shape)
+    for number, (synapse, out) in enumerate(layers):
+        if isinstance(synapse, Dense) and len(shape) == 3:
+            layer("flatten", (int(np.prod(shape)),))
+        group = layer("conv" if isinstance(synapse, Conv) else "dense", out)
+        _write_synapse(group, synapse, packing)
+        neuron = group.create_group("neuron")
+        neuron["type"] = "SDNN"
+        neuron["vThMant"] = np.int64(0)
+        if number == len(layers) - 1:
+            neuron["sigma_output"] = np.int64(1)
+        shape = out
+
+
+def _write_graph(file: h5py.File, graph: Graph, packing: dict[str, Any]) -> None:
+    file.attrs.update({"format": FORMAT, "version": VERSION, "steps": graph.steps, "input_code": graph.input_code})
+    file.attrs.update({"input_bits": graph.input_bits, "generator": graph.generator})
+    if graph.labels:
+        file.attrs["labels"] = np.array(graph.labels, dtype=h5py.string_dtype())
+    root = file.create_group("layer")
+    for index, layer in enumerate(graph.layers):
+        group = root.create_group(str(index))
+        group["type"] = np.array([layer.kind.encode()], dtype="S10")
+        group["shape"] = np.array(layer.shape, np.int64)
+        if layer.source is not None:
+            group["from"] = np.int64(layer.source)
+        if layer.synapse is not None:
+            _write_synapse(group, layer.synapse, packing)
+        if layer.neuron:
+            _write_neuron(group.create_group("neuron"), layer)
+        for number, skip in enumerate(layer.skips):
+            item = group.create_group(f"skip/{number}")
+            item["type"] = np.array([type(skip.synapse).__name__.lower().encode()], dtype="S10")
+            item["from"] = np.int64(skip.source)
+            _write_synapse(item, skip.synapse, packing)
+
+
+def _write_synapse(group: h5py.Group, synapse: Synapse, packing: dict[str, Any]) -> None:
+    if isinstance(synapse, Identity):
+        group["scale"] = np.int64(synapse.scale)
+        return
+    group.create_dataset("weight", data=synapse.weight.astype(np.float32), **packing)
+    if isinstance(synapse, Conv):
+        for name in ("stride", "padding", "dilation"):
+            group[name] = np.array(getattr(synapse, name), np.int64)
+        group["groups"] = np.int64(synapse.groups)
+
+
+def _write_neuron(group: h5py.Group, layer: Layer) -> None:
+    neuron = NEURONS[layer.neuron]
+    group["type"] = layer.neuron
+    for name in neuron.channel_fields:
+        value = np.asarray(getattr(layer.params, name))
+        if name == "v_neg":
+            flags = np.unique(value != 0)
+            if len(flags) != 1:
+                raise NetFormatError(
+                    "v_neg is 0 in some channels and -theta in others; the format holds one form a layer"
+                )
+            group["v_neg_is_theta"] = np.int64(flags[0])
+        else:
+            group[name] = value.astype(np.int64)
+    for name in neuron.scalar_fields:
+        if (layer.neuron, name) not in LATER_FIELDS or getattr(layer.params, name):
+            group[name] = np.int64(getattr(layer.params, name))
