@@ -5,7 +5,7 @@ uv run --with cosmic-ray python benchmarks/mutation.py --faults 100 --seed 0
 
 Sites are drawn at random from neurons, fixed point, netx and simulator, one fault at each (cosmic-ray's: an operator, a
 comparison, a number, a condition changed); types in annotations are left out. Every fault is tried in a copy of the
-last commit, with the tests of these parts, until the first one fails. Prints how many were caught, and each that was not.
+last commit, with the tests of these parts, until the first one fails. Prints how many were caught, and the others.
 """
 
 import argparse
