@@ -201,3 +201,22 @@ def test_plain_readers_find_what_stock_netx_expects(trained_digits, tmp_path):
         assert f["layer/0/type"].shape == (1,) and f["layer/0/type"][0] == b"input"
         assert f["layer/1/weight"].dtype == np.float32 and f["layer/1/groups"].shape == ()
         assert tuple(f["layer/1/shape"]) == (24, 8, 8) and f["layer/1/neuron/theta"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [({"scaleoffset": 0}, "6 .scaleoffset."), ({"compression": "lzf"}, "32000 .lzf."), ({"fletcher32": True}, "")],
+)
+def test_only_filters_that_stand_damage_are_read(net, options, name):
+    graph = lc.load(net)
+    with h5py.File(net, "a") as file:
+        weight = file["layer/1/weight"][()]
+        del file["layer/1/weight"]
+        file.create_dataset("layer/1/weight", data=weight, chunks=True, **options)
+    if not name:
+        assert lc.load(net) == graph
+    else:
+        with pytest.raises(
+            lc.NetFormatError, match=f"/layer/1/weight is packed by HDF5 filter {name}, allowed are gzip"
+        ):
+            lc.load(net)

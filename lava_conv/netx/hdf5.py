@@ -21,6 +21,8 @@ MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is r
 MAX_LAYERS = 10_000
 FREE_ELEMENTS = 1 << 22  # numbers that any file may declare
 EXPANSION = 32  # and for each of its bytes so many more (files of the zoo: 0.5 to 2.2): beyond, it is a bomb
+# libhdf5 (2.0.0 at the latest) reads beyond its memory where a damaged file misleads its decoders of other filters
+FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
 MAX_CHUNK = 1 << 22  # elements; HDF5 unpacks a chunk as a whole
 MAX_ITEM = 8  # bytes of a number
 MAX_TEXT = 1000  # bytes of a word
@@ -155,6 +157,7 @@ def read_dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
         raise NetFormatError(f"{place} is a group, expected a dataset")
     if member.is_virtual or member.external:  # asked first: for the size of a virtual one HDF5 opens other files
         raise NetFormatError(f"{place} keeps its data outside the file, which is not allowed")
+    _check_filters(member, place)
     if member.shape is None or member.size is None or member.size > MAX_ELEMENTS:
         size = "no" if member.shape is None else f"{member.size:,}"
         raise NetFormatError(f"{place} declares {size} elements, allowed is 1..{MAX_ELEMENTS:,}")
@@ -162,6 +165,17 @@ def read_dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
         size = f"{math.prod(member.chunks):,}"
         raise NetFormatError(f"{place} has chunks of {size} elements, allowed is 1..{MAX_CHUNK:,}")
     return member
+
+
+def _check_filters(data: h5py.Dataset, place: str) -> None:
+    packing = data.id.get_create_plist()
+    for number in range(packing.get_nfilters()):
+        code, _, _, name = packing.get_filter(number)
+        if code not in FILTERS:
+            raise NetFormatError(
+                f"{place} is packed by HDF5 filter {code} ({shown_name(name.decode(errors='replace'))}), allowed are "
+                f"{', '.join(FILTERS.values())}; write it again with gzip"
+            )
 
 
 def read_values(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> NDArray[Any]:
