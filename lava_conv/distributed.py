@@ -20,6 +20,8 @@ from torch.nn import functional
 from lava_conv.errors import BackendError, DataError, LavaConvError
 from lava_conv.qat.layers import LearnedStep
 
+_ended: list[Any] = []
+
 
 class Team(NamedTuple):
     """The processes at work: `size` of them, of which this one is number `rank`. By default this one, alone."""
@@ -97,6 +99,9 @@ def team() -> Iterator[Team]:
     try:
         yield Team(dist.get_rank(), dist.get_world_size())
     finally:
+        # torch (2.3.1 at least) joins the threads of a group that nobody holds any more, while they may be waiting for
+        # the interpreter that joins them; so it is held until the process ends, by when they have nothing to do
+        _ended.append(dist.group.WORLD)
         dist.destroy_process_group()
 
 

@@ -263,6 +263,27 @@ def huge(rng, file):
         put(file, name, shape=shape, dtype=pick(rng, ["f4", "f8", "i1", "i8"]), **options)
 
 
+FILTERS = (
+    {"compression": "gzip"}, {"compression": "gzip", "shuffle": True}, {"fletcher32": True}, {"scaleoffset": 0},
+    {"scaleoffset": 0, "compression": "gzip"}, {"compression": "lzf"},
+)  # fmt: skip
+
+
+def filtered(rng, file):
+    """Weights packed by any filter that h5py has, and one of their chunks damaged behind it."""
+    weights = [name for name in places(file, h5py.Dataset) if name.endswith("weight")]
+    if not weights:
+        return
+    name = pick(rng, weights)
+    values = file[name][()]
+    how = pick(rng, FILTERS)
+    data = put(file, name, data=values, chunks=tuple(-(-n // 2) for n in values.shape), **how)
+    if rng.random() < 0.8 and data.id.get_num_chunks():
+        chunk = data.id.get_chunk_info(int(rng.integers(data.id.get_num_chunks()))).chunk_offset
+        _, raw = data.id.read_direct_chunk(chunk)
+        data.id.write_direct_chunk(chunk, pick(rng, BYTES)(rng, raw) or b"?")
+
+
 @functools.lru_cache(4)
 def packed(times):
     """A chunk of zeros, deflated so many times."""
@@ -472,7 +493,7 @@ def consistent(rng, file):
 STRUCTURE = (
     missing, renamed, *[edge] * 4, *[ranked] * 2, *[typed] * 2, raw_type, *[huge] * 2, bomb, fitting_bomb, aliases,
     *[linked] * 2, outside, *[attributes] * 3, big_attribute, many, many_layers, deep, *[texts] * 2, *[swapped] * 2,
-    grown, consistent,
+    grown, consistent, *[filtered] * 2,
 )  # fmt: skip
 IMPOSSIBLE = (
     KeyError,
