@@ -33,7 +33,7 @@ PACKAGES = ("lava_conv", "processes", "netx_models")
 GROUPS = {  # of the first page, in this order; what stands in none comes last
     "Convert and run": ("lava_conv", "convert", "calibrate", "backends", "compare", "early_exit", "record", "errors"),
     "Train": ("qat", "train", "data", "augment", "distributed", "device", "checkpoint"),
-    "The network": ("graph", "neurons", "synapses", "fixedpoint", "netx", "netx_stock", "hdf5", "netx_models"),
+    "The network": ("graph", "neurons", "synapses", "fixedpoint", "netx", "netx_models"),
     "Lava and Loihi": ("processes", "lower", "loihi", "activity"),
     "Look at it": ("report", "figures", "activations"),
     "Inside": ("assemble", "algebra", "verify", "simulate", "kernels", "files", "cli"),
