@@ -1,0 +1,121 @@
+"""Plays a `lava-conv` command in processes of their own and kills them: killed_runs.py JOBS, a list in JSON.
+
+A job has `command` (words after `lava-conv`), `whole` (other words for an undisturbed run), `file` (what the command
+keeps, to go on from), `how` (a list of KINDS) and `seed`. Printed is, for each job, how each of its processes ended, the
+two undisturbed ones first. The processes are forked from this one, which computes nothing and so has no threads: each
+begins where `lava-conv` is after its imports.
+"""
+
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import time
+from pathlib import Path
+
+import sklearn.datasets  # noqa: F401
+import torch
+
+import lava_conv.calibrate
+import lava_conv.distributed
+import lava_conv.qat
+import lava_conv.train  # noqa: F401
+from lava_conv import cli
+
+SMALLEST = 100_000  # bytes, less than any file that these commands keep
+torch.set_num_threads(1)
+torch.optim.Adam([torch.zeros(1)])  # imports what the first optimiser needs, which takes seconds
+
+
+def parts(file):
+    """Half-written files beside `file`."""
+    return sorted(file.parent.glob(f".{file.name}.*.part"))
+
+
+def start(command, log, prepare=lambda: None):
+    if pid := os.fork():
+        return pid
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        prepare()
+        sys.argv = ["lava-conv", *command]
+        cli.main()
+    except SystemExit as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code or 0)
+    os._exit(99)  # what `main` lets through would be a traceback
+
+
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def moment(command, log, file, seconds, chance, number=signal.SIGKILL):
+    """A signal at any moment."""
+    pid = start(command, log)
+    time.sleep(chance.uniform(0, seconds))
+    os.kill(pid, number)
+    return wait(pid)
+
+
+def interrupt(*where):
+    """Ctrl-C at any moment."""
+    return moment(*where, signal.SIGINT)
+
+
+def byte(command, log, file, seconds, chance):
+    """The kernel kills it at any byte of the next writing."""
+
+    def prepare():
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limit = chance.randrange(1, SMALLEST)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+
+    return wait(start(command, log, prepare))
+
+
+def writing(command, log, file, seconds, chance, number=signal.SIGKILL):
+    """A signal soon after the next writing begins."""
+    before, pid = parts(file), start(command, log)
+    while parts(file) == before and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        time.sleep(1e-4)
+    time.sleep(chance.uniform(0, 3e-3))
+    os.kill(pid, number)
+    return wait(pid)
+
+
+def interrupt_writing(*where):
+    """Ctrl-C soon after the next writing begins."""
+    return writing(*where, signal.SIGINT)
+
+
+def run(command, log, file, seconds, chance):
+    """Nothing happens to it."""
+    return wait(start(command, log))
+
+
+KINDS = {kind.__name__: kind for kind in (moment, interrupt, byte, writing, interrupt_writing, run)}
+
+
+def play(job):
+    file, chance, ends = Path(job["file"]), random.Random(job["seed"]), []
+    log, seconds = file.with_suffix(".log"), 0.0
+    for kind in ("run", "run", *job["how"], "run"):
+        command = job["whole"] if len(ends) < 2 else job["command"]
+        left, began = len(parts(file)), time.monotonic()
+        code = KINDS[kind](command, log, file, seconds, chance)
+        took = time.monotonic() - began
+        seconds = took if len(ends) < 2 else seconds  # the second one finds everything done, and shows how long that is
+        found = {"kind": kind, "code": code, "left": len(parts(file)) - left, "seconds": round(took, 2)}
+        ends.append(found | {"said": log.read_text(errors="replace")})
+    return ends
+
+
+if __name__ == "__main__":
+    print(json.dumps([play(job) for job in json.loads(sys.argv[1])]))
