@@ -9,6 +9,9 @@ import torch
 from lava_conv.errors import DataError
 from lava_conv.files import replacing
 
+ZIP = b"PK\x03\x04"
+SCRIPT = "constants.pkl"  # only TorchScript archives have it
+
 
 def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     """Write `state`; folders that are missing are made.
@@ -28,14 +31,30 @@ def read_state(path: str | os.PathLike[str], remedy: str = "train again") -> Any
     """What torch.save wrote, on the CPU.
 
     Raises:
-        DataError: there is no such file, or it is damaged; `remedy` says what to do then.
+        DataError: there is no such file, or it is damaged, or of a kind in which torch would run what it finds;
+            `remedy` says what to do then.
     """
     if not os.path.isfile(path):
         raise DataError(f"{path}: there is no such checkpoint")
     try:
+        _refuse_programs(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise DataError(f"{path}: not a readable checkpoint ({reason(error)}); {remedy}") from None
+
+
+def _refuse_programs(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for the kinds of file in which torch before 2.6 executes code in spite of `weights_only`.
+
+    Those are TorchScript archives and the tar files of torch before 1.6 (CVE-2025-32434); lava-dl pins torch 2.3.
+    """
+    with open(path, "rb") as file:
+        if file.read(len(ZIP)) != ZIP:
+            raise ValueError("no zip file, which torch.save writes from torch 1.6 on")
+        file.seek(0)
+        # torch's own reader, for another one could see another directory in the same bytes
+        if SCRIPT in torch._C.PyTorchFileReader(file).get_all_records():
+            raise ValueError("a TorchScript archive, which holds a program; write a state dict with torch.save")
 
 
 def reason(error: Exception) -> str:

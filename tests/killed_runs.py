@@ -1,9 +1,9 @@
 """Plays a `lava-conv` command in processes of their own and kills them: killed_runs.py JOBS, a list in JSON.
 
 A job has `command` (words after `lava-conv`), `whole` (other words for an undisturbed run), `file` (what the command
-keeps, to go on from), `how` (a list of KINDS) and `seed`. Printed is, for each job, how each of its processes ended, the
-two undisturbed ones first. The processes are forked from this one, which computes nothing and so has no threads: each
-begins where `lava-conv` is after its imports.
+keeps, to go on from), `how` (a list of KINDS) and `seed`. Printed is, for each job, how each of its processes ended,
+the two undisturbed ones first. The processes are forked from this one, which computes nothing and so has no threads;
+each begins where `lava-conv` is after its imports.
 """
 
 import json
