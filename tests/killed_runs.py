@@ -34,6 +34,11 @@ def parts(file):
     return sorted(file.parent.glob(f".{file.name}.*.part"))
 
 
+def written(file):
+    """What changes as soon as `file` is being written, and when it is."""
+    return parts(file), file.stat().st_ino if file.exists() else None
+
+
 def start(command, log, prepare=lambda: None):
     if pid := os.fork():
         return pid
@@ -82,8 +87,8 @@ def byte(command, log, file, seconds, chance):
 
 def writing(command, log, file, seconds, chance, number=signal.SIGKILL):
     """A signal soon after the next writing begins."""
-    before, pid = parts(file), start(command, log)
-    while parts(file) == before and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+    before, pid = written(file), start(command, log)
+    while written(file) == before and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         time.sleep(1e-4)
     time.sleep(chance.uniform(0, 3e-3))
     os.kill(pid, number)
