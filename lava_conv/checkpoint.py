@@ -1,5 +1,6 @@
 """torch's files: tensors and plain values, written complete or not at all, read without executing anything in them."""
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     """
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()  # a Ctrl-C in the midst of torch's own writing would come out as a RuntimeError
+        torch.save(state, content)
         with replacing(path) as partial, open(partial, "wb") as file:
-            torch.save(state, file)
+            file.write(content.getbuffer())
     except (OSError, RuntimeError) as error:
         raise DataError(f"{path}: the checkpoint cannot be written ({reason(error)})") from None
 
@@ -53,7 +56,8 @@ def _refuse_programs(path: str | os.PathLike[str]) -> None:
             raise ValueError("no zip file, which torch.save writes from torch 1.6 on")
         file.seek(0)
         # torch's own reader, for another one could see another directory in the same bytes
-        if SCRIPT in torch._C.PyTorchFileReader(file).get_all_records():
+        reader: Any = torch._C.PyTorchFileReader(file)
+        if SCRIPT in reader.get_all_records():
             raise ValueError("a TorchScript archive, which holds a program; write a state dict with torch.save")
 
 

@@ -3,7 +3,7 @@
 import contextlib
 import glob
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,21 +20,19 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
     next one that writes `path` removes it once it has not been written to for an hour.
     """
     target = Path(path)
-    handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
+    # named before it is made, so that Ctrl-C at any moment finds it
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        yield partial
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield str(partial)
         with open(partial, "rb+") as written:
             os.fsync(written.fileno())
-        umask = os.umask(0)  # it can only be read by setting it
-        os.umask(umask)
-        os.chmod(partial, 0o666 & ~umask)
         os.replace(partial, target)
-        _sweep(target)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+        with contextlib.suppress(OSError):
+            partial.unlink()
         raise
+    _sweep(target)
 
 
 def _sweep(target: Path) -> None:

@@ -43,6 +43,7 @@ def start(command, log, prepare=lambda: None):
     if pid := os.fork():
         return pid
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so do its children
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -61,9 +62,9 @@ def wait(pid):
 
 
 def moment(command, log, file, seconds, chance, number=signal.SIGKILL):
-    """A signal at any moment."""
+    """A signal at any moment of the first epochs to come."""
     pid = start(command, log)
-    time.sleep(chance.uniform(0, seconds))
+    time.sleep(chance.uniform(0, 2 * seconds))
     os.kill(pid, number)
     return wait(pid)
 
@@ -90,7 +91,7 @@ def writing(command, log, file, seconds, chance, number=signal.SIGKILL):
     before, pid = written(file), start(command, log)
     while written(file) == before and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
         time.sleep(1e-4)
-    time.sleep(chance.uniform(0, 3e-3))
+    time.sleep(chance.choice([0, 1e-3, 3e-3, 0.1]))  # before, amid and after it
     os.kill(pid, number)
     return wait(pid)
 
