@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def training(folder, name, how, epochs, samples=320, seed=0):
     (folder / name).mkdir()
     file = folder / name / "x.pt"
     command, whole = ([*words, str(path)] for path in (file, folder / f"{name}.pt"))
-    return {"command": command, "whole": whole, "file": str(file), "how": how, "seed": seed}
+    return {"command": command, "whole": whole, "file": str(file), "pieces": epochs, "how": how, "seed": seed}
 
 
 def check_ends(job, ends):
@@ -96,7 +97,7 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
         "gao": ["writing", "moment", "byte", "interrupt"],
         "float": ["moment", "writing", "byte"],
     }
-    jobs = [training(tmp_path, name, kinds, 6, samples=160) for name, kinds in how.items()]
+    jobs = [training(tmp_path, name, kinds, 10, samples=160) for name, kinds in how.items()]
     left = [check_training(job, ends, least=2) for job, ends in zip(jobs, play(jobs), strict=True)]
     assert min(left) >= 1, "no kill hit the writing itself"
 
@@ -106,7 +107,7 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
 @pytest.mark.parametrize("name", RECIPES)
 def test_twenty_kills(tmp_path, name):
     how = ["moment", "writing", "byte", "interrupt", "moment", "writing", "byte", "interrupt_writing", "moment"]
-    job = training(tmp_path, name, [*how, *how, "writing", "byte"], 30, samples=800, seed=sum(map(ord, name)))
+    job = training(tmp_path, name, [*how, *how, "writing", "byte"], 40, samples=640, seed=sum(map(ord, name)))
     check_training(job, play([job])[0], least=15)
 
 
@@ -117,7 +118,7 @@ def test_killed_calibration_writes_the_same_file(tmp_path, method):
     weights = str(tmp_path / "float.pt")
     train = f"train --samples 320 --epochs 5 --method float --out {weights}".split()
     (tmp_path / "k").mkdir()
-    play([{"command": train, "whole": train, "file": weights, "how": [], "seed": 0}])
+    play([{"command": train, "whole": train, "file": weights, "pieces": 5, "how": [], "seed": 0}])
     options = f"--images 64 --steps 8 --iterations 150 --method {method} --samples 50 --keep".split()
     file = tmp_path / "k" / "keep.pt"
     command, whole = (
@@ -125,11 +126,44 @@ def test_killed_calibration_writes_the_same_file(tmp_path, method):
         for folder in (tmp_path / "k", tmp_path)
     )
     how = ["moment", "byte", "writing", "interrupt", "interrupt_writing", "moment", "byte", "writing"]
-    job = {"command": command, "whole": whole, "file": str(file), "how": how, "seed": 0}
+    job = {"command": command, "whole": whole, "file": str(file), "pieces": 5, "how": how, "seed": 0}
     ends = play([job])[0]
     stopped, left = check_ends(job, ends)
     print(f"{method}: {stopped} of {len(how)} stopped, {left} half files left")
     assert stopped >= 4 and (tmp_path / "k" / "x.net").read_bytes() == (tmp_path / "x.net").read_bytes()
+
+
+def workers(parent):
+    """Process ids of the children of a process."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(path.read_text().rsplit(")", 1)[1].split()[1]) == parent:
+                found.append(int(path.parent.name))
+        except OSError:  # it has ended
+            continue
+    return sorted(found)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_processes_of_which_one_is_killed_go_on_to_the_same_bits(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
+    words = "-m lava_conv.cli train --samples 320 --batch 40 --epochs 6 --method gao --levels 8 --resume --out"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words.split()]
+    subprocess.run([*launch, str(tmp_path / "whole.pt")], check=True, env=environment, capture_output=True)
+    file = tmp_path / "x.pt"
+    for victim in (0, 1):
+        with open(tmp_path / "log", "w") as log:
+            process = subprocess.Popen([*launch, str(file)], env=environment, stdout=log, stderr=log)
+        before = file.stat().st_ino if file.exists() else None
+        while process.poll() is None and (file.stat().st_ino if file.exists() else None) == before:
+            time.sleep(1e-3)
+        os.kill(workers(process.pid)[victim], signal.SIGKILL)
+        assert process.wait() != 0  # torchrun has ended the other one
+        assert 0 < len(read_checkpoint(file)["losses"]) < 6
+    subprocess.run([*launch, str(file)], check=True, env=environment, capture_output=True)
+    assert_same(read_checkpoint(tmp_path / "whole.pt"), read_checkpoint(file))
 
 
 def test_half_files_of_killed_processes_are_removed_after_an_hour(tmp_path):
