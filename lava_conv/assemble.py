@@ -240,7 +240,7 @@ def _batch_norm(walk: Walk, module: Any, before: Value) -> Value:
 
 def _quantise(walk: Walk, module: Quantiser, before: Value) -> Value:
     """Neurons whose settled count is the quantised activation of each of the joined sums."""
-    unit = float(module.unit())
+    unit = torch.as_tensor(module.unit()).item()
     if not np.isfinite(unit) or unit <= 0:
         raise ConversionError(f"its step is {unit}; the training diverged")
     rounding = Staircase(unit, module.n_max, module.zero, 0.5 + (module.tie or 0.0), module.tie is None)

@@ -1,1 +1,1 @@
-"""The model zoo: trained `.net` files with their cards. Empty in this release; `lava-conv demo` makes its own."""
+"""The model zoo: trained `.net` files, each with a card and a golden trace; made by `benchmarks/zoo.py`."""

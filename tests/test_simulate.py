@@ -7,9 +7,12 @@ from plain import naive_run, write_random_net
 
 import lava_conv as lc
 from lava_conv import kernels, simulate
+from lava_conv.graph import Graph, Layer
+from lava_conv.neurons import NEURONS
 from lava_conv.simulate import dense, tensors
 from lava_conv.synapses import Conv, Dense
 
+ACC = NEURONS["ACC"].Params(0)
 METHODS = ("auto", "events", "dense", "tensors")
 needs_numba = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
 
@@ -43,6 +46,7 @@ def random_conv(rng, groups, low=-128):
 def test_geometries_equal_the_oracle(rng):
     """The dense convolutions against the numpy one of the oracle, on random shapes."""
     assert dense.int8_works() or "onednn" not in dir(torch.ops)
+    narrow = 0
     with simulate.exact_kernels():
         for _ in range(150):
             channels, conv = random_conv(rng, int(rng.integers(1, 4)))
@@ -50,10 +54,37 @@ def test_geometries_equal_the_oracle(rng):
             x = rng.integers(0, 256, (2, channels, *size))
             got = dense.convolve(conv, torch.tensor(x, dtype=torch.uint8), 255)
             assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x))
-            if dense.int8_works():
+            if dense.int8_exact(conv, (channels, *size)):
+                narrow += 1
                 x = rng.integers(-1, 2, (2, *size, channels), dtype=np.int8)
                 got = dense.Int8(conv).ready(torch.from_numpy(x).permute(0, 3, 1, 2))()
                 assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x.transpose(0, 3, 1, 2).astype(np.int64)))
+    assert narrow > 130 or not dense.int8_works()
+
+
+def test_paddings_as_large_as_the_kernel_are_exact(rng):
+    """An int8 kernel of torch 2.15 is not: the network says what the oracle says all the same."""
+    dtb = NEURONS["DTB"].Params
+    for kernel, padding in (((2, 1), (2, 2)), ((2, 1), (0, 1)), ((2, 4), (2, 2)), ((1, 1), (3, 3))):
+        height, width = (9 + 2 * p - k + 1 for k, p in zip(kernel, padding, strict=True))
+        first = Conv(rng.integers(-9, 20, (16, 1, 3, 3)), padding=(1, 1))
+        second = Conv(rng.integers(-128, 128, (32, 1, *kernel)), padding=padding, groups=16)
+        graph = Graph(
+            (
+                Layer("input", (1, 9, 9)),
+                Layer("conv", (16, 9, 9), first, "DTB", dtb(0, 900, 0, 3)),
+                Layer("conv", (32, height, width), second, "DTB", dtb(0, 90, 0, 3)),
+                Layer("flatten", (32 * height * width,)),
+                Layer("dense", (3,), Dense(rng.integers(-9, 9, (3, 32 * height * width))), "ACC", ACC),
+            ),
+            16,
+        )
+        images = rng.integers(0, 256, (6, 1, 9, 9), dtype=np.uint8)
+        want = graph.reference(images)
+        for method in METHODS:
+            found = lc.run(graph, images, method=method)
+            assert np.array_equal(found.logits[-1], want.logits[0]), (kernel, padding, method)
+            assert all(np.array_equal(found.counts[i], c) and c.any() for i, c in want.counts.items())
 
 
 @needs_numba

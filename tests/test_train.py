@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -148,6 +149,41 @@ def test_checkpoint_executes_nothing(tmp_path):
     torch.save({"version": 1, "model": Evil()}, tmp_path / "x.pt")
     with pytest.raises(lc.DataError):
         load_trained(tmp_path / "x.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+class Program(torch.nn.Module):
+    """As TorchScript it makes a file when it is loaded."""
+
+    path: str
+
+    def __init__(self, path: str):
+        super().__init__()
+        self.path = path
+
+    @torch.jit.export
+    def __getstate__(self):
+        return self.path, self.training
+
+    @torch.jit.export
+    def __setstate__(self, state: tuple[str, bool]):
+        self.path, self.training = state[0], state[1]
+        torch.from_file(state[0], True, 4)
+
+    def forward(self, x):
+        return x
+
+
+def test_programs_are_no_checkpoints(tmp_path):
+    """torch.load runs TorchScript, and unpacks tar files, in spite of weights_only before torch 2.6."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        torch.jit.save(torch.jit.script(Program(str(tmp_path / "owned"))), str(tmp_path / "x.pt"))
+        with pytest.raises(lc.DataError, match=r"not a readable checkpoint \(a TorchScript archive"):
+            load_trained(tmp_path / "x.pt")
+    torch.save({"version": 1}, tmp_path / "y.pt", _use_new_zipfile_serialization=False)
+    with pytest.raises(lc.DataError, match=r"not a readable checkpoint \(no zip file"):
+        load_trained(tmp_path / "y.pt")
     assert not (tmp_path / "owned").exists()
 
 

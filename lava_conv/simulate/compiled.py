@@ -16,7 +16,7 @@ from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import Graph, Skip
 from lava_conv.kernels import events
 from lava_conv.kernels.neuron import arguments, compiled, tally
-from lava_conv.simulate.dense import Int8, convolve, int8_works
+from lava_conv.simulate.dense import Int8, convolve, int8_exact, int8_works
 from lava_conv.simulate.fire import fire
 from lava_conv.simulate.tensors import Part, simulate_chunk
 from lava_conv.synapses import Conv, Dense, Identity
@@ -149,7 +149,7 @@ class Network:
         image = frames.values.dtype == np.uint8
         batch = torch.from_numpy(frames.values.reshape(n * t, pixels // frames.width, frames.width, channels))
         batch = batch.permute(0, 3, 1, 2)
-        if not image and int8_works():
+        if not image and int8_exact(synapse, tuple(batch.shape[1:])):
             found = self.weights.product(synapse, batch)
         else:
             if isinstance(synapse, Dense):

@@ -73,14 +73,30 @@ class Int8:
         )  # fmt: skip
 
 
+def int8_exact(synapse: Conv | Dense, shape: tuple[int, ...]) -> bool:
+    """Whether the int8 kernels give exact sums for this synapse and frames (C, H, W) of spikes.
+
+    They are tried on two frames of random spikes, once for each geometry: those of torch 2.15 are wrong where a
+    padding is as large as the kernel and each group has one channel.
+    """
+    conv = Conv(synapse.weight[:, :, None, None]) if isinstance(synapse, Dense) else synapse
+    geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
+    return int8_works() and _tried(conv.weight.shape, geometry, tuple(shape))
+
+
 @cache
 def int8_works() -> bool:
-    """Whether this torch and this processor have the int8 kernels, and they are exact: tried, not assumed."""
+    """Whether this torch and this processor have the int8 kernels, and a usual convolution is exact: tried."""
+    return _tried((24, 40, 3, 3), ((1, 1), (1, 1), (1, 1), 1), (40, 6, 6))
+
+
+@cache
+def _tried(weight: tuple[int, ...], geometry: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
     generator = np.random.default_rng(0)
-    x = torch.from_numpy(generator.integers(-1, 2, (2, 40, 6, 6)).astype(np.int8))
+    x = torch.from_numpy(generator.integers(-1, 2, (2, *shape)).astype(np.int8))
     x = x.contiguous(memory_format=torch.channels_last)
-    for weight in (generator.integers(-127, 128, (24, 40, 3, 3)), np.full((24, 40, 3, 3), 127)):
-        conv = Conv(weight, padding=(1, 1))
+    for values in (generator.integers(-127, 128, weight), np.full(weight, 127)):
+        conv = Conv(values, *geometry)
         try:
             found = Int8(conv).ready(x)()
         except (AttributeError, RuntimeError, TypeError, ValueError):
