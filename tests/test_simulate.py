@@ -7,10 +7,10 @@ from plain import naive_run, write_random_net
 
 import lava_conv as lc
 from lava_conv import kernels, simulate
-from lava_conv.graph import Graph, Layer
+from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.neurons import NEURONS
 from lava_conv.simulate import dense, tensors
-from lava_conv.synapses import Conv, Dense
+from lava_conv.synapses import Conv, Dense, Identity
 
 ACC = NEURONS["ACC"].Params(0)
 METHODS = ("auto", "events", "dense", "tensors")
@@ -85,6 +85,36 @@ def test_paddings_as_large_as_the_kernel_are_exact(rng):
             found = lc.run(graph, images, method=method)
             assert np.array_equal(found.logits[-1], want.logits[0]), (kernel, padding, method)
             assert all(np.array_equal(found.counts[i], c) and c.any() for i, c in want.counts.items())
+
+
+def test_several_synapses_into_one_layer_are_exact_by_every_method(rng):
+    """A main path and two shortcuts, all read as events where that is asked for."""
+    dtb = NEURONS["DTB"].Params
+
+    def conv(low, high, channels):
+        return Conv(rng.integers(low, high, (24, channels, 3, 3)), padding=(1, 1))
+
+    graph = Graph(
+        (
+            Layer("input", (2, 9, 9)),
+            Layer("conv", (24, 9, 9), conv(-9, 20, 2), "DTB", dtb(0, 900, 0, 3)),
+            Layer("conv", (24, 9, 9), conv(-2, 3, 24), "DTB", dtb(-3, 9)),
+            Layer(
+                "conv", (24, 9, 9), conv(-2, 3, 24), "DTB", dtb(-3, 9),
+                (Skip(1, Conv(rng.integers(-5, 6, (24, 24, 1, 1)))), Skip(2, Identity(4))),
+            ),
+            Layer("flatten", (24 * 81,)),
+            Layer("dense", (3,), Dense(rng.integers(-9, 9, (3, 24 * 81))), "ACC", ACC),
+        ),
+        16,
+    )  # fmt: skip
+    images = rng.integers(0, 256, (6, 2, 9, 9), dtype=np.uint8)
+    plain = lc.run(graph, images, method="tensors")
+    assert all(spikes.any() and (spikes < 0).any() for layer, spikes in plain.spikes.items() if layer > 1)
+    for method in METHODS:
+        found = lc.run(graph, images, method=method)
+        assert np.array_equal(found.logits, plain.logits)
+        assert all(np.array_equal(found.spikes[i], spikes) for i, spikes in plain.spikes.items()), method
 
 
 @needs_numba
