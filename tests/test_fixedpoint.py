@@ -61,3 +61,11 @@ def test_wrap_and_saturate_at_the_edges():
     x = np.array([STATE_MAX + 1, STATE_MIN - 1, STATE_MAX, STATE_MIN, 5])
     assert np.array_equal(saturate(x), [STATE_MAX, STATE_MIN, STATE_MAX, STATE_MIN, 5])
     assert np.array_equal(wrap(x), [STATE_MIN, STATE_MAX, STATE_MAX, STATE_MIN, 5])
+
+
+def test_a_channel_that_never_steps_gets_the_smallest_numbers():
+    """Two counts are always reached and a third never: theta = 0 - 2 * delta, delta just above the range."""
+    found = search_thresholds(np.array([-25.0]), np.array([10.0]), np.array([0]), np.array([4]), 4)
+    z = np.arange(0, 5)
+    assert np.array_equal(staircase(z[:, None], np.array([-25.0]), np.array([10.0]), 4), np.full((5, 1), 2))
+    assert (found.delta[0], found.theta[0]) == (5, -10) and found.shift == 0

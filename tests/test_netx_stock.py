@@ -55,6 +55,7 @@ def test_a_stock_file_is_read_and_its_unsupported_parts_are_named(stock):
     assert "/layer/1, 3: neuron CUBA: it leaks" in words and "/layer/1: bias" in words and "/layer/3: delay" in words
     assert "/layer/3: weight goes to -200, allowed is -128..127" in words
     assert "/layer/4: it has no neuron; every conv and dense layer needs one, the last one ACC" in words
+    assert sum("the last one ACC" in word for layer in net.layers for word in layer.problems) == 1
     assert net.layers[2].problems == () and "shape is" not in words, "what fits is not complained of"
     assert "4x1x3x3" in table(net) and "vThMant 80" in table(net)
 
@@ -112,6 +113,14 @@ def test_what_is_no_netx_at_all_is_refused_before_it_is_read(stock, change, mess
     with pytest.raises(NetFormatError) as error:
         describe(stock)
     assert message in str(error.value) and str(stock) in str(error.value)
+
+
+def test_only_the_last_layer_is_told_of_the_readout(stock):
+    with h5py.File(stock, "a") as file:
+        del file["layer/3/neuron"]
+    middle, last = (describe(stock).layers[index].problems for index in (3, 4))
+    assert any(word == "it has no neuron; every conv and dense layer needs one" for word in middle)
+    assert any(word.endswith("needs one, the last one ACC") for word in last)
 
 
 def test_own_files_and_no_files_are_not_stock(tmp_path, rng):
