@@ -26,6 +26,7 @@ def net(trained_digits, tmp_path_factory):
     return path
 
 
+@pytest.mark.slow  # .ci/run calls the demo itself
 def test_demo_shows_the_whole_way(tmp_path):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     done = call_process("demo", cwd=tmp_path)

@@ -191,6 +191,7 @@ def test_structures_of_the_papers(name, options):
     assert weights == {"lenet": 6, "vgg11": 11, "resnet18": 18, "resnet20": 20, "mobilenet-v1": 28}[name]
 
 
+@pytest.mark.slow  # the branches above are in every run
 def test_a_deep_structure_on_lava():
     """ResNet-20, with shortcuts of both kinds and aligned windows: every spike of every step."""
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
