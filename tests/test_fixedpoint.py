@@ -69,3 +69,13 @@ def test_a_channel_that_never_steps_gets_the_smallest_numbers():
     z = np.arange(0, 5)
     assert np.array_equal(staircase(z[:, None], np.array([-25.0]), np.array([10.0]), 4), np.full((5, 1), 2))
     assert (found.delta[0], found.theta[0]) == (5, -10) and found.shift == 0
+
+
+def test_halves_go_up_unless_told_otherwise():
+    """theta 0, delta 2 after the half was taken in: z = 2 is a tie between 1 and 2 counts of a rounding."""
+    z = np.arange(9)
+    assert np.array_equal(staircase(z, 0.0, 2.0, 9), z // 2)
+    assert np.array_equal(staircase(z, 0.0, 2.0, 9, half_even=True), [0, 0, 0, 1, 2, 2, 2, 3, 4])
+    ends = np.array([0.0]), np.array([2.0]), np.array([0]), np.array([8])
+    assert np.array_equal(breakpoints(*ends, 4)[0], [2, 4, 6, 8])
+    assert np.array_equal(breakpoints(*ends, 4, half_even=True)[0], [3, 4, 7, 8])

@@ -169,3 +169,24 @@ def test_unipolar_dynamic_threshold_is_the_same_neuron(rng):
     dtb = NEURONS["DTB"].Params(theta=7 - theta // 2, delta=theta, n_max=6, unipolar=1)
     one, two = play(NEURONS["CALIF"], calif, inputs)[0], play(NEURONS["DTB"], dtb, inputs)[0]
     assert np.array_equal(one, two)
+
+
+STATE, COUNT, FLAG, SHIFT = (STATE_MIN, STATE_MAX), (0, STATE_MAX), (0, 1), (0, 23)
+ENDS = {
+    "DTB": {"theta": STATE, "delta": (1, STATE_MAX), "shift": SHIFT, "n_max": COUNT, "unipolar": FLAG},
+    "CALIF": {
+        "theta": (1, STATE_MAX), "bias": STATE, "leak": STATE, "v_init": STATE, "shift": SHIFT, "ca_max": COUNT,
+        "dv": (0, 4095), "leak_steps": COUNT, "unipolar": FLAG,
+    },
+    "ACC": {"bias": STATE, "shift": SHIFT},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, ends in ENDS.items() for name in ends])
+def test_each_parameter_is_refused_just_beyond_its_ends(kind, name):
+    neuron, (low, high) = NEURONS[kind], ENDS[kind][name]
+    plain = neuron.Params(**{n: 1 for n in ENDS[kind]})
+    for value in (low, high):
+        assert neuron.check(plain._replace(**{name: value})) is None
+    for value in (low - 1, high + 1):
+        assert neuron.check(plain._replace(**{name: value})) == f"{name} is {value}, allowed is {low}..{high}"

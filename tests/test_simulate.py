@@ -205,6 +205,10 @@ def test_a_result_larger_than_the_memory_is_refused_at_once(tmp_path, rng):
     lc.run(graph, many)
     with pytest.raises(lc.DataError, match=r"takes .* GiB, free are .* GiB; use fewer samples or"):
         simulate._check_memory(graph, 10**9, 8, True)
+    neurons = sum(int(np.prod(layer.shape)) for _, layer, neuron in graph.neuron_layers() if neuron.spiking)
+    need = 10**9 * (neurons * (1 + 8) + 8 * 8 * graph.classes)
+    with pytest.raises(lc.DataError, match=f"takes {need / 2**30:.1f} GiB"):
+        simulate._check_memory(graph, 10**9, 8, True)
 
 
 def test_counts_are_int64_whatever_holds_them(tmp_path, rng):
