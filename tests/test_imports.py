@@ -33,6 +33,7 @@ MAY = {
         "neurons",
         "record",
         "synapses",
+        "backends.lava_progress",
         "backends.lava_runtime",
         "backends.lava_start",
         "processes",
@@ -53,7 +54,8 @@ MAY = {
     "backends.lava_start": CORE,
     "lower": CORE | {"files", "graph", "lower", "netx", "record", "synapses"},
     "backends.sdnn": CORE
-    | {"graph", "lower", "netx", "record", "synapses", "backends.lava_runtime", "backends.lava_start", "processes"},
+    | {"graph", "lower", "netx", "record", "synapses", "processes"}
+    | {"backends.lava_progress", "backends.lava_runtime", "backends.lava_start"},
     "compare": CORE | {"backends", "graph", "record"},
     "activity": CORE | {"backends", "graph", "record"},
     "loihi": CORE | {"activity", "backends", "graph", "loihi", "lower", "record", "synapses"},

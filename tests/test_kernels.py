@@ -1,15 +1,16 @@
 """Compiled neurons: the same integers as the plain `step`, in both widths; and life where numba cannot follow."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from plain import write_random_net
 
 import lava_conv as lc
-from lava_conv import kernels
 from lava_conv.fixedpoint import STATE_MAX, STATE_MIN
 from lava_conv.neurons import NEURONS, dynamic_threshold
 
-pytestmark = pytest.mark.skipif(not kernels.AVAILABLE, reason="numba is not installed")
+pytestmark = pytest.mark.skipif(not find_spec("numba"), reason="numba is not installed")
 
 SIZE, STEPS = 37, 9
 

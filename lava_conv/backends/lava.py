@@ -28,6 +28,7 @@ try:
     from lava.utils import loihi
     from lava.utils.weightutils import SignMode
 
+    from lava_conv.backends.lava_progress import by_sample
     from lava_conv.backends.lava_runtime import watched
     from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
@@ -89,7 +90,7 @@ def simulate(
         _warm_up(graph, checked)
         with watched(network.source, run_cfg, timeout) as runtime:
             depth = max(graph.depths())
-            runtime.run(len(images) * steps + depth, _by_sample(progress, len(images), steps, depth))
+            runtime.run(len(images) * steps + depth, by_sample(progress, len(images), steps, depth))
         return network.record()
 
 
@@ -101,24 +102,6 @@ def _warm_up(graph: Graph, checked: bool) -> None:
         for feed in graph.inputs(index):
             if isinstance(feed.synapse, Conv | Dense):
                 warm_up_events(feed.synapse)
-
-
-def _by_sample(
-    progress: Callable[[int], Any] | None, samples: int, steps: int, depth: int
-) -> Callable[[int], Any] | None:
-    """From the time step that every process has reached to the number of images just finished."""
-    if progress is None:
-        return None
-    done = 0
-
-    def reached(step: int) -> None:
-        nonlocal done
-        finished = min(samples, max(done, (step - depth) // steps))
-        if finished > done:
-            progress(finished - done)
-            done = finished
-
-    return reached
 
 
 class _Network:

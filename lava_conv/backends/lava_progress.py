@@ -8,6 +8,7 @@ import lava_conv.backends.lava_start  # noqa: F401  before Lava
 
 # isort: split
 import mmap
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -129,3 +130,21 @@ PyLoihiProcessModel._spike = _spike
 PyInPortVectorDense.recv = _recv
 PyOutPortVectorDense.send = _send
 LoihiPyRuntimeService._handle_pause = _handle_pause
+
+
+def by_sample(
+    progress: Callable[[int], Any] | None, samples: int, steps: int, depth: int
+) -> Callable[[int], Any] | None:
+    """From the time step that every process has reached to the number of images just finished."""
+    if progress is None:
+        return None
+    done = 0
+
+    def reached(step: int) -> None:
+        nonlocal done
+        finished = min(samples, max(done, (step - depth) // steps))
+        if finished > done:
+            progress(finished - done)
+            done = finished
+
+    return reached

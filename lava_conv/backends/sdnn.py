@@ -34,6 +34,7 @@ try:
         warnings.simplefilter("ignore")  # lava-dl speaks of packages that nothing here needs
         from lava.lib.dl.netx.hdf5 import Network
 
+    from lava_conv.backends.lava_progress import by_sample
     from lava_conv.backends.lava_runtime import watched
     from processes import SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
@@ -87,7 +88,7 @@ def simulate(
             config = fast_sim_cfg() if fast else Loihi2SimCfg(select_tag="fixed_pt")
             with watched(source, config, timeout) as runtime:
                 depth = len(lowered.stages)
-                runtime.run(len(images) * interval + depth, _by_sample(progress, len(images), interval, depth))
+                runtime.run(len(images) * interval + depth, by_sample(progress, len(images), interval, depth))
         sent = [channels_first(rows) for rows in written]
     return lowered.record(sent, "stock netx SigmaDelta, Lava CPU simulation (fixed_pt)")
 
@@ -206,19 +207,3 @@ def _join(port: Any, target: Any, adapter: Any) -> None:
 def channels_first(rows: NDArray[np.generic]) -> NDArray[np.int64]:
     """(N, W, H, C) -> (N, C, H, W)."""
     return np.ascontiguousarray(rows.transpose(0, *range(rows.ndim - 1, 0, -1)), np.int64)
-
-
-def _by_sample(progress: Callable[[int], Any] | None, samples: int, interval: int, depth: int) -> Any:
-    """From the time step that every process has reached to the number of images just finished."""
-    if progress is None:
-        return None
-    done = 0
-
-    def reached(step: int) -> None:
-        nonlocal done
-        finished = min(samples, max(done, (step - depth) // interval))
-        if finished > done:
-            progress(finished - done)
-            done = finished
-
-    return reached

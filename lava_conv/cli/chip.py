@@ -8,15 +8,7 @@ import click
 from rich import box
 from rich.table import Table
 
-from lava_conv.cli.options import (
-    FEW_SAMPLES,
-    crop_option,
-    images,
-    json_option,
-    optional_data_options,
-    seed_option,
-    split_option,
-)
+from lava_conv.cli.options import FEW_SAMPLES, images, json_option, optional_image_options
 from lava_conv.cli.screen import out, progress
 
 WORDS = ("layer", "type", "shape", "tile", "taken")  # columns that are not numbers
@@ -28,10 +20,7 @@ WORDS = ("layer", "type", "shape", "tile", "taken")  # columns that are not numb
 @click.option("--lowered", is_flag=True, help="Of the network that `lava-conv lower` makes of it.")
 @click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: the file's]")
 @click.option("--out", "target", type=click.Path(dir_okay=False), help="Write a picture of the cores (PNG, SVG, PDF).")
-@optional_data_options
-@split_option
-@crop_option
-@seed_option
+@optional_image_options
 @click.option("--sanafe", "with_sanafe", is_flag=True, help="Replay the spikes through SANA-FE's calibrated Loihi 1.")
 @json_option
 def fit(

@@ -6,15 +6,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from lava_conv.cli.options import (
-    FEW_SAMPLES,
-    crop_option,
-    images,
-    json_option,
-    optional_data_options,
-    seed_option,
-    split_option,
-)
+from lava_conv.cli.options import FEW_SAMPLES, images, json_option, optional_image_options
 from lava_conv.cli.screen import out, progress
 
 NAMES = ("neuron", "step", "readout", "weights", "bias", "state", "payload")
@@ -30,10 +22,7 @@ MARKS = {"met": "", "measured": " *", "approximated": " !"}
 @click.option(
     "--interval", type=click.IntRange(1), default=1, show_default=True, help="Script: steps from image to image."
 )
-@optional_data_options
-@split_option
-@crop_option
-@seed_option
+@optional_image_options
 @json_option
 def lower(
     net: str, target: str, to: str, approximate: bool, script: str | None, interval: int, data_name: str | None,

@@ -45,7 +45,6 @@ def _data_options(default: str | None) -> Callable[[Callable[..., Any]], Callabl
 
 
 data_options = _data_options("digits")
-optional_data_options = _data_options(None)
 
 
 def images(
@@ -77,3 +76,10 @@ split_option = click.option(
 )
 seed_option = click.option("--seed", default=0, show_default=True, help="Of the digits split, and of training.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+
+
+def optional_image_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Images to measure on, if any are named."""
+    for option in (seed_option, crop_option, split_option, _data_options(None)):
+        command = option(command)
+    return command
