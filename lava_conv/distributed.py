@@ -52,6 +52,14 @@ class Team(NamedTuple):
         dist.gather_object(value, found)
         return found or []
 
+    def join(self, part: Tensor) -> Tensor:
+        """The parts (n,) of all processes behind one another, for every process."""
+        if self.size == 1:
+            return part
+        found: list[Any] = [None] * self.size
+        dist.all_gather_object(found, part.detach().cpu())
+        return torch.cat(found)
+
     def from_first(self, make: Callable[[], Any]) -> Any:
         """What `make` gives in the first process, for all of them: only that one needs the file it reads."""
         if self.size == 1:

@@ -13,11 +13,14 @@ from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import FLOAT32_EXACT, STATE_MAX, STATE_MIN, WEIGHT_MAX, WEIGHT_MIN
 
 Shape = tuple[int, ...]
+BLOCK = 1 << 18  # weights that are turned into floating point at a time
 Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-def _as_int8(weight: NDArray[np.generic]) -> NDArray[np.int8]:
+def _as_int8(weight: NDArray[Any]) -> NDArray[np.int8]:
     weight = np.asarray(weight)
+    if weight.dtype == np.int8:
+        return np.ascontiguousarray(weight)
     whole = np.rint(weight)
     if not np.isfinite(weight).all() or not (whole == weight).all():
         raise ConversionError("weight holds values that are not integers; export quantised weights without their scale")
@@ -117,8 +120,8 @@ class Conv:
             high: int64 (I,), largest.
         """
         low, high = np.minimum(low, 0), np.maximum(high, 0)
-        weight = self.weight.astype(np.int64)
-        positive, negative = np.maximum(weight, 0).sum((2, 3)), np.minimum(weight, 0).sum((2, 3))
+        positive = np.maximum(self.weight, 0).sum((2, 3), dtype=np.int64)
+        negative = np.minimum(self.weight, 0).sum((2, 3), dtype=np.int64)
         shape = (self.groups, -1, self.weight.shape[1])
         lows, highs = low.reshape(self.groups, 1, -1), high.reshape(self.groups, 1, -1)
         positive, negative = positive.reshape(shape), negative.reshape(shape)
@@ -193,11 +196,22 @@ class Dense:
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
         """Range (least, largest) of each sum, int64 (out,), for inputs within low..high, int64 (in,) each."""
-        weight = self.weight.astype(np.float64)  # exact below 2**53, and numpy's integer product is slow
-        positive, negative = np.maximum(weight, 0), np.minimum(weight, 0)
-        lows, highs = low.astype(np.float64), high.astype(np.float64)
-        least, most = positive @ lows + negative @ highs, positive @ highs + negative @ lows
-        return least.astype(np.int64), most.astype(np.int64)
+        # sum of w * (low + high) / 2 -+ sum of |w| * (high - low) / 2, doubled: exact in float64 below 2**53, while
+        # numpy's integer product is slow; in blocks, for float64 takes eight times the memory of the weights
+        middle, reach = (low + high).astype(np.float64), (high - low).astype(np.float64)
+        least, most = (np.zeros(len(self.weight)) for _ in range(2))
+        wide = min(self.weight.shape[1], BLOCK)
+        tall = max(1, BLOCK // wide)
+        for top in range(0, len(self.weight), tall):
+            rows = slice(top, top + tall)
+            for left in range(0, self.weight.shape[1], wide):
+                columns = slice(left, left + wide)
+                weight = self.weight[rows, columns].astype(np.float64)
+                centre = weight @ middle[columns]
+                spread = np.abs(weight, out=weight) @ reach[columns]
+                least[rows] += centre - spread
+                most[rows] += centre + spread
+        return (least / 2).astype(np.int64), (most / 2).astype(np.int64)
 
     def fan_out(self, shape: Shape, stored: bool = False) -> NDArray[np.int64]:
         """Synapses that a spike of each source neuron passes, int64 (in,); `stored`: without those of weight 0."""

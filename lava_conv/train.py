@@ -20,10 +20,12 @@ from lava_conv.errors import DataError
 from lava_conv.qat.models import build, build_float
 from lava_conv.qat.prepare import ENCODER_LEVELS
 from lava_conv.qat.unroll import Unrolled
+from lava_conv.selection import Selection
 
 CHECKPOINT_VERSION = 1
 FLOAT = "float"  # the method that trains without quantisation
 MOMENTUM = 0.9
+MOST_SKIPPED = 0.9
 PREPARED = ("method", "k", "levels", "encoder_levels", "n_max", "power_of_two", "clip")  # what `prepare` is told
 CHECKPOINT_KEYS = (
     "version", "recipe", "shape", "classes", "data", "losses", "model", "optimiser", "generator", "rng",
@@ -63,6 +65,8 @@ class Recipe:
         power_of_two: see `lava_conv.qat.prepare`.
         step_max: see `lava_conv.qat.prepare`; 0: none.
         clip: see `lava_conv.qat.prepare`.
+        skip_easy: an epoch leaves out so large a share, 0..0.9, of the images whose last loss was below the mean (see
+            `lava_conv.selection`): a third less time at 0.5, for the same result.
     """
 
     model: str = "digits"
@@ -91,6 +95,7 @@ class Recipe:
     power_of_two: bool = False
     step_max: int = 0
     clip: bool = True
+    skip_easy: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,8 @@ def train(
     """
     device = find_device(device)
     shape = seen_shape(recipe, data)
+    if not 0 <= recipe.skip_easy <= MOST_SKIPPED:
+        raise DataError(f"skip_easy is {recipe.skip_easy}, allowed is 0 to {MOST_SKIPPED}")
     torch.manual_seed(recipe.seed)
     model = _model(recipe, shape, data.classes).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
@@ -156,52 +163,58 @@ def train(
     state = members.from_first(
         lambda: read_checkpoint(path) if path is not None and resume and path.is_file() else None
     )
-    if path is not None and state is not None:
-        losses = _go_on(path, state, recipe, data, model, optimiser, generator)
     images = torch.from_numpy(data.x_train)
     labels = torch.from_numpy(data.y_train)
-    batches = max(1, len(images) // recipe.batch)
+    selection = Selection(len(images), recipe.skip_easy)
+    if path is not None and state is not None:
+        losses = _go_on(path, state, recipe, data, model, optimiser, generator, selection)
+    usual = max(1, len(images) // recipe.batch)
     parameters = list(model.parameters())
     for epoch in range(len(losses), recipe.epochs):
         network.train()
-        order = torch.randperm(len(images), generator=generator)
-        total = 0.0
-        for number in range(batches):
+        total = counted = 0.0
+        batches, parts = selection.batches(epoch, recipe.epochs, recipe.batch, generator)
+        for number, (chosen, weights) in enumerate(parts):
             for group in optimiser.param_groups:
                 group["lr"] = recipe.lr * _schedule(epoch + number / batches, recipe)
-            chosen = order[number * recipe.batch : (number + 1) * recipe.batch]
             # every process draws the whole batch, so that all have the same random numbers as one alone
             x = augmented(images[chosen].to(torch.get_default_dtype()), recipe, generator)
             x, y = x.to(device, memory_format=torch.channels_last), labels[chosen].to(device)
             part = members.share(len(x))
             with joint_statistics(model, members):
-                loss = _loss(network, x[part], y[part], recipe) * (len(x[part]) / len(x))
+                each = _losses(network, x[part], y[part], recipe)
+                loss = (each * weights[part].to(device)).mean() * (len(x[part]) / len(x))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
-            total += members.add_up(parameters, loss)
+            total += members.add_up(parameters, loss) * len(x)
+            counted += float(weights.sum())
             optimiser.step()
+            if recipe.skip_easy:
+                selection.note(chosen, members.join(each))
             if advance and members.first:
-                advance(epoch * batches + number + 1, recipe.epochs * batches)
+                advance(int((epoch + (number + 1) / batches) * usual), recipe.epochs * usual)
         if not math.isfinite(total):
             raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
-        losses.append(total / batches)
+        losses.append(total / counted)
         if path is not None and members.first:
-            write_state(path, _state(model, optimiser, generator, recipe, data, losses))
+            write_state(path, _state(model, optimiser, generator, recipe, data, losses, selection))
         if progress and members.first:
             progress(epoch + 1, losses[-1])
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return Trained(model, recipe, shape, data.classes, data.name, tuple(losses))
 
 
-def _loss(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
+    """The loss of each image, (N,)."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16):
         logits = network(x)
     if recipe.bf16:
         logits = logits.float()
-    if recipe.unroll:
-        last = logits[-2:]
-        logits, y = last.flatten(0, 1), y.repeat(len(last))
-    return functional.cross_entropy(logits, y, label_smoothing=recipe.smoothing)
+    last = logits[-2:] if recipe.unroll else logits[None]
+    each = functional.cross_entropy(
+        last.flatten(0, 1), y.repeat(len(last)), label_smoothing=recipe.smoothing, reduction="none"
+    )
+    return each.reshape(len(last), -1).mean(0)
 
 
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
@@ -269,6 +282,7 @@ def _go_on(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
+    selection: Selection,
 ) -> list[float]:
     """Put a checkpoint's state into everything that has one; the losses so far."""
     try:
@@ -277,6 +291,8 @@ def _go_on(
         optimiser.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
         torch.set_rng_state(state["rng"])
+        if recipe.skip_easy:
+            selection.scores.copy_(state["scores"])
         return list(state["losses"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: the checkpoint does not fit its own recipe ({reason(error)})") from None
@@ -289,8 +305,10 @@ def _state(
     recipe: Recipe,
     data: Dataset,
     losses: list[float],
+    selection: Selection,
 ) -> dict[str, Any]:
-    return {
+    scores = {"scores": selection.scores} if recipe.skip_easy else {}
+    return scores | {
         "version": CHECKPOINT_VERSION,
         "recipe": asdict(recipe),
         "shape": list(seen_shape(recipe, data)),

@@ -33,6 +33,7 @@ RECIPES = {
     "gao": {"method": "gao", "epochs": 2, "batch": 33, "levels": 8},
     "residual": {"method": "gao", "model": "resnet20", "width": 2, "epochs": 1, "batch": 40, "levels": 4},
     "unrolled": {"method": "zou", "epochs": 1, "batch": 32, "unroll": 3},
+    "skipping": {"method": "zou", "epochs": 3, "batch": 33, "skip_easy": 0.5},
 }
 
 

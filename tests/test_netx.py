@@ -205,7 +205,12 @@ def test_plain_readers_find_what_stock_netx_expects(trained_digits, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "name"),
-    [({"scaleoffset": 0}, "6 .scaleoffset."), ({"compression": "lzf"}, "32000 .lzf."), ({"fletcher32": True}, "")],
+    [
+        ({"scaleoffset": 0}, "6 .scaleoffset."),
+        ({"compression": "lzf"}, "32000 .lzf."),
+        ({"fletcher32": True}, "3 .fletcher32."),
+        ({"shuffle": True, "compression": 9}, ""),
+    ],
 )
 def test_only_filters_that_stand_damage_are_read(net, options, name):
     graph = lc.load(net)

@@ -11,7 +11,7 @@ import lava_conv as lc
 from lava_conv import qat
 from lava_conv.neurons import NEURONS
 from lava_conv.qat import models
-from lava_conv.qat.layers import LearnedStep, MedianQuant
+from lava_conv.qat.layers import LearnedStep, MedianQuant, TernaryConv2d
 from lava_conv.qat.unroll import Unrolled
 
 
@@ -375,6 +375,32 @@ def test_quantisers_are_those_of_the_papers():
     step = LearnedStep(6, step=0.75).double().eval()
     assert torch.equal(step(y), torch.clamp(torch.floor(y / 0.75 + 0.5), 0, 6) * 0.75)
     assert step.neuron in NEURONS and np.isclose(float(step.unit().detach()), 0.75)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("k", "n_max"), [(0, 0), (0, 4), (1, 3), (2, 0)])
+def test_gradients_pass_the_median_straight_between_its_clips(dtype, k, n_max):
+    y = torch.linspace(-3, 9, 1001, dtype=dtype).requires_grad_()  # 0 and 3 are no multiples of its step
+    given = torch.randn(1001, generator=torch.Generator().manual_seed(0)).to(dtype)
+    out = MedianQuant(k, n_max)(y)
+    out.backward(given)
+    smooth = y.detach().clamp(0, n_max / 2**k if n_max else None)
+    assert out.dtype == dtype and torch.equal(out, torch.floor(smooth * 2**k + 0.5).clamp(0, n_max or None) / 2**k)
+    between = (y > 0) & (y < n_max / 2**k) if n_max else y > 0
+    assert torch.equal(y.grad, torch.where(between, given, 0)) and between.any() and not between.all()
+
+
+def test_gradients_pass_ternary_weights_unchanged():
+    layer = TernaryConv2d(3, 5, 3)
+    with torch.no_grad():
+        layer.weight[0, 0, 0] = torch.tensor([0.0, 1.0, -1.0])
+    integers, scale = layer.quantise()
+    w = layer.weight.detach()
+    assert torch.equal(integers, torch.sign(w) * (w.abs() > 0.7 * w.abs().mean())) and scale == 1
+    assert integers.detach().unique().tolist() == [-1, 0, 1]
+    given = torch.randn(w.shape)
+    integers.backward(given)
+    assert torch.equal(layer.weight.grad, given)
 
 
 def test_steps_are_powers_of_two_up_to_the_largest_allowed():

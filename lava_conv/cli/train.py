@@ -62,6 +62,10 @@ from lava_conv.cli.screen import out, progress, progress_of
     "--crop", type=click.IntRange(0), default=0, help="Train on random squares of so many pixels, test on the middle."
 )
 @click.option("--flip", is_flag=True, help="Augmentation: mirror every second image.")
+@click.option(
+    "--skip-easy", type=click.FloatRange(0, 0.9), default=0.0,
+    help="Leave this share of the images that are learned already out of each epoch (InfoBatch): 0.5 saves a third.",
+)  # fmt: skip
 @click.option("--bf16", is_flag=True, help="Compute in bfloat16 while training; halves the time on processors with it.")
 @click.option("--out", "target", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")
 @click.option("--resume", is_flag=True, help="Go on from that checkpoint if it exists.")

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -20,9 +20,12 @@ from lava_conv.netx.heaps import check_heaps, longest_string, string_length
 MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read
 MAX_LAYERS = 10_000
 FREE_ELEMENTS = 1 << 22  # numbers that any file may declare
-EXPANSION = 32  # and for each of its bytes so many more (files of the zoo: 0.5 to 2.2): beyond, it is a bomb
+EXPANSION = 32  # and for each of its bytes so many (files of the zoo: 0.5 to 2.2): beyond, it is a bomb
+MANY_ELEMENTS = 1 << 25  # from here on
+EXPANSION_OF_MANY = 4  # so many
+BLOCK = 1 << 20  # elements of a weight that are read at a time
 # libhdf5 (2.0.0 at the latest) reads beyond its memory where a damaged file misleads its decoders of other filters
-FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32"}
+FILTERS = {1: "gzip", 2: "shuffle"}
 MAX_CHUNK = 1 << 22  # elements; HDF5 unpacks a chunk as a whole
 MAX_ITEM = 8  # bytes of a number
 MAX_TEXT = 1000  # bytes of a word
@@ -88,7 +91,7 @@ def read_layers(file: h5py.File) -> list[h5py.Group]:
 
 def most_elements(size: int) -> int:
     """How many elements the layers of a file of so many bytes may declare."""
-    return max(FREE_ELEMENTS, EXPANSION * size)
+    return max(FREE_ELEMENTS, min(EXPANSION * size, MANY_ELEMENTS), EXPANSION_OF_MANY * size)
 
 
 def declared_elements(group: Any, depth: int = 3) -> int:
@@ -178,8 +181,7 @@ def _check_filters(data: h5py.Dataset, place: str) -> None:
             )
 
 
-def read_values(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> NDArray[Any]:
-    """A numeric dataset of one of the given ranks, without NaN and infinity."""
+def _numeric(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> h5py.Dataset:
     data, place = read_dataset(group, name, path), f"{path}/{name}"
     if data.ndim not in ranks:
         raise NetFormatError(f"{place} has rank {data.ndim}, allowed is {' or '.join(map(str, ranks))}")
@@ -187,15 +189,59 @@ def read_values(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...])
         raise NetFormatError(f"{place} has dtype {shown_name(data.dtype)}, expected numbers")
     if data.size == 0:
         raise NetFormatError(f"{place} is empty (shape {data.shape})")
-    value = np.asarray(data[()])
+    return data
+
+
+def _finite(value: NDArray[Any], place: str) -> NDArray[Any]:
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise NetFormatError(f"{place} holds NaN or infinity; the training diverged or the file is damaged")
     return value
 
 
+def _blocks(data: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
+    """Parts of a dataset of whole chunks, along the axis that allows the smallest ones: about BLOCK elements each."""
+    if not data.ndim:
+        yield ()
+        return
+    chunks = data.chunks or (1,) * data.ndim
+    axis = min(range(data.ndim), key=lambda n: chunks[n] / data.shape[n])
+    rows = chunks[axis] * max(1, BLOCK * data.shape[axis] // (data.size * chunks[axis]))
+    for start in range(0, data.shape[axis], rows):
+        yield (slice(None),) * axis + (slice(start, start + rows),)
+
+
+class Weight(NamedTuple):
+    """What a dataset of weights holds. low, high: their range. whole: all are integers. values: as int8, None where
+    they are not asked for, no integers, or beyond int8."""
+
+    shape: tuple[int, ...]
+    low: float
+    high: float
+    whole: bool
+    values: NDArray[np.int8] | None
+
+
+def read_weight(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...], keep: bool = True) -> Weight:
+    """A numeric dataset of one of the given ranks, without NaN and infinity, in the memory that int8 takes."""
+    data, place = _numeric(group, name, path, ranks), f"{path}/{name}"
+    least, most = np.iinfo(np.int8).min, np.iinfo(np.int8).max
+    values = np.empty(data.shape, np.int8) if keep else None
+    low, high, whole = math.inf, -math.inf, True
+    for where in _blocks(data):
+        block = _finite(np.asarray(data[where]), place)
+        low, high = min(low, block.min().item()), max(high, block.max().item())
+        whole = whole and (block.dtype.kind != "f" or bool((np.rint(block) == block).all()))
+        if not whole or low < least or high > most:
+            values = None
+        if values is not None:
+            values[where] = block
+    return Weight(data.shape, low, high, whole, values)
+
+
 def read_numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) -> NDArray[np.int64]:
     """A numeric dataset of one of the given ranks with integer values, as int64."""
-    value, place = read_values(group, name, path, ranks), f"{path}/{name}"
+    place = f"{path}/{name}"
+    value = _finite(np.asarray(_numeric(group, name, path, ranks)[()]), place)
     if value.dtype.kind == "f" and not (np.rint(value) == value).all():
         raise NetFormatError(f"{place} holds values that are not integers; export quantised values without their scale")
     if value.max() >= 1 << 62 or value.min() <= -(1 << 62):

@@ -9,9 +9,10 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError, NetFormatError
-from lava_conv.fixedpoint import INPUT_BITS
+from lava_conv.fixedpoint import INPUT_BITS, WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.netx.hdf5 import (
     only_keys,
@@ -25,6 +26,7 @@ from lava_conv.netx.hdf5 import (
     read_shape,
     read_text,
     read_texts_attribute,
+    read_weight,
     shown,
     shown_name,
 )
@@ -33,7 +35,7 @@ from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense, Identity, Synapse
 
 MAX_NEURONS = 1 << 26  # of a network, its input and paddings included: what a run needs at the least
-MAX_FLAT = 1 << 22  # of all flat layers, whose bounds are held neuron by neuron
+MAX_FLAT = 3 << 20  # of all flat layers, whose bounds are held neuron by neuron
 CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
 SKIP_KEYS = {"conv": CONV_KEYS, "identity": {"scale"}, "dense": {"weight"}}
 # Written by other netx exporters beside the shape; they repeat what the weight already says.
@@ -148,7 +150,7 @@ def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
     try:
         if kind == "identity":
             return Identity(read_scalar(group, "scale", path, 1))
-        weight = read_numbers(group, "weight", path, ranks=(4,) if kind == "conv" else (2,))
+        weight = _read_weight(group, path, ranks=(4,) if kind == "conv" else (2,))
         if kind == "dense":
             return Dense(weight)
         pairs = [
@@ -157,6 +159,18 @@ def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
         return Conv(weight, *pairs, groups=read_scalar(group, "groups", path, 1))
     except ConversionError as error:
         raise NetFormatError(f"{path}: {error}") from None
+
+
+def _read_weight(group: h5py.Group, path: str, ranks: tuple[int, ...]) -> NDArray[np.int8]:
+    found = read_weight(group, "weight", path, ranks)
+    if not found.whole:
+        raise NetFormatError(
+            f"{path}/weight holds values that are not integers; export quantised values without their scale"
+        )
+    if found.values is None:
+        worst = found.low if found.low < WEIGHT_MIN else found.high
+        raise NetFormatError(f"{path}/weight is {worst:.10g}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX}")
+    return found.values
 
 
 def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:

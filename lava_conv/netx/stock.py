@@ -16,6 +16,7 @@ from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.graph import aligned
 from lava_conv.netx.hdf5 import (
     MAX_ITEM,
+    Weight,
     opened,
     read_dataset,
     read_group,
@@ -24,7 +25,7 @@ from lava_conv.netx.hdf5 import (
     read_scalar,
     read_shape,
     read_text,
-    read_values,
+    read_weight,
     shown,
     shown_name,
 )
@@ -129,10 +130,10 @@ def _layer(group: h5py.Group, path: str, before: tuple[int, ...] | None, last: b
         problems.append(f"type {shown(kind)}: {TYPES.get(kind, OTHER_TYPE)}")
     weight, low, high = None, 0.0, 0.0
     if "weight" in group:
-        values = read_values(group, "weight", path, ranks=(0, 1, 2, 3, 4, 5))
-        weight, low, high = values.shape, float(values.min()), float(values.max())
+        found = read_weight(group, "weight", path, ranks=(0, 1, 2, 3, 4, 5), keep=False)
+        weight, low, high = found.shape, float(found.low), float(found.high)
         if kind in RANKS:
-            problems += _synapse_problems(group, path, kind, values, shape, before)
+            problems += _synapse_problems(group, path, kind, found, shape, before)
     elif kind in RANKS:
         problems.append("weight is missing")
     if kind in RANKS:
@@ -175,15 +176,15 @@ def _neuron_problems(neuron: str, last: bool) -> list[str]:
 
 
 def _synapse_problems(
-    group: h5py.Group, path: str, kind: str, weight: Any, shape: tuple[int, ...], before: tuple[int, ...] | None
+    group: h5py.Group, path: str, kind: str, weight: Weight, shape: tuple[int, ...], before: tuple[int, ...] | None
 ) -> list[str]:
-    if weight.ndim != RANKS[kind]:
-        return [f"weight has rank {weight.ndim}, allowed is {RANKS[kind]} for {kind}"]
+    if len(weight.shape) != RANKS[kind]:
+        return [f"weight has rank {len(weight.shape)}, allowed is {RANKS[kind]} for {kind}"]
     problems = []
-    if not (np.rint(weight) == weight).all():
+    if not weight.whole:
         problems.append("weight holds values that are not integers; stock netx cuts them off, here they are refused")
-    if weight.min() < WEIGHT_MIN or weight.max() > WEIGHT_MAX:
-        worst = weight.min() if weight.min() < WEIGHT_MIN else weight.max()
+    if weight.low < WEIGHT_MIN or weight.high > WEIGHT_MAX:
+        worst = weight.low if weight.low < WEIGHT_MIN else weight.high
         problems.append(f"weight goes to {worst:g}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX}")
     try:
         # zeros stand for the weight: only its shape decides
