@@ -6,7 +6,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lava_conv.errors import RangeError
-from lava_conv.fixedpoint import STATE_MAX, STATE_MIN, breakpoints, saturate, search_thresholds, staircase, wrap
+from lava_conv.fixedpoint import (
+    STATE_MAX,
+    STATE_MIN,
+    breakpoints,
+    nearest_thresholds,
+    saturate,
+    search_thresholds,
+    staircase,
+    wrap,
+)
 
 
 @settings(max_examples=300, deadline=None)
@@ -38,6 +47,42 @@ def test_impossible_staircase_names_channel_and_count():
     wide = np.array([3_000_000, 3_000_000])
     with pytest.raises(RangeError, match=r"channel 1 \(\d+ values of z differ\)"):
         search_thresholds(np.array([10.0, 0.123]), np.array([4.0, 3.7]), -wide, wide, 64)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_the_number_of_wrong_sums_is_that_of_rounded_thresholds(shift):
+    """Counted one by one; the stretches around neighbouring steps may meet."""
+    rng, told = np.random.default_rng(shift), 0
+    for _ in range(60):
+        theta, delta = rng.uniform(-40, 40, 1), rng.uniform(0.3, 9, 1)
+        low, high = np.array([-rng.integers(0, 60)]), np.array([rng.integers(1, 60)])
+        try:
+            search_thresholds(theta, delta, low, high, 12, max_shift=shift)
+            continue
+        except RangeError as error:
+            said = str(error)
+        z = np.arange(low[0], high[0] + 1)
+        whole = np.rint(theta * 2**shift), np.maximum(np.rint(delta * 2**shift), 1)
+        wrong = np.clip(((z << shift) - whole[0]) // whole[1], 0, 12) != staircase(z, theta[0], delta[0], 12)
+        assert f"channel 0 ({wrong.sum()} values of z differ)" in said
+        told += int(wrong.sum())
+    assert told > 20
+
+
+def test_nearest_thresholds_are_those_of_the_largest_shift():
+    theta, delta = np.array([-7.3, 100.0, 0.001]), np.array([1e-9, 3.7, 12.0])
+    low, high = np.array([-50, 0, -3]), np.array([20, 400, 3])
+    found = nearest_thresholds(theta, delta, low, high)
+    assert 400 << found.shift <= STATE_MAX < 400 << (found.shift + 1)
+    assert found.theta.tolist() == np.ceil(theta * 2.0**found.shift).tolist()
+    assert found.delta.tolist() == [1, *np.rint(delta[1:] * 2.0**found.shift).tolist()]
+    small = nearest_thresholds(theta[2:], delta[2:], low[2:], high[2:])
+    assert small.shift == 21 and 3 << 21 <= STATE_MAX < 3 << 22
+    assert nearest_thresholds(theta[2:], delta[2:], -np.array([STATE_MAX]), high[2:]).shift == 0
+    assert nearest_thresholds(np.array([-(2.0**22)]), delta[2:], low[2:], high[2:]).shift == 0
+    assert nearest_thresholds(theta[2:], np.array([1e12]), low[2:], high[2:]).delta[0] == STATE_MAX
+    with pytest.raises(RangeError, match=f"sums reach {STATE_MAX + 1}, which exceeds the 24-bit limit {STATE_MAX}"):
+        nearest_thresholds(theta[2:], delta[2:], -np.array([STATE_MAX + 1]), high[2:])
 
 
 def test_sum_beyond_24_bits_is_refused():

@@ -10,6 +10,8 @@ from plain import write_random_net
 
 import lava_conv as lc
 from lava_conv.graph import Graph, Layer
+from lava_conv.netx.hdf5 import read_texts_attribute, shown, shown_name
+from lava_conv.netx.writing import save_stock
 from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense
 
@@ -65,6 +67,13 @@ def bomb(f):
     f.create_dataset("layer/6/weight", (1 << 20, 1 << 20), "f4", chunks=True)
 
 
+def late_weight(f):
+    """One wrong weight in the last of many blocks that are read one after the other."""
+    weight = np.zeros((3, 1 << 20), np.float32)
+    weight[-1, -1] = 128
+    replace("layer/6/weight", weight)(f)
+
+
 DAMAGE = {
     "no format": (lambda f: f.attrs.__delitem__("format"), "@format is missing"),
     "format": (attribute("format", "other"), "@format is 'other'"),
@@ -89,6 +98,19 @@ DAMAGE = {
     "theta range": (replace("layer/1/neuron/theta", np.full(4, 1 << 23)), "theta is 8388608"),
     "theta huge": (replace("layer/1/neuron/theta", np.full(4, 1e300)), "beyond 62 bits"),
     "weight float": (replace("layer/5/weight", np.full((11, 300), 0.5)), "not integers"),
+    "weight too small": (replace("layer/6/weight", np.full((5, 11), -129.0)), "/layer/6/weight is -129, allowed is"),
+    "weight huge": (replace("layer/6/weight", np.full((5, 11), 1e300)), "/layer/6/weight is 1e.300, allowed"),
+    "weight late": (late_weight, "/layer/6/weight is 128, allowed is -128..127"),
+    "pair empty": (replace("layer/1/stride", np.zeros(0, int)), "/layer/1/stride is empty"),
+    "pair large": (replace("layer/1/padding", np.array([0, 65536])), "/layer/1/padding is 65536, .* at most 65535"),
+    "shape of four": (replace("layer/1/shape", np.array([1, 1, 1, 1])), "/layer/1/shape is (1, 1, 1, 1), allowed"),
+    "shape of zero": (replace("layer/1/shape", np.array([4, 0, 4])), "/layer/1/shape is (4, 0, 4), allowed"),
+    "format number": (attribute("format", 3), "/@format is .*3.*, expected a string"),
+    "steps number": (attribute("steps", 1.5), "/@steps is .*1.5.*, expected an integer"),
+    "labels long": (attribute("labels", ["x" * 1001, "b", "c", "d", "e"]), "/@labels holds .*, allowed are up to 1000"),
+    "labels not printable": (attribute("labels", ["a", "b\x07", "c", "d", "e"]), "/@labels holds 'b.x07', allowed are"),
+    "long word": (replace("layer/1/type", "x" * 1001), "/layer/1/type is no string of up to 1000 bytes"),
+    "word of 1000": (replace("layer/1/type", "x" * 1000), "/layer/1/type is '" + "x" * 79 + "..., allowed"),
     "weight nan": (replace("layer/6/weight", np.full((5, 11), np.nan)), "NaN"),
     "weight range": (replace("layer/6/weight", np.full((5, 11), 200.0)), "weight is 200"),
     "weight shape": (replace("layer/6/weight", np.zeros((5, 12))), "/layer/6: weight"),
@@ -225,3 +247,124 @@ def test_only_filters_that_stand_damage_are_read(net, options, name):
             lc.NetFormatError, match=f"/layer/1/weight is packed by HDF5 filter {name}, allowed are gzip"
         ):
             lc.load(net)
+
+
+def test_what_a_file_leaves_out_has_its_default(net):
+    """Stride 1, padding 0, dilation 1, groups 1, no bias, scale 1; a pair may be one number or a list of one."""
+    graph = lc.load(net)
+    with h5py.File(net, "a") as file:
+        for index in [n for n in file["layer"] if f"layer/{n}/neuron" in file]:
+            layer = file[f"layer/{index}"]
+            neuron = layer["neuron"]
+            if "bias" in neuron:
+                neuron["bias"][...] = 0
+            for name, default in (("stride", 1), ("padding", 0), ("dilation", 1), ("groups", 1)):
+                if name in layer and layer[name].shape and (layer[name][()] == default).all():
+                    del layer[name]
+            for skip in layer.get("skip", {}).values():
+                if "scale" in skip:
+                    skip["scale"][...] = 1
+    plain = lc.load(net)
+    with h5py.File(net, "a") as file:
+        gone = set()
+        for index in range(len(graph.layers)):
+            layer = file[f"layer/{index}"]
+            for group in (layer, layer.get("neuron", {}), *layer.get("skip", {}).values()):
+                for name in {"bias", "scale", "groups"} & set(group):
+                    if not np.any(group[name][()] != {"bias": 0}.get(name, 1)):
+                        del group[name]
+                        gone.add(name)
+                for name in {"stride", "padding", "dilation"} & set(group):
+                    first, second = group[name][()]
+                    if first == second:
+                        replace(name, [np.int64(first), np.array([first])][index % 2])(group)
+    assert gone >= {"bias", "scale"} and lc.load(net) == plain != graph
+
+
+def convolution(tmp_path, **options):
+    """A network of one convolution that leaves out the options it is not given, and of a readout."""
+    shape = Conv(np.ones((2, 1, 2, 2)), **options).output_shape((1, 6, 6))
+    layers = (
+        Layer("input", (1, 6, 6)),
+        Layer("conv", shape, Conv(np.ones((2, 1, 2, 2)), **options), "DTB", NEURONS["DTB"].Params(0, 9)),
+        Layer("flatten", (int(np.prod(shape)),)),
+        Layer("dense", (2,), Dense(np.ones((2, int(np.prod(shape))))), "ACC", NEURONS["ACC"].Params(0)),
+    )
+    graph = Graph(layers, 4)
+    lc.save(graph, tmp_path / "c.net")
+    with h5py.File(tmp_path / "c.net", "a") as file:
+        for name in {"stride", "padding", "dilation", "groups"} - set(options):
+            del file[f"layer/1/{name}"]
+        del file["layer/3/neuron/bias"]
+    return graph, tmp_path / "c.net"
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": (2, 2)}, {"padding": (1, 2)}, {"dilation": (3, 1)}, {"stride": (1, 3), "groups": 1}]
+)
+def test_options_of_a_convolution_that_are_left_out(tmp_path, options):
+    graph, path = convolution(tmp_path, **options)
+    assert lc.load(path) == graph
+
+
+def test_labels_up_to_the_limits_are_read(net):
+    labels = [letter * 1000 for letter in "abcde"]
+    with h5py.File(net, "a") as file:
+        file.attrs["labels"] = labels
+    assert lc.load(net).labels == tuple(labels)
+
+
+@pytest.mark.parametrize(("count", "message"), [(1 << 17, None), ((1 << 17) + 1, "has 1,048,584 bytes, allowed are")])
+def test_an_attribute_has_at_most_a_mebibyte(tmp_path, count, message):
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file.attrs["labels"] = np.full(count, b"x" * 8)
+        if message is None:
+            assert read_texts_attribute(file, "labels") == ("x" * 8,) * count
+        else:
+            with pytest.raises(lc.NetFormatError, match=f"/@labels {message} 1,048,576"):
+                read_texts_attribute(file, "labels")
+
+
+def test_what_is_shown_of_a_file_is_cut_at_80_characters():
+    assert shown("x" * 78) == repr("x" * 78) and shown("x" * 79) == "'" + "x" * 79 + "..."
+    assert shown("a\n  b") == repr("a\n b").replace("\\n ", "\\n ") and shown_name("it's") == '"its"'
+
+
+def flattened(side, flats):
+    """The image of side x side, so many flatten layers of it, and a readout of the last."""
+    layers = [Layer("input", (1, side, side)), *(Layer("flatten", (side * side,), source=0) for _ in range(flats))]
+    layers.append(Layer("dense", (1,), Dense(np.ones((1, side * side))), "ACC", NEURONS["ACC"].Params(0)))
+    return Graph(tuple(layers), 2)
+
+
+def test_as_many_neurons_as_a_file_may_describe(tmp_path):
+    path = tmp_path / "x.net"
+    lc.save(flattened(1024, 2), path)
+    assert len(lc.load(path).layers) == 4
+    lc.save(flattened(1024, 3), path)
+    with pytest.raises(lc.NetFormatError, match=r"/layer/4: .* have 3,145,729 neurons in flat layers, .* 3,145,728;"):
+        lc.load(path)
+    for side, most in ((8191, None), (8192, "67,108,864")):
+        one = Conv(np.ones((1, 1, 1, 1)), (side, side))
+        layers = (
+            Layer("input", (1, side, side)),
+            Layer("conv", (1, 1, 1), one, "DTB", NEURONS["DTB"].Params(0, 9)),
+            Layer("flatten", (1,)),
+            Layer("dense", (1,), Dense(np.ones((1, 1))), "ACC", NEURONS["ACC"].Params(0)),
+        )
+        lc.save(Graph(layers, 2), path)
+        if most is None:
+            with pytest.raises(lc.NetFormatError, match=r"have 134,184,9\d\d neurons, allowed"):
+                lc.load(path)
+        else:
+            with pytest.raises(lc.NetFormatError, match=rf"have 134,217,728 neurons, allowed are {most};"):
+                lc.load(path)
+
+
+def test_only_the_last_layer_of_a_stock_file_sends_sums(tmp_path):
+    layers = [(Conv(np.ones((2, 1, 3, 3))), (2, 4, 4)), (Dense(np.ones((5, 32))), (5,)), (Dense(np.ones((3, 5))), (3,))]
+    save_stock(tmp_path / "s.net", (1, 6, 6), layers)
+    with h5py.File(tmp_path / "s.net") as file:
+        kinds = [file[f"layer/{i}/type"][0] for i in range(len(file["layer"]))]
+        assert kinds == [b"input", b"conv", b"flatten", b"dense", b"dense"]
+        assert ["neuron/sigma_output" in file[f"layer/{i}"] for i in range(5)] == [False] * 4 + [True]

@@ -115,6 +115,22 @@ def test_what_is_no_netx_at_all_is_refused_before_it_is_read(stock, change, mess
     assert message in str(error.value) and str(stock) in str(error.value)
 
 
+def test_options_of_a_convolution_that_are_left_out_have_their_defaults(tmp_path):
+    """And what they are decides whether the shapes go together; a neuron's parameters may be lists of one."""
+    for name, value, shape in (("stride", 2, (2, 2, 2)), ("padding", 1, (2, 6, 6)), ("dilation", 2, (2, 2, 2))):
+        path = tmp_path / f"{name}.net"
+        with h5py.File(path, "w") as file:
+            layer(file, 0, "input", (1, 6, 6))
+            neuron = {"type": "CUBA", "vDecay": np.array([7]), "list": np.array([1, 2])}
+            layer(file, 1, "conv", shape, neuron, weight=np.ones((2, 1, 3, 3), np.float32), **{name: value})
+        net = describe(path)
+        assert not any("shape is" in problem for problem in net.problems), name
+        assert net.layers[1].parameters == {"vDecay": 7, "list": "int64 (2,)"}
+        with h5py.File(path, "a") as file:
+            del file[f"layer/1/{name}"]
+        assert sum("input and weight make it (2, 4, 4)" in problem for problem in describe(path).problems) == 1
+
+
 def test_only_the_last_layer_is_told_of_the_readout(stock):
     with h5py.File(stock, "a") as file:
         del file["layer/3/neuron"]

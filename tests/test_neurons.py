@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lava_conv.fixedpoint import STATE_MAX, STATE_MIN
-from lava_conv.neurons import NEURONS, map_channels
+from lava_conv.neurons import NEURONS, ca_lif, map_channels
+from lava_conv.neurons.base import out_of_range
 
 
 def random_params(kind, rng, n):
@@ -190,3 +191,27 @@ def test_each_parameter_is_refused_just_beyond_its_ends(kind, name):
         assert neuron.check(plain._replace(**{name: value})) is None
     for value in (low - 1, high + 1):
         assert neuron.check(plain._replace(**{name: value})) == f"{name} is {value}, allowed is {low}..{high}"
+
+
+def test_the_value_beyond_the_range_is_the_one_that_is_told():
+    for values, told in (([-5, 300], "-5"), ([5, 300], "300"), ([-5, 5], "-5"), ([0, 255.5], "255.5"), (256, "256")):
+        assert out_of_range("x", np.array(values), 0, 255) == f"x is {told}, allowed is 0..255"
+    for values in ([0, 255], [], 7):
+        assert out_of_range("x", np.array(values), 0, 255) is None
+
+
+def test_the_first_wrong_v_neg_is_the_one_that_is_told():
+    plain = NEURONS["CALIF"].Params(theta=np.array([4, 5, 6]), bias=0, leak=0, v_init=0, v_neg=np.array([-4, -7, 8]))
+    assert NEURONS["CALIF"].check(plain) == "v_neg is -7, allowed is 0 or -theta"
+    for sign in (0, -1):
+        assert NEURONS["CALIF"].check(plain._replace(v_neg=sign * plain.theta)) is None
+
+
+def test_a_float_potential_decays_without_truncation():
+    """As Lava's floating-point models compute; integers lose what 12 bits cut off."""
+    params = NEURONS["CALIF"].Params(theta=1 << 20, bias=0, leak=0, v_init=0, v_neg=0, dv=1024)
+    zero = np.zeros(2)
+    state = ca_lif.State(np.array([101.0, -7.0]), zero, zero)
+    assert ca_lif.step(state, zero, params)[1].v.tolist() == [75.75, -5.25]
+    whole = ca_lif.State(np.array([101, -7]), *[zero.astype(int)] * 2)
+    assert ca_lif.step(whole, zero.astype(int), params)[1].v.tolist() == [75, -5]

@@ -36,6 +36,51 @@ def test_hand_written_file_equals_plain_numpy(tmp_path, code, skips, method):
     assert all(np.abs(s).sum() > 0 for s in record.spikes.values()), "a silent network proves nothing"
 
 
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("code", ["flash", "constant"])
+@pytest.mark.parametrize("steps", [1, 2])
+def test_the_shortest_samples(tmp_path, rng, code, method, steps):
+    graph = lc.load(write_random_net(tmp_path / "a.net", rng, code=code))
+    images = rng.integers(0, 256, (3, 2, 9, 7), dtype=np.uint8)
+    found = lc.run(graph, images, steps=steps, method=method)
+    for n, image in enumerate(images):
+        expected = naive_run(tmp_path / "a.net", image, steps)
+        assert np.array_equal(found.logits[:, n], expected[max(expected)])
+
+
+@pytest.mark.parametrize("wrong", ["sums", "always"])
+def test_wrong_int8_kernels_are_found_out(monkeypatch, wrong):
+    """One that saturates large sums, and one that is wrong everywhere."""
+
+    class Wrong(dense.Int8):
+        def ready(self, x):
+            exact = dense.convolve(self.synapse, x.double(), 1).float()
+            return lambda: exact.clamp(-3000, 3000) if wrong == "sums" else exact + 1
+
+        def __init__(self, synapse):
+            self.synapse = synapse
+
+    monkeypatch.setattr(dense, "Int8", Wrong)
+    tried = dense._tried.__wrapped__
+    assert not tried((24, 40, 3, 3), ((1, 1), (1, 1), (1, 1), 1), (40, 6, 6))
+    monkeypatch.setattr(Wrong, "ready", lambda self, x: lambda: dense.convolve(self.synapse, x.double(), 1).float())
+    assert tried((24, 40, 3, 3), ((1, 1), (1, 1), (1, 1), 1), (40, 6, 6))
+
+
+def test_float32_is_left_as_soon_as_a_sum_could_reach_2_to_24():
+    for total, payload, kind in (
+        ((1 << 24) - 1, 1, torch.float32), (1 << 24, 1, torch.float64),
+        ((1 << 24) // 255, 255, torch.float32), ((1 << 24) // 255 + 1, 255, torch.float64),
+    ):  # fmt: skip
+        row = np.full((2, -(-total // 127)), 127)
+        row[:, 0] -= 127 * row.shape[1] - total
+        row[0] = 0
+        row[1, 1::2] *= -1
+        assert dense.exact_type(Dense(row), payload) == kind
+    assert dense.exact_type(Identity(-(1 << 20)), 15) == torch.float32
+    assert dense.exact_type(Identity(-(1 << 20)), 16) == torch.float64
+
+
 def random_conv(rng, groups, low=-128):
     c, o = groups * rng.integers(1, 20), groups * rng.integers(1, 40)
     kernel = rng.integers(1, 5, 2)
