@@ -26,6 +26,8 @@ CHECKPOINT_VERSION = 1
 FLOAT = "float"  # the method that trains without quantisation
 MOMENTUM = 0.9
 MOST_SKIPPED = 0.9
+FLOAT_PART = "1."  # see `lava_conv.qat.models.build_float`
+STEPS = ("step", "step_ready")  # what quantisers learn
 PREPARED = ("method", "k", "levels", "encoder_levels", "n_max", "power_of_two", "clip")  # what `prepare` is told
 CHECKPOINT_KEYS = (
     "version", "recipe", "shape", "classes", "data", "losses", "model", "optimiser", "generator", "rng",
@@ -50,7 +52,8 @@ class Recipe:
         rotate: images turn by up to so many degrees.
         scale: images grow or shrink by up to this share.
         encoder_levels: see `lava_conv.qat.prepare`.
-        start: path of a checkpoint whose weights to begin with, "": none.
+        start: path of a checkpoint whose weights to begin with, "": none; of the same network, be it float or quantised
+            by any method.
         unroll: train on what the spiking network says after this step and the one before; 0: when it settles.
         n_max: see `lava_conv.qat.prepare`.
         crop: the network sees squares of so many pixels, cut at random places in training and from the middle
@@ -154,7 +157,7 @@ def train(
     model = _model(recipe, shape, data.classes).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
     if recipe.start:
-        _begin_with(model, recipe.start, members.from_first(lambda: read_checkpoint(recipe.start)))
+        _begin_with(model, recipe, members.from_first(lambda: read_checkpoint(recipe.start)))
     network = Unrolled(model, recipe.unroll) if recipe.unroll else model
     optimiser = _optimiser(model, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -239,11 +242,21 @@ def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
     return build(recipe.model, shape[0], shape[1], classes, step_max=recipe.step_max or None, **options)
 
 
-def _begin_with(model: nn.Module, path: str, state: dict[str, Any]) -> None:
-    try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise DataError(f"{path}: its weights are of another network ({reason(error)})") from None
+def _begin_with(model: nn.Module, recipe: Recipe, state: dict[str, Any]) -> None:
+    """Load a checkpoint's weights, be it of the float network or of another method; steps that it has not are
+    measured on the first batch as ever."""
+    weights, there = dict(state["model"]), state["recipe"]["method"]
+    if there == FLOAT != recipe.method:  # the plain network stands behind the scaling of its images
+        weights = {name.removeprefix(FLOAT_PART): value for name, value in weights.items()}
+    own = model.state_dict()
+    odd = {name for name in own.keys() ^ weights.keys() if name.rpartition(".")[2] not in STEPS}
+    odd |= {name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape}
+    if odd:
+        raise DataError(
+            f"{recipe.start}: its weights are of another network ({len(odd)} differ, {min(odd)} for one); "
+            f"its model is {state['recipe']['model']}, here it is {recipe.model}"
+        )
+    model.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -198,6 +198,26 @@ def test_training_begins_with_given_weights(tmp_path):
         train(data, Recipe(model="lenet", epochs=1, start=str(tmp_path / "a.pt")))
 
 
+@pytest.mark.parametrize("model", ["digits", "lenet", "resnet20"])
+@pytest.mark.parametrize("before", ["float", "zou", "gao"])
+def test_quantised_training_begins_with_the_weights_of_any_method(tmp_path, model, before):
+    data = tiny()
+    width = {"width": 4} if model == "resnet20" else {}
+    path = tmp_path / "a.pt"
+    start = train(data, replace(TINY, model=model, method=before, **width), path).model.state_dict()
+    for method in {"float", "zou", "gao"} - {"float"}:
+        tuned = train(data, replace(TINY, model=model, method=method, lr=1e-12, start=str(path), **width))
+        found, equal = tuned.model.state_dict(), 0
+        for name, value in found.items():
+            source = start.get(f"1.{name}" if before == "float" else name)
+            if source is None:
+                assert name.rpartition(".")[2] in ("step", "step_ready") and before != "gao"
+            elif name.endswith("weight"):
+                assert torch.allclose(value, source, atol=1e-9)
+                equal += 1
+        assert equal > 3
+
+
 def test_augmentation_keeps_images_and_follows_its_generator():
     x = torch.rand(6, 1, 8, 8) * 255
     recipe = Recipe(shift=1, rotate=20, scale=0.2)

@@ -36,7 +36,9 @@ from lava_conv.cli.screen import out, progress, progress_of
     default=0,
     help="Train on what the spiking network says after so many steps.",
 )
-@click.option("--start", default="", help="Checkpoint of the same network whose weights to begin with.")
+@click.option(
+    "--start", default="", help="Checkpoint of the same network, float or quantised, whose weights to begin with."
+)
 @click.option(
     "--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes through the training images."
 )
