@@ -3,6 +3,7 @@
 import math
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from lava_conv.device import find_device
 from lava_conv.distributed import Team, joint_statistics
 from lava_conv.errors import DataError
 from lava_conv.qat.models import build, build_float
+from lava_conv.qat.penalty import SpikePenalty
 from lava_conv.qat.prepare import ENCODER_LEVELS
 from lava_conv.qat.unroll import Unrolled
 from lava_conv.selection import Selection
@@ -70,6 +72,8 @@ class Recipe:
         clip: see `lava_conv.qat.prepare`.
         skip_easy: an epoch leaves out so large a share, 0..0.9, of the images whose last loss was below the mean (see
             `lava_conv.selection`): a third less time at 0.5, for the same result.
+        spike_penalty: weight of the spikes of a neuron in the loss (see `lava_conv.qat.penalty`), 0 or more.
+        late_penalty: weight of their delays.
     """
 
     model: str = "digits"
@@ -99,6 +103,8 @@ class Recipe:
     step_max: int = 0
     clip: bool = True
     skip_easy: float = 0.0
+    spike_penalty: float = 0.0
+    late_penalty: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -154,11 +160,10 @@ def train(
     if not 0 <= recipe.skip_easy <= MOST_SKIPPED:
         raise DataError(f"skip_easy is {recipe.skip_easy}, allowed is 0 to {MOST_SKIPPED}")
     torch.manual_seed(recipe.seed)
-    model = _model(recipe, shape, data.classes).to(device)
+    model = _begun(recipe, shape, data.classes, members).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
-    if recipe.start:
-        _begin_with(model, recipe, members.from_first(lambda: read_checkpoint(recipe.start)))
     network = Unrolled(model, recipe.unroll) if recipe.unroll else model
+    penalty = _penalty(model, recipe)
     optimiser = _optimiser(model, recipe)
     generator = torch.Generator().manual_seed(recipe.seed)
     losses: list[float] = []
@@ -166,8 +171,7 @@ def train(
     state = members.from_first(
         lambda: read_checkpoint(path) if path is not None and resume and path.is_file() else None
     )
-    images = torch.from_numpy(data.x_train)
-    labels = torch.from_numpy(data.y_train)
+    images, labels = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     selection = Selection(len(images), recipe.skip_easy)
     if path is not None and state is not None:
         losses = _go_on(path, state, recipe, data, model, optimiser, generator, selection)
@@ -185,8 +189,10 @@ def train(
             x, y = x.to(device, memory_format=torch.channels_last), labels[chosen].to(device)
             part = members.share(len(x))
             with joint_statistics(model, members):
-                each = _losses(network, x[part], y[part], recipe)
-                loss = (each * weights[part].to(device)).mean() * (len(x[part]) / len(x))
+                with penalty.watching() if penalty else nullcontext():
+                    each = _losses(network, x[part], y[part], recipe)
+                loss = (each * weights[part].to(device)).mean() + (penalty.cost() if penalty else 0)
+                loss = loss * (len(x[part]) / len(x))
                 optimiser.zero_grad(set_to_none=True)
                 loss.backward()
             total += members.add_up(parameters, loss) * len(x)
@@ -220,6 +226,18 @@ def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
     return each.reshape(len(last), -1).mean(0)
 
 
+def _penalty(model: nn.Module, recipe: Recipe) -> SpikePenalty | None:
+    for name in ("spike_penalty", "late_penalty"):
+        if not 0 <= getattr(recipe, name) < math.inf:
+            raise DataError(f"{name} is {getattr(recipe, name)}, allowed is 0 or more")
+    if not (recipe.spike_penalty or recipe.late_penalty):
+        return None
+    if recipe.method == FLOAT or recipe.unroll:
+        what = "unroll" if recipe.unroll else "method float"
+        raise DataError(f"spike_penalty and late_penalty do not go together with {what}; leave one of them out")
+    return SpikePenalty(model, recipe.spike_penalty, recipe.late_penalty)
+
+
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
     """C, H, W of what the network sees of the data set's images."""
     channels, height, width = data.shape
@@ -242,9 +260,13 @@ def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
     return build(recipe.model, shape[0], shape[1], classes, step_max=recipe.step_max or None, **options)
 
 
-def _begin_with(model: nn.Module, recipe: Recipe, state: dict[str, Any]) -> None:
-    """Load a checkpoint's weights, be it of the float network or of another method; steps that it has not are
-    measured on the first batch as ever."""
+def _begun(recipe: Recipe, shape: tuple[int, ...], classes: int, members: Team) -> nn.Module:
+    """The model with its weights to begin with: fresh, or those of a checkpoint, be it of the float network or of
+    another method; steps that it has not are measured on the first batch as ever."""
+    model = _model(recipe, shape, classes)
+    if not recipe.start:
+        return model
+    state = members.from_first(lambda: read_checkpoint(recipe.start))
     weights, there = dict(state["model"]), state["recipe"]["method"]
     if there == FLOAT != recipe.method:  # the plain network stands behind the scaling of its images
         weights = {name.removeprefix(FLOAT_PART): value for name, value in weights.items()}
@@ -257,6 +279,7 @@ def _begin_with(model: nn.Module, recipe: Recipe, state: dict[str, Any]) -> None
             f"its model is {state['recipe']['model']}, here it is {recipe.model}"
         )
     model.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
+    return model
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

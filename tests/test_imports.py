@@ -66,7 +66,8 @@ MAY = {
     "augment": set(),
     "checkpoint": CORE | {"files"},
     "distributed": CORE | {"qat"},
-    "train": CORE | {"augment", "checkpoint", "data", "device", "distributed", "qat"},
+    "train": CORE | {"augment", "checkpoint", "data", "device", "distributed", "qat", "selection"},
+    "selection": set(),
     "activations": CORE | {"graph", "qat"},
     "figures": CORE | {"activity", "early_exit", "figures", "files", "graph", "loihi", "record", "synapses", ""},
     "report": CORE
@@ -74,7 +75,7 @@ MAY = {
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
 TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distributed"}
-TORCH |= {"simulate", "qat", "convert", "verify", "train"}
+TORCH |= {"simulate", "qat", "convert", "verify", "train", "selection"}
 LAVA = {
     "backends.lava",
     "backends.lava_channels",

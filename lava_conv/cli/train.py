@@ -64,6 +64,11 @@ from lava_conv.cli.screen import out, progress, progress_of
     "--crop", type=click.IntRange(0), default=0, help="Train on random squares of so many pixels, test on the middle."
 )
 @click.option("--flip", is_flag=True, help="Augmentation: mirror every second image.")
+@click.option("--spike-penalty", type=click.FloatRange(0), default=0.0, help="In the loss: weight of spikes a neuron.")
+@click.option(
+    "--late-penalty", type=click.FloatRange(0), default=0.0,
+    help="In the loss: weight of the steps that spikes of a neuron come after its first, so that it settles sooner.",
+)  # fmt: skip
 @click.option(
     "--skip-easy", type=click.FloatRange(0, 0.9), default=0.0,
     help="Leave this share of the images that are learned already out of each epoch (InfoBatch): 0.5 saves a third.",
