@@ -26,6 +26,12 @@ def ran(tmp_path_factory):
     return graph, x, lc.run(graph, x, 6), graph.reference(x)
 
 
+CURVES = [
+    figures.Tradeoff("few", [0.3, 0.7, 0.8, 0.8], [1e6, 2e6, 3e6, 3e6]),
+    figures.Tradeoff("many", [0.2, 0.6, 0.9], [1.5e6, 2.5e6, 5e6]),
+]
+
+
 def texts(figure):
     """Everything that is written in a figure."""
     svg = ET.fromstring(figures.as_svg(figure, "f", "what it shows").replace("xlink:href", "href"))
@@ -46,6 +52,7 @@ def every_figure(graph, x, record, reference, names=()):
         "confusion": figures.confusion(record.predictions[-1], labels, graph.classes, names),
         "changed": figures.changed(x, labels, changes, graph.classes, names),
         "network": figures.network(graph),
+        "tradeoff": figures.accuracy_by_operations(CURVES, [figures.Published("<paper>", 0.93, 290e6)], least=0.5),
     }
 
 
@@ -57,7 +64,7 @@ def test_every_figure_is_one_without_pyplot_and_saves(ran, tmp_path):
         assert isinstance(figure, Figure)
         figures.save_png(figure, tmp_path / f"{name}.png")
         figures.save_png(figure, tmp_path / f"{name}.png")
-    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".png"] * 7, "nothing half written is left"
+    assert sorted(p.suffix for p in tmp_path.iterdir()) == [".png"] * 8, "nothing half written is left"
     assert before or "matplotlib.pyplot" not in sys.modules
 
 
@@ -111,6 +118,18 @@ def test_the_settle_point_is_where_no_prediction_changes_any_more():
     assert "settled after T = 3: no prediction changes later" in written and "accuracy, 100.00 %" in written
     moving = record_of([[0, 0], [1, 0], [1, 0], [1, 2]])
     assert "predictions still change at T = 4" in texts(figures.accuracy_by_step(moving, labels))
+
+
+def test_only_points_that_no_other_one_beats_are_best():
+    assert figures.best_of(CURVES) == [(1e6, 0.3), (2e6, 0.7), (3e6, 0.8), (5e6, 0.9)]
+    assert figures.best_of([]) == [] and figures.best_of([CURVES[1]])[0] == (1.5e6, 0.2)
+
+
+def test_a_tradeoff_shows_steps_from_the_least_accuracy_and_what_papers_say():
+    shown = texts(figures.accuracy_by_operations(CURVES, [figures.Published("<paper>", 0.93, 290e6)], least=0.65))
+    assert {"few", "many", "<paper>", "2", "3"} <= set(shown)
+    assert shown.count("2") == 1 and shown.count("3") == 2, "step 2 of the second one lies below"
+    assert "4" not in shown, "it costs what step 3 does"
 
 
 def test_confusion_counts_every_pair():

@@ -11,15 +11,20 @@ from lava_conv.figures.network import network
 from lava_conv.figures.predictions import changed, confusion, find_changes
 from lava_conv.figures.spikes import activity_by_step, raster
 from lava_conv.figures.style import WIDTH, as_svg, save_png
+from lava_conv.figures.tradeoff import Published, Tradeoff, accuracy_by_operations, best_of
 
 __all__ = [
     "WIDTH",
     "Agreement",
+    "Published",
+    "Tradeoff",
+    "accuracy_by_operations",
     "accuracy_by_step",
     "activity_by_step",
     "agreement",
     "agreement_by_layer",
     "as_svg",
+    "best_of",
     "changed",
     "confusion",
     "find_changes",

@@ -1,0 +1,76 @@
+#!/usr/bin/env python
+"""Accuracy, steps and synaptic operations of the zoo's VGG-11 for CIFAR-10, beside the paper's.
+
+LAVA_CONV_DATA=... python benchmarks/pareto.py [NAME ...] --out docs/pareto.png
+
+Prints each network's accuracy after every step with what it has cost until then, and which points no other one beats.
+Operations are counted as in the paper: the first layer as in the ANN, 4 for each of its multiply-accumulates, and a
+spike costs one for each synapse that it passes, weights of 0 included.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import lava_conv as lc
+from lava_conv.activity import Meter
+from lava_conv.data import centred, load_dataset
+from lava_conv.figures.style import save_png
+from lava_conv.figures.tradeoff import Published, Tradeoff, accuracy_by_operations, best_of
+
+ZOO = Path(__file__).parent.parent / "netx_models"
+NAMES = "cifar10-vgg11-[dc]*.net"  # full width; the half one has its own name
+CHUNK = 100  # images a time
+# Zou et al. 2024 (Front. Neurosci. 18:1449020), VGG-11, k = 0, T = 8: accuracy, and the ANN's operations over its own.
+ACCURACY, ANN_ACCURACY, RATIO = 0.9315, 0.9332, 5.9
+
+
+def measured(name: str, images: np.ndarray, labels: np.ndarray, steps: int) -> tuple[Tradeoff, int, Meter]:
+    """(curve, operations of the ANN, the meter of all steps)."""
+    graph = lc.load(ZOO / f"{name}.net")
+    images = centred(images, graph.input_shape)
+    meters, right = [Meter(graph, t) for t in range(1, steps + 1)], np.zeros(steps)
+    for start in range(0, len(images), CHUNK):
+        record = lc.run(graph, images[start : start + CHUNK], steps)
+        for meter in meters:
+            meter.add(record)
+        right += (record.predictions == labels[start : start + CHUNK]).sum(1)
+    found = [meter.result() for meter in meters]
+    curve = Tradeoff(name.removeprefix("cifar10-vgg11-"), (right / len(images)).tolist(), [a.synops for a in found])
+    return curve, found[0].ann, meters[-1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--samples", type=int, default=1000, help="test images")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--out", help="picture to write")
+    options = parser.parse_args()
+    data = load_dataset("cifar10")
+    images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
+    curves, ann = [], 0
+    for name in options.names or sorted(path.stem for path in ZOO.glob(NAMES)):
+        curve, ann, meter = measured(name, images, labels, options.steps)
+        curves.append(curve)
+        last = meter.result()
+        print(f"{name}: {len(images):,} test images; at T = {options.steps} {last.positive + last.negative:.3f} spikes "
+              f"a neuron, {100 * last.negative / last.positive:.0f} negative ones to 100 positive")  # fmt: skip
+        for t, (accuracy, operations) in enumerate(zip(curve.accuracy, curve.operations, strict=True), 1):
+            print(f"  T = {t}: {100 * accuracy:.2f} %, {operations / 1e6:7.1f} M operations, "
+                  f"{ann / operations:.2f}x fewer than the ANN")  # fmt: skip
+    print(f"Zou 2024, k = 0, T = 8: {100 * ACCURACY} %, {RATIO}x fewer than the ANN ({ann / RATIO / 1e6:.1f} M)")
+    print(
+        "not beaten by any other point: " + ", ".join(f"{100 * a:.2f} % at {o / 1e6:.1f} M" for o, a in best_of(curves))
+    )
+    if options.out:
+        papers = [
+            Published("Zou 2024, T = 8", ACCURACY, ann / RATIO),
+            Published("its ANN", ANN_ACCURACY, ann),
+        ]
+        save_png(accuracy_by_operations(curves, papers, least=0.7), options.out)
+
+
+if __name__ == "__main__":
+    main()
