@@ -390,6 +390,29 @@ def test_gradients_pass_the_median_straight_between_its_clips(dtype, k, n_max):
     assert torch.equal(y.grad, torch.where(between, given, 0)) and between.any() and not between.all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("clip", "zero"), [(True, 0), (False, 0), (True, 3)])
+def test_gradients_of_learned_steps_are_those_of_the_paper(dtype, clip, zero):
+    """Against the same composed of torch's operations, each with its own gradient."""
+    y = torch.linspace(-5, 9, 1001, dtype=dtype).reshape(7, 143)
+    given = torch.randn(y.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(dtype)
+    step = LearnedStep(6, clip=clip, step=0.77, zero=zero).to(dtype)
+    one = y.clone().requires_grad_()
+    out = step(one)
+    out.backward(given)
+    two, size = y.clone().requires_grad_(), step.step.detach().clone().requires_grad_()
+    unit = size * (143 * 6) ** -0.5
+    unit = unit + (size - unit).detach()
+    smooth = torch.relu(two / unit + zero)
+    smooth = smooth.clamp(max=6) if clip else smooth
+    count = smooth + (torch.floor(smooth.detach() + 0.5) - smooth).detach()
+    wanted = (count - zero) * unit
+    wanted.backward(given)
+    assert torch.allclose(out, wanted, rtol=1e-6) and torch.allclose(one.grad, two.grad, rtol=1e-6)
+    assert torch.allclose(step.step.grad, size.grad, rtol=1e-4 if dtype == torch.float32 else 1e-12)
+    assert size.grad.abs() > 0.01
+
+
 def test_gradients_pass_ternary_weights_unchanged():
     layer = TernaryConv2d(3, 5, 3)
     with torch.no_grad():

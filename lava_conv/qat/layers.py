@@ -34,7 +34,7 @@ def half_up(x: Tensor, tie: float = TIE) -> Tensor:
     return torch.floor(x + (0.5 + tie))
 
 
-# The two below are `straight_through` in a few passes over memory, for they take half of a training step on CPUs.
+# The three below are `straight_through` in a few passes over memory, for they take half of a training step on CPUs.
 
 
 class _Ternary(torch.autograd.Function):
@@ -62,11 +62,36 @@ class _Median(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (y,) = ctx.saved_tensors
-        # torch's own backward of clamp compares twice and chooses, ten times as long on CPUs
-        if ctx.largest:
-            return ATEN.hardtanh_backward(grads[0], y, 0.0, ctx.largest), None, None
-        return ATEN.threshold_backward(grads[0], y, 0.0), None, None
+        return _between(grads[0], ctx.saved_tensors[0], ctx.largest), None, None
+
+
+class _Step(torch.autograd.Function):
+    """(clip(floor(y / unit + zero + 1/2), 0, n_max) - zero) * unit with the gradients of Esser et al. 2020: to y where
+    it lies between the clips, to the unit what rounding and clips have changed, in units."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, unit: Tensor, zero: int, n_max: int) -> Tensor:
+        out = (y / unit).add_(zero + 0.5 + TIE).floor_().clamp_(0, n_max or None)
+        out = (out.sub_(zero) if zero else out).mul_(unit)
+        ctx.save_for_backward(y, unit, out)
+        ctx.zero, ctx.n_max = zero, n_max
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        given, (y, unit, out) = grads[0], ctx.saved_tensors
+        to_y = _between(given, y / unit + ctx.zero if ctx.zero else y / unit, ctx.n_max)
+        wide = torch.promote_types(y.dtype, torch.float32)
+        to_unit = ((given * out).sum(dtype=wide) - (to_y * y).sum(dtype=wide)) / unit
+        return to_y, to_unit.to(unit.dtype), None, None
+
+
+def _between(given: Tensor, y: Tensor, largest: float) -> Tensor:
+    """The gradient where 0 < y < largest (0: no such limit), else 0. torch's own backward of `clamp` compares twice and
+    chooses, which takes ten times as long on CPUs."""
+    if largest:
+        return ATEN.hardtanh_backward(given, y, 0.0, largest)
+    return ATEN.threshold_backward(given, y, 0.0)
 
 
 class Pixels(nn.Module):
@@ -366,10 +391,8 @@ class LearnedStep(Quantiser):
         scale = (y[0].numel() * self.levels) ** -0.5
         unit = self.unit()
         unit = straight_through(unit, unit * scale)  # the gradient of a step that all neurons share, made smaller
-        smooth = functional.relu(y / unit + self.zero)
-        if self.n_max:
-            smooth = smooth.clamp(max=self.n_max)
-        return (straight_through(half_up(smooth), smooth) - self.zero) * unit
+        out: Any = _Step.apply(y, unit, self.zero, self.n_max)
+        return out
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, n_max={self.n_max}, power_of_two={self.power_of_two}"
