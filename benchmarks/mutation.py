@@ -4,13 +4,15 @@
 uv run --with cosmic-ray python benchmarks/mutation.py --faults 100 --seed 0
 
 Sites are drawn at random from neurons, fixed point, netx and simulator, one fault at each (cosmic-ray's: an operator, a
-comparison, a number, a condition changed); types in annotations are left out. Every fault is tried in a copy of the
-last commit, with the tests of these parts, until the first one fails. Prints how many were caught, and the others.
+comparison, a number, a condition changed); types in annotations are left out, and so are the lines of SPEED_ONLY. Every
+fault is tried in a copy of the last commit, with the tests of these parts, until the first one fails. Prints how many
+were caught, and the others.
 """
 
 import argparse
 import ast
 import random
+import re
 import shlex
 import sqlite3
 import subprocess
@@ -23,6 +25,14 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 CORE = ("lava_conv/neurons", "lava_conv/fixedpoint.py", "lava_conv/netx", "lava_conv/simulate")
 TESTS = ("fixedpoint", "neurons", "graph", "netx", "netx_stock", "heaps", "simulate", "kernels")  # the quick ones
+# Lines that decide how long something takes or how much memory it holds, and no result: no test of results can tell.
+SPEED_ONLY = {
+    "lava_conv/netx/hdf5.py": r"BLOCK = |rows = chunks",
+    "lava_conv/simulate/__init__.py": r"CHUNK(_BYTES)? = |compiled = |workers = |largest = |turns = |size = |workers, ",
+    "lava_conv/simulate/compiled.py": r"FEW = |share = |if share > |if self.method == .auto.",
+    "lava_conv/simulate/tensors.py": r"CHUNK_ELEMENTS = ",
+    "lava_conv/simulate/dense.py": r"matmul.allow_tf32 = |with torch.backends",  # of GPUs, and of ARM processors
+}
 TIMEOUT = 600  # seconds; a fault may make an endless loop, which counts as caught
 CONFIG = """
 [cosmic-ray]
@@ -49,8 +59,11 @@ def draw(session: Path, folder: Path, faults: int, seed: int) -> int:
         "order by module_path, start_pos_row, start_pos_col, operator_name, occurrence, operator_args"
     ).fetchall()
     outside = {path: annotations(folder / path) for path in {row[1] for row in rows}}
+    lines = {path: (folder / path).read_text().splitlines() for path in outside}
     sites: dict[tuple, list[str]] = {}
     for job, path, *place in rows:
+        if path in SPEED_ONLY and re.match(SPEED_ONLY[path], lines[path][place[0] - 1].strip()):
+            continue
         if not any(start <= tuple(place[:2]) < end for start, end in outside[path]):
             sites.setdefault((path, *place), []).append(job)
     rng = random.Random(seed)

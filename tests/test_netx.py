@@ -108,6 +108,8 @@ DAMAGE = {
     "format number": (attribute("format", 3), "/@format is .*3.*, expected a string"),
     "steps number": (attribute("steps", 1.5), "/@steps is .*1.5.*, expected an integer"),
     "labels long": (attribute("labels", ["x" * 1001, "b", "c", "d", "e"]), "/@labels holds .*, allowed are up to 1000"),
+    "labels number": (attribute("labels", np.arange(5)), "/@labels has shape .5,. and dtype int64, expected a list of"),
+    "labels matrix": (attribute("labels", [["a", "b"], ["c", "d"]]), "/@labels has shape .2, 2. and dtype object, exp"),
     "labels not printable": (attribute("labels", ["a", "b\x07", "c", "d", "e"]), "/@labels holds 'b.x07', allowed are"),
     "long word": (replace("layer/1/type", "x" * 1001), "/layer/1/type is no string of up to 1000 bytes"),
     "word of 1000": (replace("layer/1/type", "x" * 1000), "/layer/1/type is '" + "x" * 79 + "..., allowed"),
@@ -368,3 +370,4 @@ def test_only_the_last_layer_of_a_stock_file_sends_sums(tmp_path):
         kinds = [file[f"layer/{i}/type"][0] for i in range(len(file["layer"]))]
         assert kinds == [b"input", b"conv", b"flatten", b"dense", b"dense"]
         assert ["neuron/sigma_output" in file[f"layer/{i}"] for i in range(5)] == [False] * 4 + [True]
+        assert file["layer/4/neuron/sigma_output"][()] == 1 and file["layer/4/neuron/vThMant"][()] == 0

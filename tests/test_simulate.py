@@ -236,6 +236,19 @@ def test_without_numba_the_result_is_the_same(tmp_path, rng, monkeypatch):
     assert np.array_equal(lc.run(graph, images).logits, expected.logits)
 
 
+@pytest.mark.parametrize("code", ["flash", "constant"])
+def test_neurons_that_numba_cannot_compile_run_in_numpy(tmp_path, rng, monkeypatch, code):
+    path = write_random_net(tmp_path / "a.net", rng, code=code, skips=True)
+    images = rng.integers(0, 256, (3, 2, 9, 7), dtype=np.uint8)
+    if kernels.AVAILABLE:
+        monkeypatch.setattr("lava_conv.kernels.neuron.compiled", lambda *_, **__: False)
+    found = lc.run(lc.load(path), images, threads=1)
+    for n, image in enumerate(images):
+        expected = naive_run(path, image, found.steps)
+        assert np.array_equal(found.logits[:, n], expected[max(expected)])
+        assert all(np.array_equal(spikes[:, n], expected[index]) for index, spikes in found.spikes.items())
+
+
 def test_without_int8_kernels_the_result_is_the_same(tmp_path, rng, monkeypatch):
     from lava_conv.simulate import compiled
 
