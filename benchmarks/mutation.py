@@ -33,7 +33,7 @@ SPEED_ONLY = {
     "lava_conv/simulate/tensors.py": r"CHUNK_ELEMENTS = ",
     "lava_conv/simulate/dense.py": r"matmul.allow_tf32 = |with torch.backends",  # of GPUs, and of ARM processors
 }
-TIMEOUT = 600  # seconds; a fault may make an endless loop, which counts as caught
+TIMEOUT = 300  # seconds; a fault may make an endless loop, which counts as caught
 CONFIG = """
 [cosmic-ray]
 module-path = {core}
