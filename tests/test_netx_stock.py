@@ -131,6 +131,16 @@ def test_options_of_a_convolution_that_are_left_out_have_their_defaults(tmp_path
         assert sum("input and weight make it (2, 4, 4)" in problem for problem in describe(path).problems) == 1
 
 
+def test_names_of_parameters_are_cut_in_errors(stock):
+    with h5py.File(stock, "a") as file:
+        file["layer/1/neuron"].create_dataset("x" * 5000, shape=(1 << 20, 1 << 20), chunks=(1024, 1024), dtype="f4")
+    with pytest.raises(
+        NetFormatError, match=r"/layer/1/neuron/x{70,80}\.\.\. declares 1,099,511,627,776 elements"
+    ) as error:
+        describe(stock)
+    assert len(str(error.value)) < len(str(stock)) + 300
+
+
 def test_only_the_last_layer_is_told_of_the_readout(stock):
     with h5py.File(stock, "a") as file:
         del file["layer/3/neuron"]

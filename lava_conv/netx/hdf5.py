@@ -152,7 +152,7 @@ def read_group(parent: h5py.Group, name: str, path: str) -> h5py.Group:
 
 def read_dataset(group: h5py.Group, name: str, path: str) -> h5py.Dataset:
     """A dataset stored in place, of a size that may be read."""
-    place = f"{path}/{name}"
+    place = f"{path}/{shown_name(name)}"
     if name not in group:
         raise NetFormatError(f"{place} is missing")
     member = _member(group, name, place)
@@ -278,7 +278,7 @@ def read_shape(group: h5py.Group, path: str) -> tuple[int, ...]:
 
 def read_text(group: h5py.Group, name: str, path: str) -> str:
     """One string of up to MAX_TEXT bytes."""
-    data, place = read_dataset(group, name, path), f"{path}/{name}"
+    data, place = read_dataset(group, name, path), f"{path}/{shown_name(name)}"
     if data.size != 1 or data.ndim > 1 or not _is_text(data.dtype) or data.dtype.itemsize > MAX_TEXT:
         raise NetFormatError(f"{place} has shape {data.shape} and dtype {shown_name(data.dtype)}, expected one string")
     if data.dtype.kind == "O":  # libhdf5 clears as much memory as the string claims, before it looks for it
