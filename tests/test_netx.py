@@ -87,7 +87,7 @@ DAMAGE = {
     "one layer": (lambda f: [f.__delitem__(f"layer/{i}") for i in range(1, 7)], ": /layer holds 1 layers"),
     "no input": (replace("layer/0/type", np.array([b"flatten"], "S10")), ": /layer/0: type is 'flatten', it must be"),
     "gap": (remove("layer/3"), "/layer/6 is not one of the layers"),
-    "two odd layers": (lambda f: (f.move("layer/3", "layer/x"), f.move("layer/4", "layer/y")), "/layer/x is not one of"),
+    "two odd": (lambda f: (f.move("layer/3", "layer/x"), f.move("layer/4", "layer/y")), "/layer/x is not one of"),
     "unknown root": (replace("layer/6/neuron/bias", np.zeros(4, int)), "/layer/6: neuron bias has shape"),
     "type": (replace("layer/1/type", np.array([b"pool"], "S10")), "/layer/1/type is 'pool'"),
     "type number": (replace("layer/1/type", 3), "expected one string"),
