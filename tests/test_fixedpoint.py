@@ -114,6 +114,8 @@ def test_a_channel_that_never_steps_gets_the_smallest_numbers():
     z = np.arange(0, 5)
     assert np.array_equal(staircase(z[:, None], np.array([-25.0]), np.array([10.0]), 4), np.full((5, 1), 2))
     assert (found.delta[0], found.theta[0]) == (5, -10) and found.shift == 0
+    always = search_thresholds(np.array([-100.0]), np.array([10.0]), np.array([0]), np.array([4]), 4)
+    assert (always.delta[0], always.theta[0], always.shift) == (1, -4, 0)
 
 
 def test_halves_go_up_unless_told_otherwise():

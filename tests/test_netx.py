@@ -10,7 +10,7 @@ from plain import write_random_net
 
 import lava_conv as lc
 from lava_conv.graph import Graph, Layer
-from lava_conv.netx.hdf5 import read_texts_attribute, shown, shown_name
+from lava_conv.netx.hdf5 import most_elements, read_texts_attribute, shown, shown_name
 from lava_conv.netx.writing import save_stock
 from lava_conv.neurons import NEURONS
 from lava_conv.synapses import Conv, Dense
@@ -362,6 +362,12 @@ def test_as_many_neurons_as_a_file_may_describe(tmp_path):
         else:
             with pytest.raises(lc.NetFormatError, match=rf"have 134,217,728 neurons, allowed are {most};"):
                 lc.load(path)
+
+
+def test_a_file_may_declare_32_numbers_a_byte_or_many_of_them_and_four():
+    for size, most in ((0, 1 << 22), (1 << 17, 1 << 22), (1 << 18, 1 << 23), (1 << 20, 1 << 25), (1 << 22, 1 << 25)):
+        assert most_elements(size) == most
+    assert most_elements(1 << 24) == 1 << 26
 
 
 def test_only_the_last_layer_of_a_stock_file_sends_sums(tmp_path):

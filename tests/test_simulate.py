@@ -12,6 +12,7 @@ from lava_conv import kernels, simulate
 from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.neurons import NEURONS
 from lava_conv.simulate import dense, tensors
+from lava_conv.simulate.fire import fire
 from lava_conv.synapses import Conv, Dense, Identity
 
 ACC = NEURONS["ACC"].Params(0)
@@ -247,6 +248,18 @@ def test_neurons_that_numba_cannot_compile_run_in_numpy(tmp_path, rng, monkeypat
         expected = naive_run(path, image, found.steps)
         assert np.array_equal(found.logits[:, n], expected[max(expected)])
         assert all(np.array_equal(spikes[:, n], expected[index]) for index, spikes in found.spikes.items())
+
+
+@pytest.mark.parametrize("kind", NEURONS)
+def test_samples_fired_side_by_side_are_those_of_one_thread(rng, kind):
+    neuron = NEURONS[kind]
+    params = neuron.Params(theta=9, **({"delta": 5} if kind == "DTB" else {})) if kind != "ACC" else ACC
+    drive = rng.integers(-20, 30, (7, 2, 3, 4)).astype(np.int32)
+    for hold in (0, 1):
+        alone = fire(neuron, params, drive, 5, hold)
+        assert np.abs(alone).sum() > 0
+        for threads in (2, 3, 20):
+            assert np.array_equal(fire(neuron, params, drive, 5, hold, threads=threads), alone)
 
 
 def test_without_int8_kernels_the_result_is_the_same(tmp_path, rng, monkeypatch):
