@@ -98,7 +98,7 @@ DAMAGE = {
     "theta rank": (replace("layer/1/neuron/theta", np.zeros((4, 1), int)), "rank 2"),
     "theta range": (replace("layer/1/neuron/theta", np.full(4, 1 << 23)), "theta is 8388608"),
     "theta huge": (replace("layer/1/neuron/theta", np.full(4, 1e300)), "beyond 62 bits"),
-    "theta float": (replace("layer/1/neuron/theta", np.full(4, 0.5)), "/layer/1/neuron/theta holds values that are not"),
+    "theta float": (replace("layer/1/neuron/theta", np.full(4, 0.5)), "/layer/1/neuron/theta holds values that are"),
     "weight float": (replace("layer/5/weight", np.full((11, 300), 0.5)), "not integers"),
     "weight too small": (replace("layer/6/weight", np.full((5, 11), -129.0)), "/layer/6/weight is -129, allowed is"),
     "weight huge": (replace("layer/6/weight", np.full((5, 11), 1e300)), "/layer/6/weight is 1e.300, allowed"),
