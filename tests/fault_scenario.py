@@ -137,6 +137,7 @@ def pause_and_go_on():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs behind it with SIGINT ignored
     name = sys.argv[1]
     if name in ("before", "after", "stuck"):
         fail(name)

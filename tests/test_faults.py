@@ -100,8 +100,12 @@ def test_signals(name, number, whole_group):
     assert process.stdout.readline() == "ready\n"
     time.sleep(0.3)
     (os.killpg if whole_group else os.kill)(process.pid, number)
-    _, errors = process.communicate(timeout=LIMIT)
-    assert wait_until(lambda: members(process.pid) == [], 10), f"children survive {name}"
+    try:
+        _, errors = process.communicate(timeout=LIMIT)
+        assert wait_until(lambda: members(process.pid) == [], 10), f"children survive {name}"
+    finally:
+        for pid in members(process.pid):
+            os.kill(pid, signal.SIGKILL)
     if number == signal.SIGINT:
         assert errors.rstrip().endswith("KeyboardInterrupt")
 
