@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 import lava_conv as lc
-from lava_conv.activity import Meter
+from lava_conv.activity import Activity, Meter
 from lava_conv.data import centred, load_dataset
 from lava_conv.figures.style import save_png
 from lava_conv.figures.tradeoff import Published, Tradeoff, accuracy_by_operations, best_of
@@ -26,8 +26,8 @@ CHUNK = 100  # images a time
 ACCURACY, ANN_ACCURACY, RATIO = 0.9315, 0.9332, 5.9
 
 
-def measured(name: str, images: np.ndarray, labels: np.ndarray, steps: int) -> tuple[Tradeoff, int, Meter]:
-    """(curve, operations of the ANN, the meter of all steps)."""
+def measured(name: str, images: np.ndarray, labels: np.ndarray, steps: int) -> tuple[Tradeoff, Activity]:
+    """Its curve, and what it did in all steps."""
     graph = lc.load(ZOO / f"{name}.net")
     images = centred(images, graph.input_shape)
     meters, right = [Meter(graph, t) for t in range(1, steps + 1)], np.zeros(steps)
@@ -38,7 +38,7 @@ def measured(name: str, images: np.ndarray, labels: np.ndarray, steps: int) -> t
         right += (record.predictions == labels[start : start + CHUNK]).sum(1)
     found = [meter.result() for meter in meters]
     curve = Tradeoff(name.removeprefix("cifar10-vgg11-"), (right / len(images)).tolist(), [a.synops for a in found])
-    return curve, found[0].ann, meters[-1]
+    return curve, found[-1]
 
 
 def main() -> None:
@@ -52,9 +52,9 @@ def main() -> None:
     images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
     curves, ann = [], 0
     for name in options.names or sorted(path.stem for path in ZOO.glob(NAMES)):
-        curve, ann, meter = measured(name, images, labels, options.steps)
+        curve, last = measured(name, images, labels, options.steps)
         curves.append(curve)
-        last = meter.result()
+        ann = last.ann
         print(f"{name}: {len(images):,} test images; at T = {options.steps} {last.positive + last.negative:.3f} spikes "
               f"a neuron, {100 * last.negative / last.positive:.0f} negative ones to 100 positive")  # fmt: skip
         for t, (accuracy, operations) in enumerate(zip(curve.accuracy, curve.operations, strict=True), 1):

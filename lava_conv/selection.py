@@ -1,7 +1,5 @@
 """Which images an epoch of training takes: all of them, or fewer of those that are learned already."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor
 
@@ -27,10 +25,8 @@ class Selection:
         self.share = share
         self.scores = torch.full((images,), torch.inf)
 
-    def batches(
-        self, epoch: int, epochs: int, batch: int, generator: torch.Generator
-    ) -> tuple[int, Iterator[tuple[Tensor, Tensor]]]:
-        """How many batches an epoch has, and (indices, weights of the losses), both (batch,), of each.
+    def batches(self, epoch: int, epochs: int, batch: int, generator: torch.Generator) -> list[tuple[Tensor, Tensor]]:
+        """The batches of an epoch: (indices, weights of the losses), both (batch,).
 
         What is left beyond whole batches is not used, unless it is all there is.
         """
@@ -41,9 +37,8 @@ class Selection:
             left_out = easy & (torch.rand(len(easy), generator=generator) < self.share)
             weights[easy] = 1 / (1 - self.share)
             order = order[~left_out[order]]
-        count = max(1, len(order) // batch)
-        parts = (order[number * batch : (number + 1) * batch] for number in range(count))
-        return count, ((chosen, weights[chosen]) for chosen in parts)
+        whole = order[: len(order) // batch * batch]
+        return [(chosen, weights[chosen]) for chosen in (whole if len(whole) else order).split(batch)]
 
     def note(self, chosen: Tensor, losses: Tensor) -> None:
         """Keep the losses (n,) of the images with these indices (n,)."""

@@ -71,7 +71,7 @@ class Recipe:
         step_max: see `lava_conv.qat.prepare`; 0: none.
         clip: see `lava_conv.qat.prepare`.
         skip_easy: an epoch leaves out so large a share, 0..0.9, of the images whose last loss was below the mean (see
-            `lava_conv.selection`): a third less time at 0.5, for the same result.
+            `lava_conv.selection`).
         spike_penalty: weight of the spikes of a neuron in the loss (see `lava_conv.qat.penalty`), 0 or more.
         late_penalty: weight of their delays.
     """
@@ -180,10 +180,10 @@ def train(
     for epoch in range(len(losses), recipe.epochs):
         network.train()
         total = counted = 0.0
-        batches, parts = selection.batches(epoch, recipe.epochs, recipe.batch, generator)
-        for number, (chosen, weights) in enumerate(parts):
+        batches = selection.batches(epoch, recipe.epochs, recipe.batch, generator)
+        for number, (chosen, weights) in enumerate(batches):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * _schedule(epoch + number / batches, recipe)
+                group["lr"] = recipe.lr * _schedule(epoch + number / len(batches), recipe)
             # every process draws the whole batch, so that all have the same random numbers as one alone
             x = augmented(images[chosen].to(torch.get_default_dtype()), recipe, generator)
             x, y = x.to(device, memory_format=torch.channels_last), labels[chosen].to(device)
@@ -201,7 +201,7 @@ def train(
             if recipe.skip_easy:
                 selection.note(chosen, members.join(each))
             if advance and members.first:
-                advance(int((epoch + (number + 1) / batches) * usual), recipe.epochs * usual)
+                advance(int((epoch + (number + 1) / len(batches)) * usual), recipe.epochs * usual)
         if not math.isfinite(total):
             raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
         losses.append(total / counted)

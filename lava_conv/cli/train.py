@@ -71,7 +71,7 @@ from lava_conv.cli.screen import out, progress, progress_of
 )  # fmt: skip
 @click.option(
     "--skip-easy", type=click.FloatRange(0, 0.9), default=0.0,
-    help="Leave this share of the images that are learned already out of each epoch (InfoBatch): 0.5 saves a third.",
+    help="Leave this share of the images that are learned already out of each epoch (InfoBatch).",
 )  # fmt: skip
 @click.option("--bf16", is_flag=True, help="Compute in bfloat16 while training; halves the time on processors with it.")
 @click.option("--out", "target", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import NetFormatError
+from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.netx.heaps import check_heaps, longest_string, string_length
 
 MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read
@@ -31,6 +32,7 @@ MAX_ITEM = 8  # bytes of a number
 MAX_TEXT = 1000  # bytes of a word
 MAX_ATTRIBUTE = 1 << 20  # bytes
 MAX_PAIR = (1 << 16) - 1  # of stride, padding and dilation
+FRACTIONS = "holds values that are not integers; export quantised values without their scale"
 MAX_SHOWN = 80  # characters of what a file holds, in an error
 LOWER: Any = h5py  # its annotations leave the lower interface out
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)  # what h5py raises
@@ -212,7 +214,7 @@ def _blocks(data: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
 
 class Weight(NamedTuple):
     """What a dataset of weights holds. low, high: their range. whole: all are integers. values: as int8, None where
-    they are not asked for, no integers, or beyond int8."""
+    they are not asked for, no integers, or out of range."""
 
     shape: tuple[int, ...]
     low: float
@@ -220,18 +222,22 @@ class Weight(NamedTuple):
     whole: bool
     values: NDArray[np.int8] | None
 
+    @property
+    def excess(self) -> float | None:
+        """One that is out of range, None where all are within."""
+        return next((end for end in (self.low, self.high) if not WEIGHT_MIN <= end <= WEIGHT_MAX), None)
+
 
 def read_weight(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...], keep: bool = True) -> Weight:
     """A numeric dataset of one of the given ranks, without NaN and infinity, in the memory that int8 takes."""
     data, place = _numeric(group, name, path, ranks), f"{path}/{name}"
-    least, most = np.iinfo(np.int8).min, np.iinfo(np.int8).max
     values = np.empty(data.shape, np.int8) if keep else None
     low, high, whole = math.inf, -math.inf, True
     for where in _blocks(data):
         block = _finite(np.asarray(data[where]), place)
         low, high = min(low, block.min().item()), max(high, block.max().item())
         whole = whole and (block.dtype.kind != "f" or bool((np.rint(block) == block).all()))
-        if not whole or low < least or high > most:
+        if not whole or low < WEIGHT_MIN or high > WEIGHT_MAX:
             values = None
         if values is not None:
             values[where] = block
@@ -243,7 +249,7 @@ def read_numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]
     place = f"{path}/{name}"
     value = _finite(np.asarray(_numeric(group, name, path, ranks)[()]), place)
     if value.dtype.kind == "f" and not (np.rint(value) == value).all():
-        raise NetFormatError(f"{place} holds values that are not integers; export quantised values without their scale")
+        raise NetFormatError(f"{place} {FRACTIONS}")
     if value.max() >= 1 << 62 or value.min() <= -(1 << 62):
         raise NetFormatError(f"{place} holds values beyond 62 bits")
     return value.astype(np.int64)

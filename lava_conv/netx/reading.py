@@ -15,6 +15,7 @@ from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.fixedpoint import INPUT_BITS, WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.netx.hdf5 import (
+    FRACTIONS,
     only_keys,
     opened,
     read_attribute,
@@ -164,12 +165,9 @@ def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
 def _read_weight(group: h5py.Group, path: str, ranks: tuple[int, ...]) -> NDArray[np.int8]:
     found = read_weight(group, "weight", path, ranks)
     if not found.whole:
-        raise NetFormatError(
-            f"{path}/weight holds values that are not integers; export quantised values without their scale"
-        )
+        raise NetFormatError(f"{path}/weight {FRACTIONS}")
     if found.values is None:
-        worst = found.low if found.low < WEIGHT_MIN else found.high
-        raise NetFormatError(f"{path}/weight is {worst:.10g}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX}")
+        raise NetFormatError(f"{path}/weight is {found.excess:.10g}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX}")
     return found.values
 
 

@@ -183,9 +183,8 @@ def _synapse_problems(
     problems = []
     if not weight.whole:
         problems.append("weight holds values that are not integers; stock netx cuts them off, here they are refused")
-    if weight.low < WEIGHT_MIN or weight.high > WEIGHT_MAX:
-        worst = weight.low if weight.low < WEIGHT_MIN else weight.high
-        problems.append(f"weight goes to {worst:g}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX}")
+    if weight.excess is not None:
+        problems.append(f"weight goes to {weight.excess:g}, allowed is {WEIGHT_MIN}..{WEIGHT_MAX}")
     try:
         # zeros stand for the weight: only its shape decides
         blank = np.zeros(weight.shape, np.int8)

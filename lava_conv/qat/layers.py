@@ -34,7 +34,7 @@ def half_up(x: Tensor, tie: float = TIE) -> Tensor:
     return torch.floor(x + (0.5 + tie))
 
 
-# The three below are `straight_through` in a few passes over memory, for they take half of a training step on CPUs.
+# The three below are `straight_through` in a few passes over memory: they take much of a training step on CPUs.
 
 
 class _Ternary(torch.autograd.Function):
