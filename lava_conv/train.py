@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from lava_conv.augment import augmented
 from lava_conv.checkpoint import read_state, reason, write_state
-from lava_conv.data import Dataset
+from lava_conv.data import Dataset, centred
 from lava_conv.device import find_device
+from lava_conv.distill import divergence, soft_labels
 from lava_conv.distributed import Team, joint_statistics
 from lava_conv.errors import DataError
 from lava_conv.qat.models import build, build_float
@@ -74,6 +75,10 @@ class Recipe:
             `lava_conv.selection`).
         spike_penalty: weight of the spikes of a neuron in the loss (see `lava_conv.qat.penalty`), 0 or more.
         late_penalty: weight of their delays.
+        cutout: a square of so many pixels of each image is hidden (see `lava_conv.augment`), 0: none.
+        teachers: paths of checkpoints of any model whose mean the network learns (see `lava_conv.distill`), (): none.
+        distill: how much of the loss that is, 0..1; the rest are the labels.
+        temperature: by which both are softened.
     """
 
     model: str = "digits"
@@ -105,6 +110,10 @@ class Recipe:
     skip_easy: float = 0.0
     spike_penalty: float = 0.0
     late_penalty: float = 0.0
+    cutout: int = 0
+    teachers: tuple[str, ...] = ()
+    distill: float = 0.7
+    temperature: float = 2.0
 
 
 @dataclass(frozen=True)
@@ -157,8 +166,7 @@ def train(
     """
     device = find_device(device)
     shape = seen_shape(recipe, data)
-    if not 0 <= recipe.skip_easy <= MOST_SKIPPED:
-        raise DataError(f"skip_easy is {recipe.skip_easy}, allowed is 0 to {MOST_SKIPPED}")
+    _check(recipe, shape)
     torch.manual_seed(recipe.seed)
     model = _begun(recipe, shape, data.classes, members).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
@@ -173,6 +181,7 @@ def train(
     )
     images, labels = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     selection = Selection(len(images), recipe.skip_easy)
+    soft = members.from_first(lambda: _soft_labels(recipe, data, device, state))
     if path is not None and state is not None:
         losses = _go_on(path, state, recipe, data, model, optimiser, generator, selection)
     usual = max(1, len(images) // recipe.batch)
@@ -190,7 +199,7 @@ def train(
             part = members.share(len(x))
             with joint_statistics(model, members):
                 with penalty.watching() if penalty else nullcontext():
-                    each = _losses(network, x[part], y[part], recipe)
+                    each = _losses(network, x[part], y[part], recipe, None if soft is None else soft[chosen[part]])
                 loss = (each * weights[part].to(device)).mean() + (penalty.cost() if penalty else 0)
                 loss = loss * (len(x[part]) / len(x))
                 optimiser.zero_grad(set_to_none=True)
@@ -206,24 +215,35 @@ def train(
             raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
         losses.append(total / counted)
         if path is not None and members.first:
-            write_state(path, _state(model, optimiser, generator, recipe, data, losses, selection))
+            write_state(path, _state(model, optimiser, generator, recipe, data, losses, selection, soft))
         if progress and members.first:
             progress(epoch + 1, losses[-1])
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return Trained(model, recipe, shape, data.classes, data.name, tuple(losses))
 
 
-def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe) -> Tensor:
-    """The loss of each image, (N,)."""
+def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tensor | None) -> Tensor:
+    """The loss of each image, (N,). soft: what the teachers say, (N, classes)."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16):
         logits = network(x)
     if recipe.bf16:
         logits = logits.float()
     last = logits[-2:] if recipe.unroll else logits[None]
-    each = functional.cross_entropy(
-        last.flatten(0, 1), y.repeat(len(last)), label_smoothing=recipe.smoothing, reduction="none"
-    )
+    logits = last.flatten(0, 1)
+    each = functional.cross_entropy(logits, y.repeat(len(last)), label_smoothing=recipe.smoothing, reduction="none")
+    if soft is not None:
+        learned = divergence(logits, soft.to(logits).repeat(len(last), 1), recipe.temperature)
+        each = (1 - recipe.distill) * each + recipe.distill * learned
     return each.reshape(len(last), -1).mean(0)
+
+
+def _check(recipe: Recipe, shape: tuple[int, ...]) -> None:
+    """Raise DataError for a recipe that cannot be followed. shape: of what the network sees."""
+    for name, most in (("skip_easy", MOST_SKIPPED), ("distill", 1), ("cutout", shape[-1])):
+        if not 0 <= getattr(recipe, name) <= most:
+            raise DataError(f"{name} is {getattr(recipe, name)}, allowed is 0 to {most}")
+    if not 0 < recipe.temperature < math.inf:
+        raise DataError(f"temperature is {recipe.temperature}, allowed is above 0")
 
 
 def _penalty(model: nn.Module, recipe: Recipe) -> SpikePenalty | None:
@@ -236,6 +256,24 @@ def _penalty(model: nn.Module, recipe: Recipe) -> SpikePenalty | None:
         what = "unroll" if recipe.unroll else "method float"
         raise DataError(f"spike_penalty and late_penalty do not go together with {what}; leave one of them out")
     return SpikePenalty(model, recipe.spike_penalty, recipe.late_penalty)
+
+
+def _soft_labels(recipe: Recipe, data: Dataset, device: torch.device, state: dict[str, Any] | None) -> Tensor | None:
+    """What the teachers say, (N, classes): out of the checkpoint's state, or asked now."""
+    if not recipe.teachers:
+        return None
+    kept = (state or {}).get("soft")
+    if isinstance(kept, Tensor) and kept.shape == (len(data.x_train), data.classes):
+        return kept
+    teachers = [load_trained(path) for path in recipe.teachers]
+    for path, teacher in zip(recipe.teachers, teachers, strict=True):
+        if teacher.data != data.name or teacher.classes != data.classes:
+            raise DataError(
+                f"{path}: the teacher knows {teacher.classes} classes of {teacher.data}, here are {data.classes} of "
+                f"{data.name}; take a teacher trained on the same data"
+            )
+    seen = [torch.from_numpy(centred(data.x_train, teacher.shape)) for teacher in teachers]
+    return soft_labels([teacher.model for teacher in teachers], seen, recipe.flip, device, recipe.bf16)
 
 
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
@@ -342,9 +380,11 @@ def _state(
     data: Dataset,
     losses: list[float],
     selection: Selection,
+    soft: Tensor | None,
 ) -> dict[str, Any]:
-    scores = {"scores": selection.scores} if recipe.skip_easy else {}
-    return scores | {
+    extra = {"scores": selection.scores} if recipe.skip_easy else {}
+    extra |= {} if soft is None else {"soft": soft}
+    return extra | {
         "version": CHECKPOINT_VERSION,
         "recipe": asdict(recipe),
         "shape": list(seen_shape(recipe, data)),

@@ -66,15 +66,16 @@ MAY = {
     "augment": set(),
     "checkpoint": CORE | {"files"},
     "distributed": CORE | {"qat"},
-    "train": CORE | {"augment", "checkpoint", "data", "device", "distributed", "qat", "selection"},
+    "train": CORE | {"augment", "checkpoint", "data", "device", "distill", "distributed", "qat", "selection"},
     "selection": set(),
+    "distill": set(),
     "activations": CORE | {"graph", "qat"},
     "figures": CORE | {"activity", "early_exit", "figures", "files", "graph", "loihi", "record", "synapses", ""},
     "report": CORE
     | {"activity", "backends", "early_exit", "figures", "files", "graph", "loihi", "record", "report", "synapses", ""},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distributed"}
+TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distill", "distributed"}
 TORCH |= {"simulate", "qat", "convert", "verify", "train", "selection"}
 LAVA = {
     "backends.lava",

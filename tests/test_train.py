@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import lava_conv as lc
-from lava_conv.augment import augmented, shifted
+from lava_conv.augment import augmented, cut_out, shifted
 from lava_conv.data import Dataset, centred, load_dataset
 from lava_conv.errors import DataError
 from lava_conv.qat import evaluate
@@ -248,6 +248,24 @@ def test_shifts_move_whole_pixels():
         seen.add((rows, columns))
         assert abs(rows - 1) <= 1 and abs(columns - 1) <= 1
     assert len(seen) == 9
+
+
+def test_a_hole_is_a_whole_square_of_the_mean_anywhere():
+    x = torch.arange(2 * 2 * 5 * 5, dtype=torch.float32).reshape(2, 2, 5, 5)
+    x[:, :, 2, 2] += 0.25  # no pixel is the mean
+    places = set()
+    for seed in range(60):
+        holed = cut_out(x, 3, torch.Generator().manual_seed(seed))
+        hidden = holed != x
+        assert torch.equal(hidden[:, 0], hidden[:, 1]) and (hidden.sum((2, 3)) == 9).all()
+        mean = x.mean((2, 3), keepdim=True).expand_as(x)
+        assert torch.equal(holed[hidden], mean[hidden])
+        top, left = torch.nonzero(hidden[0, 0])[0].tolist()
+        assert hidden[0, 0, top : top + 3, left : left + 3].all()
+        places.add((top, left))
+    assert len(places) == 9
+    recipe = Recipe(shift=0, cutout=3)
+    assert torch.equal(augmented(x, recipe, torch.Generator().manual_seed(59)), holed)
 
 
 def test_digits_are_split_by_class_and_seed():

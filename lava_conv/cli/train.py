@@ -64,6 +64,19 @@ from lava_conv.cli.screen import out, progress, progress_of
     "--crop", type=click.IntRange(0), default=0, help="Train on random squares of so many pixels, test on the middle."
 )
 @click.option("--flip", is_flag=True, help="Augmentation: mirror every second image.")
+@click.option("--cutout", type=click.IntRange(0), default=0, help="Augmentation: hide a square of so many pixels.")
+@click.option(
+    "--teacher", "teachers", multiple=True,
+    help="Checkpoint of any model, trained on the same data, that this one learns from; may be given more than once.",
+)  # fmt: skip
+@click.option(
+    "--distill", type=click.FloatRange(0, 1), default=0.7, show_default=True,
+    help="With --teacher: how much of the loss is the teachers'; the rest are the labels.",
+)  # fmt: skip
+@click.option(
+    "--temperature", type=click.FloatRange(0, min_open=True), default=2.0, show_default=True,
+    help="With --teacher: softens what the teachers say.",
+)  # fmt: skip
 @click.option("--spike-penalty", type=click.FloatRange(0), default=0.0, help="In the loss: weight of spikes a neuron.")
 @click.option(
     "--late-penalty", type=click.FloatRange(0), default=0.0,

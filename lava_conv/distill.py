@@ -1,0 +1,48 @@
+"""Distillation: a network learns what trained ones say of its images (Hinton et al. 2015), not their labels alone."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+BATCH = 250
+
+
+def soft_labels(
+    teachers: Sequence[nn.Module], images: Sequence[Tensor], mirrored: bool, device: str | torch.device, bf16: bool
+) -> Tensor:
+    """What the teachers say, once for all epochs (not of each crop): log of the mean of their probabilities.
+
+    Args:
+        teachers: in evaluation mode, (N, C, H, W) to (N, classes).
+        images: what each of them sees of the same images, uint8 (N, C, H, W).
+        mirrored: the mean is over images and their mirror images.
+        device: where to compute.
+        bf16: convolutions and products in bfloat16.
+
+    Returns:
+        (N, classes) float32 on the CPU.
+    """
+    total = torch.zeros(())
+    for teacher, seen in zip(teachers, images, strict=True):
+        network, said = teacher.to(device=device, dtype=torch.float32).eval(), []
+        with torch.inference_mode(), torch.autocast(torch.device(device).type, torch.bfloat16, enabled=bf16):
+            for part in seen.split(BATCH):
+                x = part.to(device, torch.float32)
+                views = [x, x.flip(3)] if mirrored else [x]
+                said.append(torch.stack([network(view).float().softmax(1) for view in views]).mean(0).cpu())
+        total = total + torch.cat(said)
+    return (total / len(teachers)).log().clone()
+
+
+def divergence(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
+    """temperature^2 * KL(teacher || student) of each image, both sides softened by the temperature, (N,).
+
+    Args:
+        logits: of the student, (N, classes).
+        soft: of `soft_labels`, (N, classes).
+        temperature: above 0; the square keeps the gradient's size.
+    """
+    student, teacher = (functional.log_softmax(value / temperature, 1) for value in (logits, soft))
+    return temperature**2 * functional.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
