@@ -19,6 +19,7 @@ from lava_conv.device import find_device
 from lava_conv.distill import divergence, soft_labels
 from lava_conv.distributed import Team, joint_statistics
 from lava_conv.errors import DataError
+from lava_conv.qat.layers import INT8_BITS
 from lava_conv.qat.models import build, build_float
 from lava_conv.qat.penalty import SpikePenalty
 from lava_conv.qat.prepare import ENCODER_LEVELS
@@ -31,7 +32,9 @@ MOMENTUM = 0.9
 MOST_SKIPPED = 0.9
 FLOAT_PART = "1."  # see `lava_conv.qat.models.build_float`
 STEPS = ("step", "step_ready")  # what quantisers learn
-PREPARED = ("method", "k", "levels", "encoder_levels", "n_max", "power_of_two", "clip")  # what `prepare` is told
+PREPARED = (  # what `prepare` is told
+    "method", "k", "levels", "encoder_levels", "n_max", "power_of_two", "clip", "weight_bits",
+)  # fmt: skip
 CHECKPOINT_KEYS = (
     "version", "recipe", "shape", "classes", "data", "losses", "model", "optimiser", "generator", "rng",
 )  # fmt: skip
@@ -75,6 +78,7 @@ class Recipe:
             `lava_conv.selection`).
         spike_penalty: weight of the spikes of a neuron in the loss (see `lava_conv.qat.penalty`), 0 or more.
         late_penalty: weight of their delays.
+        weight_bits: see `lava_conv.qat.prepare`.
         cutout: a square of so many pixels of each image is hidden (see `lava_conv.augment`), 0: none.
         teachers: paths of checkpoints of any model whose mean the network learns (see `lava_conv.distill`), (): none.
         distill: how much of the loss that is, 0..1; the rest are the labels.
@@ -110,6 +114,7 @@ class Recipe:
     skip_easy: float = 0.0
     spike_penalty: float = 0.0
     late_penalty: float = 0.0
+    weight_bits: int = INT8_BITS
     cutout: int = 0
     teachers: tuple[str, ...] = ()
     distill: float = 0.7

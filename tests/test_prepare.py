@@ -11,7 +11,7 @@ import lava_conv as lc
 from lava_conv import qat
 from lava_conv.neurons import NEURONS
 from lava_conv.qat import models
-from lava_conv.qat.layers import LearnedStep, MedianQuant, TernaryConv2d
+from lava_conv.qat.layers import Int8Linear, LearnedStep, MedianQuant, TernaryConv2d
 from lava_conv.qat.unroll import Unrolled
 
 
@@ -257,6 +257,28 @@ def test_no_upper_clip():
     )
 
 
+@pytest.mark.parametrize("bits", [2, 3, 5, 8])
+def test_weights_of_few_bits(bits):
+    """All layers but the first and the last have them; a step is 2 * mean|w| / sqrt(most) at most."""
+    model = lively(qat.prepare(Functional(), "gao", levels=8, weight_bits=bits), (2, 6, 8))
+    graph = assert_exact(model, (2, 6, 8), steps=64)
+    most = 2 ** (bits - 1) - 1
+    weights = [layer.synapse.weight for layer in graph.layers if layer.kind in ("conv", "dense")]
+    inner = {int(np.abs(weight).max()) for weight in weights[1:-1]}
+    assert max(inner) == most and np.abs(weights[0]).max() > 120 and np.abs(weights[-1]).max() == 127
+    layer = Int8Linear(400, 3)
+    layer.weight.data[0, 0] = 100.0
+    layer.narrow(bits)
+    integer, scale = layer.quantise()
+    assert integer.abs().max() == most and (integer[1:] == 0).float().mean() < 0.6
+    limit = layer.weight.abs().mean(1) * 2 / most**0.5
+    if bits < 8:
+        torch.testing.assert_close(scale[0], limit[0])
+        assert (scale <= limit * 1.0001).all()
+    else:
+        assert scale[0] == 100 / 127
+
+
 @pytest.mark.parametrize("choice", ["conv", "average"])
 @pytest.mark.parametrize("options", METHODS, ids=str)
 def test_max_pooling_is_replaced_on_request(choice, options):
@@ -352,6 +374,8 @@ def test_refusals(plain, message):
         ({"k": -1}, "k is -1"),
         ({"max_pool": "max"}, "max_pool is 'max'"),
         ({"input_scale": 0.0}, "input_scale is 0.0"),
+        ({"weight_bits": 1}, "weight_bits is 1, allowed is 2..8"),
+        ({"weight_bits": 9}, "weight_bits is 9, allowed is 2..8"),
     ],
 )
 def test_wrong_options(options, message):

@@ -24,6 +24,10 @@ from lava_conv.cli.screen import out, progress, progress_of
     help="zou: largest count of the first layer; fewer settle sooner.",
 )  # fmt: skip
 @click.option("--n-max", type=click.IntRange(0, 255), default=0, help="zou: largest count of a hidden neuron, 0: none.")
+@click.option(
+    "--weight-bits", type=click.IntRange(2, 8), default=8, show_default=True,
+    help="gao: bits of a weight; the first and the last layer keep 8.",
+)  # fmt: skip
 @click.option("--power-of-two", is_flag=True, help="Every step a power of two, for `lava-conv lower`.")
 @click.option(
     "--step-max", type=click.IntRange(0), default=0,

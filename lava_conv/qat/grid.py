@@ -132,6 +132,6 @@ class Grid:
         """The weight scale (channels,) that puts `layer` on the grid; its own where normalisation gives zero."""
         summand = next(s for s in self.summands if s.layer is layer)
         gain = abs(summand.factor()) * summand.unit()
-        natural = layer.amplitude() / WEIGHT_MAX
+        natural = layer.amplitude() / layer.most
         gain = gain + 0 * natural
         return torch.where(gain > 0, self.unit() / gain.clamp_min(1e-30), natural)

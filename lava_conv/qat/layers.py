@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TERNARY_CUT = 0.7  # weights below 0.7 * mean|w| become 0 (Zou et al. 2024)
 ANCHOR_PARTS = 16  # a step beside a shortcut is a multiple of 1/16 of the shortcut's
+INT8_BITS = 8
 SMALLEST = 1e-8  # scales and steps stay above it
 ATEN: Any = torch.ops.aten
 
@@ -121,21 +122,27 @@ class QuantisedWeight:
     """Mixin: `quantise()` gives the integer weight (with a gradient) and its scale, weight ~ integer * scale.
 
     `grid` is set where the neuron's step must be a whole multiple of the unit of its sum: it then decides the scale.
-    `most` is the largest integer, less than int8 holds where sums would leave 24 bits.
+    `most` is the largest integer, less than int8 holds where sums would leave 24 bits or fewer bits are wanted.
+    `spread` clips weights beyond so many means of |w|, without which few bits would be spent on outliers.
     """
 
     weight: Tensor
     bias: Any
     grid: "Grid | None" = None
     most: int = WEIGHT_MAX
+    spread: float | None = None
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         """(integer weight of the weight's shape, with a gradient; its scale, (channels,) or a scalar)."""
         raise NotImplementedError(f"{type(self).__name__} must say how it quantises its weight")
 
     def amplitude(self) -> Tensor:
-        """Per output channel, the largest weight; one step of int8 is at least 1/127 of it."""
-        return self.weight.detach().abs().flatten(1).amax(1).clamp_min(SMALLEST)
+        """Per output channel, the largest weight that is not clipped; one step of int8 is at least 1/127 of it."""
+        sizes = self.weight.detach().abs().flatten(1)
+        largest = sizes.amax(1)
+        if self.spread is not None:
+            largest = torch.minimum(largest, self.spread * sizes.mean(1))
+        return largest.clamp_min(SMALLEST)
 
     def scaled(self, sum: Tensor, scale: Tensor) -> Tensor:
         """The sum of integers as a float."""
@@ -179,7 +186,14 @@ class TernaryWeight(QuantisedWeight):
 
 
 class Int8Weight(QuantisedWeight):
-    """round(w / s), s = max|w| / 127 for each output channel."""
+    """clip(round(w / s), -most, most), s = amplitude() / most for each output channel."""
+
+    def narrow(self, bits: int) -> None:
+        """Hold weights of fewer than 8 bits; one step is 2 * mean|w| / sqrt(most) at most, where Esser et al. 2020
+        begin."""
+        if bits < INT8_BITS:
+            self.most = (1 << (bits - 1)) - 1
+            self.spread = 2 * self.most**0.5
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         w = self.weight

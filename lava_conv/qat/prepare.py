@@ -64,6 +64,7 @@ class Options:
     max_pool: str | None
     input_scale: float
     step_max: int | None
+    weight_bits: int
 
 
 @dataclass
@@ -101,6 +102,7 @@ def prepare(
     max_pool: str | None = None,
     input_scale: float = 1.0,
     step_max: int | None = None,
+    weight_bits: int = own.INT8_BITS,
 ) -> fx.GraphModule:
     """Quantise a plain model for training. The model itself is not changed; names in the state dict stay.
 
@@ -123,11 +125,14 @@ def prepare(
             their own.
         max_pool: "conv" or "average": what to put in the place of max pooling; None refuses it.
         input_scale: the model is trained on pixels (0..255) times this.
+        weight_bits: gao: bits of a weight, its sign among them; the first and the last layer keep 8.
 
     Raises:
         ConversionError: an option is out of range, or everything that cannot be converted, each with place and remedy.
     """
-    options = Options(method, k, levels, encoder_levels, power_of_two, clip, n_max, max_pool, input_scale, step_max)
+    options = Options(
+        method, k, levels, encoder_levels, power_of_two, clip, n_max, max_pool, input_scale, step_max, weight_bits
+    )
     _check_options(options)
     traced = trace(copy.deepcopy(model), lambda m: isinstance(m, own.LEAVES))
     return _Preparation(traced, options).done()
@@ -141,6 +146,7 @@ def _check_options(o: Options) -> None:
         ("levels", o.levels, range(1, 256)),
         ("encoder_levels", o.encoder_levels, range(1, 256)),
         ("n_max", o.n_max, range(256)),
+        ("weight_bits", o.weight_bits, range(2, own.INT8_BITS + 1)),
     ):
         if value not in allowed:
             words = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else ", ".join(map(repr, allowed))
@@ -265,6 +271,8 @@ class _Preparation:
             return
         first = all(self.flows[source].kind == "pixels" for source in flow.sources)
         layer = _weight_class(module, ternary=self.options.method == "zou" and not first).from_float(module)
+        if self.options.method == "gao" and not first:
+            layer.narrow(self.options.weight_bits)
         self._exchange(node, layer)
         self.flows[node] = Flow("sum", channels, flow.sources, [Lazy(layer, (), s) for s in flow.sources])
 
