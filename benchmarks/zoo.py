@@ -12,7 +12,9 @@ import argparse
 import hashlib
 import json
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from lava_conv.data import centred, load_dataset
 from lava_conv.early_exit import Exit, decided_after, leave, silent_after
 from lava_conv.lower import Lowered, write_stock
 from lava_conv.qat import evaluate
-from lava_conv.train import load_trained
+from lava_conv.train import Trained, load_trained
 
 ZOO = Path(__file__).parent.parent / "netx_models"
 GOLDEN_IMAGES = 6
@@ -121,6 +123,14 @@ def print_fit(name: str, reports: dict[str, dict]) -> None:
         print(f"{name} on {chip}: {report['cores']} cores; {'; '.join(report['breaks']) or 'fits'}")
 
 
+def recipe_of(trained: Trained) -> dict[str, Any]:
+    """The recipe, without the folders in which other checkpoints lay."""
+    recipe = trained.recipe
+    return asdict(
+        replace(recipe, start=Path(recipe.start).name, teachers=tuple(Path(path).name for path in recipe.teachers))
+    )
+
+
 def publish(options: argparse.Namespace) -> None:
     trained = load_trained(options.checkpoint)
     data = load_dataset(options.data or trained.data)
@@ -149,7 +159,7 @@ def publish(options: argparse.Namespace) -> None:
         "name": options.name,
         "data": f"{data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test images{options.copy}",
         "command": options.command,
-        "recipe": vars(trained.recipe),
+        "recipe": recipe_of(trained),
         "calibration": {"method": options.calibrate, "images": options.images, **how} if options.calibrate else None,
         "steps": options.steps,
         "bytes": target.stat().st_size,
@@ -200,7 +210,7 @@ def publish_lowered(options: argparse.Namespace) -> None:
         "name": options.name,
         "data": f"{data.name}, {len(data.x_train):,} training and {len(data.x_test):,} test images{options.copy}",
         "command": options.command,
-        "recipe": vars(trained.recipe),
+        "recipe": recipe_of(trained),
         "bytes": Path(f"{base}.net").stat().st_size,
         "sha256": hashlib.sha256(Path(f"{base}.net").read_bytes()).hexdigest(),
         "accuracy": {
