@@ -5,6 +5,7 @@ python benchmarks/zoo.py publish runs/k0.pt mnist-lenet-dtb-k0 --steps 4 --comma
 python benchmarks/zoo.py publish runs/float.pt NAME --steps 16 --calibrate advanced --command "lava-conv train ..."
 python benchmarks/zoo.py publish-lowered runs/sdnn.pt NAME --command "lava-conv train ..."     for stock netx
 python benchmarks/zoo.py table [NAME ...] --data mnist          from the shipped files alone
+python benchmarks/zoo.py time NAME ... --data cifar10           ms an image, simulator and Lava in turns
 python benchmarks/zoo.py fit [NAME ...]                         refresh the fit reports in the cards
 """
 
@@ -13,10 +14,12 @@ import hashlib
 import json
 import time
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import machine, side_by_side
 
 import lava_conv as lc
 from lava_conv.activity import MAC, Activity, Meter
@@ -266,6 +269,27 @@ def table(options: argparse.Namespace) -> None:
         print_exits(exits, labels, np.concatenate(decided), np.concatenate(silent), steps)
 
 
+def timed(options: argparse.Namespace) -> None:
+    """Whole runs on simulator and Lava, in turns, all spikes recorded; Lava compiles its processes within each."""
+    data = load_dataset(options.data)
+    for name in options.names:
+        graph = lc.load(ZOO / f"{name}.net")
+        images = centred(data.x_test[: options.samples], graph.input_shape)
+        records: dict[str, lc.RunRecord] = {}
+
+        def run(backend: str, graph=graph, images=images, records=records) -> None:
+            records[backend] = lc.run(graph, images, backend=backend)
+
+        taken = side_by_side({backend: partial(run, backend) for backend in ("torch", "lava")}, options.rounds)
+        one, other = records["torch"], records["lava"]
+        differ = sum(int((one.spikes[i] != other.spikes[i]).sum()) for i in one.spikes)
+        differ += int((one.logits != other.logits).sum())
+        print(f"{name}: {len(images)} images, T = {graph.steps}, {machine()}; medians of {options.rounds}")
+        for backend, seconds in taken.items():
+            print(f"  {backend:6} {1000 * seconds / len(images):8.2f} ms an image")
+        print(f"  {differ} of {sum(s.size for s in one.spikes.values()) + one.logits.size:,} values differ", flush=True)
+
+
 def print_accuracy(by_step: np.ndarray, settled_accuracy: float) -> None:
     shown = [t for t in (1, 2, 3, 4, 5, 6, 8, 12, 16, 20, 24, 28, 32) if t <= len(by_step)]
     print("  T        " + "".join(f"{t:8d}" for t in shown) + "   settled")
@@ -340,6 +364,12 @@ def main() -> None:
     two.add_argument("--data", default="mnist")
     two.add_argument("--samples", type=int)
     two.set_defaults(call=table)
+    clock = commands.add_parser("time")
+    clock.add_argument("names", nargs="+")
+    clock.add_argument("--data", default="mnist")
+    clock.add_argument("--samples", type=int, default=100)
+    clock.add_argument("--rounds", type=int, default=3)
+    clock.set_defaults(call=timed)
     three = commands.add_parser("fit")
     three.add_argument("names", nargs="*")
     three.set_defaults(call=fit)

@@ -86,7 +86,7 @@ def test_run_shows_accuracy_by_step(net):
     ],
 )
 def test_errors_are_one_sentence_and_exit_code_2(net, tmp_path, words, message):
-    x = np.zeros((4, 9, 9), np.uint8)
+    x = np.zeros((4, 7, 7), np.uint8)
     np.savez(tmp_path / "a.npz", x_train=x, y_train=np.zeros(4, int), x_test=x, y_test=np.zeros(4, int))
     wide = shutil.copy(net, tmp_path / "wide.net")
     with h5py.File(wide, "a") as f:
@@ -102,6 +102,8 @@ def test_larger_images_are_cut_if_asked_for(net, tmp_path):
     np.savez(tmp_path / "a.npz", x_train=x, y_train=np.zeros(4, int), x_test=x, y_test=np.zeros(4, int))
     done = call("run", str(net), "--data", str(tmp_path / "a.npz"), "--crop", "--json")
     assert done.returncode == 0 and json.loads(done.stdout)["samples"] == 4
+    done = call("run", str(net), "--data", str(tmp_path / "a.npz"))
+    assert done.returncode == 2 and "have 12x12 pixels, the network takes 8x8; --crop cuts them" in done.stderr
 
 
 def test_bench_runs_the_scripts_of_the_repository():

@@ -50,12 +50,22 @@ data_options = _data_options("digits")
 def images(
     graph: Any, data_name: str, folder: str | None, split: str, samples: int | None, crop: bool, seed: int = 0
 ) -> tuple[Any, Any]:
-    """Images and labels; with `crop` the middle of images that are larger than the network's input."""
+    """Images and labels; with `crop` the middle of images that are larger than the network's input.
+
+    Raises:
+        DataError: they are larger, without `crop`.
+    """
     from lava_conv.data import centred, load_dataset
+    from lava_conv.errors import DataError
 
     data = load_dataset(data_name, folder, seed)
     x, y = (data.x_test, data.y_test) if split == "test" else (data.x_train, data.y_train)
-    return centred(x[:samples], graph.input_shape) if crop else x[:samples], y[:samples]
+    x, y = x[:samples], y[:samples]
+    cut = centred(x, graph.input_shape)
+    if cut.shape != x.shape and not crop:
+        sizes = ["x".join(map(str, shape[-2:])) for shape in (x.shape, cut.shape)]
+        raise DataError(f"images of {data_name} have {sizes[0]} pixels, the network takes {sizes[1]}; --crop cuts them")
+    return cut, y
 
 
 def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
