@@ -257,6 +257,18 @@ def test_no_upper_clip():
     )
 
 
+def test_classes_with_equal_integers_are_equal_in_the_evaluated_model():
+    """However their sums were rounded: the first of them is the prediction of both."""
+    model = lively(qat.prepare(Functional(), "gao", levels=8), (2, 6, 8))
+    x = images((2, 6, 8), 3000)
+    integers = lc.convert(model, x[:2]).reference(x).logits[0].astype(int)
+    logits = qat.evaluate(model, x)
+    equal = integers[:, :, None] == integers[:, None]
+    assert equal.sum() > integers.size, "without a tie nothing is shown"
+    assert np.array_equal(equal, logits[:, :, None] == logits[:, None])
+    assert np.array_equal(integers.argmax(1), logits.argmax(1))
+
+
 @pytest.mark.parametrize("bits", [2, 3, 5, 8])
 def test_weights_of_few_bits(bits):
     """All layers but the first and the last have them; a step is 2 * mean|w| / sqrt(most) at most."""

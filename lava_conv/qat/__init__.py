@@ -43,9 +43,14 @@ __all__ = [
 def exact(model: nn.Module) -> nn.Module:
     """A copy of `model` in eval mode and float64, in which every quantisation falls as the equations say.
 
-    In float32 the normalisation rounds, and a value next to a step of the staircase may fall on its other side.
+    In float32 the normalisation rounds, and a value next to a step of the staircase may fall on its other side. Logits
+    are rounded to the whole multiples that they are, so that classes whose integers are equal are equal here, too.
     """
-    return copy.deepcopy(model).double().eval()
+    model = copy.deepcopy(model).double().eval()
+    for module in model.modules():
+        if isinstance(module, Readout) and module.source:
+            module.whole = True
+    return model
 
 
 def evaluate(

@@ -273,6 +273,7 @@ class Readout(QuantisedWeight, nn.Linear):
     """
 
     source: tuple[Any, ...] = ()  # a tuple, so that torch does not list the module a second time
+    whole: bool = False  # round logits to the whole multiples that they are: in float64 equal integers come out equal
 
     def __init__(self, in_features: int, classes: int, source: nn.Module | None = None) -> None:
         super().__init__(in_features, classes)
@@ -285,15 +286,19 @@ class Readout(QuantisedWeight, nn.Linear):
 
     def quantised_bias(self, scale: Tensor) -> Tensor:
         """The bias (classes,) as the nearest whole multiple of scale * unit, with a gradient."""
-        unit = self.source[0].unit() if self.source else 1.0
-        grain = scale * as_unit(unit)
+        grain = self.grain(scale)
         smooth = self.bias / grain
         return straight_through(torch.round(smooth), smooth) * grain
+
+    def grain(self, scale: Tensor) -> Tensor:
+        """What 1 of the integer logits is worth."""
+        return scale * as_unit(self.source[0].unit() if self.source else 1.0)
 
     def forward(self, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
         out = functional.linear(input, weight) * scale
-        return out if self.bias is None else out + self.quantised_bias(scale)
+        out = out if self.bias is None else out + self.quantised_bias(scale)
+        return torch.round(out / self.grain(scale)) * self.grain(scale) if self.whole else out
 
 
 # -- activations -----------------------------------------------------------------------------------------------------
