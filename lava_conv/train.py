@@ -186,9 +186,9 @@ def train(
     )
     images, labels = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     selection = Selection(len(images), recipe.skip_easy)
-    soft = members.from_first(lambda: _soft_labels(recipe, data, device, state))
     if path is not None and state is not None:
         losses = _go_on(path, state, recipe, data, model, optimiser, generator, selection)
+    soft = members.from_first(lambda: _soft_labels(recipe, data, device, state))
     usual = max(1, len(images) // recipe.batch)
     parameters = list(model.parameters())
     for epoch in range(len(losses), recipe.epochs):
