@@ -2,34 +2,40 @@
 
 import math
 import os
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
+from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lava_conv.augment import augmented
 from lava_conv.checkpoint import read_state, reason, write_state
 from lava_conv.data import Dataset, centred
 from lava_conv.device import find_device
-from lava_conv.distill import divergence, soft_labels
+from lava_conv.distill import NetworkTeacher, divergence, soft_labels
 from lava_conv.distributed import Team, joint_statistics
 from lava_conv.errors import DataError
+from lava_conv.netx import load
 from lava_conv.qat.layers import INT8_BITS
 from lava_conv.qat.models import build, build_float
 from lava_conv.qat.penalty import SpikePenalty
 from lava_conv.qat.prepare import ENCODER_LEVELS
 from lava_conv.qat.unroll import Unrolled
+from lava_conv.restore import restore
 from lava_conv.selection import Selection
 
 CHECKPOINT_VERSION = 1
 FLOAT = "float"  # the method that trains without quantisation
 MOMENTUM = 0.9
-MOST_SKIPPED = 0.9
+MOST = 0.9  # that is skipped or dropped
+NETWORK = ".net"  # the ending of a network of integers
+MEASURED = 1000  # images on which to measure what a network of integers does not say
 FLOAT_PART = "1."  # see `lava_conv.qat.models.build_float`
 STEPS = ("step", "step_ready")  # what quantisers learn
 PREPARED = (  # what `prepare` is told
@@ -59,7 +65,7 @@ class Recipe:
         scale: images grow or shrink by up to this share.
         encoder_levels: see `lava_conv.qat.prepare`.
         start: path of a checkpoint whose weights to begin with, "": none; of the same network, be it float or quantised
-            by any method.
+            by any method. Or of a `.net` that such a model was converted to (see `lava_conv.restore`).
         unroll: train on what the spiking network says after this step and the one before; 0: when it settles.
         n_max: see `lava_conv.qat.prepare`.
         crop: the network sees squares of so many pixels, cut at random places in training and from the middle
@@ -80,7 +86,10 @@ class Recipe:
         late_penalty: weight of their delays.
         weight_bits: see `lava_conv.qat.prepare`.
         cutout: a square of so many pixels of each image is hidden (see `lava_conv.augment`), 0: none.
-        teachers: paths of checkpoints of any model whose mean the network learns (see `lava_conv.distill`), (): none.
+        dropout: share of the inputs of linear layers that are zeroed at random in training (Srivastava et al. 2014),
+            0..0.9.
+        teachers: paths of checkpoints of any model, or of `.net` files, whose mean the network learns (see
+            `lava_conv.distill`), (): none.
         distill: how much of the loss that is, 0..1; the rest are the labels.
         temperature: by which both are softened.
     """
@@ -116,6 +125,7 @@ class Recipe:
     late_penalty: float = 0.0
     weight_bits: int = INT8_BITS
     cutout: int = 0
+    dropout: float = 0.0
     teachers: tuple[str, ...] = ()
     distill: float = 0.7
     temperature: float = 2.0
@@ -173,7 +183,7 @@ def train(
     shape = seen_shape(recipe, data)
     _check(recipe, shape)
     torch.manual_seed(recipe.seed)
-    model = _begun(recipe, shape, data.classes, members).to(device)
+    model = _begun(recipe, shape, data, members).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
     network = Unrolled(model, recipe.unroll) if recipe.unroll else model
     penalty = _penalty(model, recipe)
@@ -203,7 +213,7 @@ def train(
             x, y = x.to(device, memory_format=torch.channels_last), labels[chosen].to(device)
             part = members.share(len(x))
             with joint_statistics(model, members):
-                with penalty.watching() if penalty else nullcontext():
+                with penalty.watching() if penalty else nullcontext(), _dropping(model, recipe.dropout):
                     each = _losses(network, x[part], y[part], recipe, None if soft is None else soft[chosen[part]])
                 loss = (each * weights[part].to(device)).mean() + (penalty.cost() if penalty else 0)
                 loss = loss * (len(x[part]) / len(x))
@@ -244,9 +254,11 @@ def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tens
 
 def _check(recipe: Recipe, shape: tuple[int, ...]) -> None:
     """Raise DataError for a recipe that cannot be followed. shape: of what the network sees."""
-    for name, most in (("skip_easy", MOST_SKIPPED), ("distill", 1), ("cutout", shape[-1])):
+    for name, most in (("skip_easy", MOST), ("dropout", MOST), ("distill", 1), ("cutout", shape[-1])):
         if not 0 <= getattr(recipe, name) <= most:
             raise DataError(f"{name} is {getattr(recipe, name)}, allowed is 0 to {most}")
+    if recipe.dropout and recipe.unroll:
+        raise DataError("dropout does not go together with unroll; leave one of them out")
     if not 0 < recipe.temperature < math.inf:
         raise DataError(f"temperature is {recipe.temperature}, allowed is above 0")
 
@@ -263,6 +275,22 @@ def _penalty(model: nn.Module, recipe: Recipe) -> SpikePenalty | None:
     return SpikePenalty(model, recipe.spike_penalty, recipe.late_penalty)
 
 
+@contextmanager
+def _dropping(model: nn.Module, share: float) -> Iterator[None]:
+    """Within it linear layers of `model` lose this share of their inputs."""
+
+    def drop(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
+        return functional.dropout(inputs[0], share)
+
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)] if share else []
+    hooks = [module.register_forward_pre_hook(drop) for module in linear]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def _soft_labels(recipe: Recipe, data: Dataset, device: torch.device, state: dict[str, Any] | None) -> Tensor | None:
     """What the teachers say, (N, classes): out of the checkpoint's state, or asked now."""
     if not recipe.teachers:
@@ -270,15 +298,29 @@ def _soft_labels(recipe: Recipe, data: Dataset, device: torch.device, state: dic
     kept = (state or {}).get("soft")
     if isinstance(kept, Tensor) and kept.shape == (len(data.x_train), data.classes):
         return kept
-    teachers = [load_trained(path) for path in recipe.teachers]
-    for path, teacher in zip(recipe.teachers, teachers, strict=True):
-        if teacher.data != data.name or teacher.classes != data.classes:
-            raise DataError(
-                f"{path}: the teacher knows {teacher.classes} classes of {teacher.data}, here are {data.classes} of "
-                f"{data.name}; take a teacher trained on the same data"
-            )
-    seen = [torch.from_numpy(centred(data.x_train, teacher.shape)) for teacher in teachers]
-    return soft_labels([teacher.model for teacher in teachers], seen, recipe.flip, device, recipe.bf16)
+    teachers = [_teacher(path, data) for path in recipe.teachers]
+    seen = [torch.from_numpy(images) for _, images in teachers]
+    return soft_labels([teacher for teacher, _ in teachers], seen, recipe.flip, device, recipe.bf16)
+
+
+def _teacher(path: str, data: Dataset) -> tuple[nn.Module, NDArray[np.uint8]]:
+    """A teacher and what it sees of the images. A `.net` does not know of which data it is."""
+    if path.endswith(NETWORK):
+        graph = load(path)
+        _check_teacher(path, graph.classes, data.name, data)
+        images = centred(data.x_train, graph.layers[0].shape)
+        return NetworkTeacher(graph, images[:MEASURED], data.y_train[:MEASURED]), images
+    trained = load_trained(path)
+    _check_teacher(path, trained.classes, trained.data, data)
+    return trained.model, centred(data.x_train, trained.shape)
+
+
+def _check_teacher(path: str, classes: int, name: str, data: Dataset) -> None:
+    if (classes, name) != (data.classes, data.name):
+        raise DataError(
+            f"{path}: the teacher knows {classes} classes of {name}, here are {data.classes} of {data.name}; take a "
+            f"teacher trained on the same data"
+        )
 
 
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
@@ -303,11 +345,20 @@ def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
     return build(recipe.model, shape[0], shape[1], classes, step_max=recipe.step_max or None, **options)
 
 
-def _begun(recipe: Recipe, shape: tuple[int, ...], classes: int, members: Team) -> nn.Module:
+def _begun(recipe: Recipe, shape: tuple[int, ...], data: Dataset, members: Team) -> nn.Module:
     """The model with its weights to begin with: fresh, or those of a checkpoint, be it of the float network or of
-    another method; steps that it has not are measured on the first batch as ever."""
-    model = _model(recipe, shape, classes)
+    another method; steps that it has not are measured on the first batch as ever. Or those of a network of integers."""
+    model = _model(recipe, shape, data.classes)
     if not recipe.start:
+        return model
+    if recipe.start.endswith(NETWORK):
+        if not isinstance(model, fx.GraphModule):
+            raise DataError(f"{recipe.start}: is a network of integers; method {recipe.method} cannot go on with it")
+        graph = load(recipe.start)
+        try:
+            restore(model, graph, centred(data.x_train[:MEASURED], shape), data.y_train[:MEASURED])
+        except DataError as error:
+            raise DataError(f"{recipe.start}: {error}") from None
         return model
     state = members.from_first(lambda: read_checkpoint(recipe.start))
     weights, there = dict(state["model"]), state["recipe"]["method"]

@@ -66,9 +66,11 @@ MAY = {
     "augment": set(),
     "checkpoint": CORE | {"files"},
     "distributed": CORE | {"qat"},
-    "train": CORE | {"augment", "checkpoint", "data", "device", "distill", "distributed", "qat", "selection"},
+    "train": CORE
+    | {"augment", "checkpoint", "data", "device", "distill", "distributed", "netx", "qat", "restore", "selection"},
     "selection": set(),
-    "distill": set(),
+    "distill": {"graph", "simulate"},
+    "restore": CORE | {"distill", "graph", "qat"},
     "activations": CORE | {"graph", "qat"},
     "figures": CORE | {"activity", "early_exit", "figures", "files", "graph", "loihi", "record", "synapses", ""},
     "report": CORE
@@ -76,7 +78,7 @@ MAY = {
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
 TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distill", "distributed"}
-TORCH |= {"simulate", "qat", "convert", "verify", "train", "selection"}
+TORCH |= {"simulate", "qat", "convert", "verify", "train", "selection", "restore"}
 LAVA = {
     "backends.lava",
     "backends.lava_channels",

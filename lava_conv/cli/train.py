@@ -41,7 +41,9 @@ from lava_conv.cli.screen import out, progress, progress_of
     help="Train on what the spiking network says after so many steps.",
 )
 @click.option(
-    "--start", default="", help="Checkpoint of the same network, float or quantised, whose weights to begin with."
+    "--start",
+    default="",
+    help="Checkpoint of the same network, float or quantised, whose weights to begin with; or a .net made of one.",
 )
 @click.option(
     "--epochs", type=click.IntRange(1), default=40, show_default=True, help="Passes through the training images."
@@ -70,8 +72,11 @@ from lava_conv.cli.screen import out, progress, progress_of
 @click.option("--flip", is_flag=True, help="Augmentation: mirror every second image.")
 @click.option("--cutout", type=click.IntRange(0), default=0, help="Augmentation: hide a square of so many pixels.")
 @click.option(
+    "--dropout", type=click.FloatRange(0, 0.9), default=0.0, help="Share of linear layers' inputs to zero at random."
+)
+@click.option(
     "--teacher", "teachers", multiple=True,
-    help="Checkpoint of any model, trained on the same data, that this one learns from; may be given more than once.",
+    help="Checkpoint of any model, or .net, trained on the same data, to learn from; may be given more than once.",
 )  # fmt: skip
 @click.option(
     "--distill", type=click.FloatRange(0, 1), default=0.7, show_default=True,

@@ -152,7 +152,7 @@ class QuantisedWeight:
     def from_float(cls, module: nn.Module) -> Any:
         """A copy of a torch layer, parameters and options included, that quantises its weight."""
         new = copy.copy(module)
-        new.__dict__ = {name: dict(v) if isinstance(v, dict) else v for name, v in vars(module).items()}
+        new.__dict__ = {name: v.copy() if isinstance(v, dict) else v for name, v in vars(module).items()}
         new.__class__ = cls  # type: ignore[assignment]
         return new
 
