@@ -277,11 +277,8 @@ def timed(options: argparse.Namespace) -> None:
         graph = lc.load(ZOO / f"{name}.net")
         images = centred(data.x_test[: options.samples], graph.input_shape)
         records: dict[str, lc.RunRecord] = {}
-
-        def run(backend: str, graph=graph, images=images, records=records) -> None:
-            records[backend] = lc.run(graph, images, backend=backend)
-
-        taken = side_by_side({backend: partial(run, backend) for backend in ("torch", "lava")}, options.rounds)
+        runs = {backend: partial(keep_run, records, graph, images, backend) for backend in ("torch", "lava")}
+        taken = side_by_side(runs, options.rounds)
         one, other = records["torch"], records["lava"]
         differ = sum(int((one.spikes[i] != other.spikes[i]).sum()) for i in one.spikes)
         differ += int((one.logits != other.logits).sum())
@@ -289,6 +286,10 @@ def timed(options: argparse.Namespace) -> None:
         for backend, seconds in taken.items():
             print(f"  {backend:6} {1000 * seconds / len(images):8.2f} ms an image")
         print(f"  {differ} of {sum(s.size for s in one.spikes.values()) + one.logits.size:,} values differ", flush=True)
+
+
+def keep_run(records: dict[str, lc.RunRecord], graph: lc.Graph, images: np.ndarray, backend: str) -> None:
+    records[backend] = lc.run(graph, images, backend=backend)
 
 
 def print_accuracy(by_step: np.ndarray, settled_accuracy: float) -> None:
