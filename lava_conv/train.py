@@ -71,7 +71,7 @@ class Recipe:
         crop: the network sees squares of so many pixels, cut at random places in training and from the middle
             afterwards; 0: whole images.
         flip: images are mirrored half of the time.
-        bf16: convolutions and products in bfloat16, faster where the CPU or GPU has it; weights, normalisation
+        bf16: convolutions and products in bfloat16, faster on some processors, slower on others; weights, normalisation
             statistics and the trained model stay float32.
         width: channels of the first layer, 0: the model's own.
         optimiser: "adam", or "sgd" with Nesterov momentum.

@@ -95,7 +95,9 @@ from lava_conv.cli.screen import out, progress, progress_of
     "--skip-easy", type=click.FloatRange(0, 0.9), default=0.0,
     help="Leave this share of the images that are learned already out of each epoch (InfoBatch).",
 )  # fmt: skip
-@click.option("--bf16", is_flag=True, help="Compute in bfloat16 while training; faster on processors with it.")
+@click.option(
+    "--bf16", is_flag=True, help="Compute in bfloat16 while training; faster on some processors, slower on others."
+)
 @click.option("--out", "target", type=click.Path(dir_okay=False), required=True, help="Checkpoint to write.")
 @click.option("--resume", is_flag=True, help="Go on from that checkpoint if it exists.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
