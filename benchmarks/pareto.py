@@ -26,9 +26,10 @@ CHUNK = 100  # images a time
 ACCURACY, ANN_ACCURACY, RATIO = 0.9315, 0.9332, 5.9
 
 
-def measured(name: str, images: np.ndarray, labels: np.ndarray, steps: int) -> tuple[Tradeoff, Activity]:
+def measured(
+    graph: lc.Graph, name: str, images: np.ndarray, labels: np.ndarray, steps: int
+) -> tuple[Tradeoff, Activity]:
     """Its curve, and what it did in all steps."""
-    graph = lc.load(ZOO / f"{name}.net")
     images = centred(images, graph.input_shape)
     meters, right = [Meter(graph, t) for t in range(1, steps + 1)], np.zeros(steps)
     for start in range(0, len(images), CHUNK):
@@ -37,7 +38,7 @@ def measured(name: str, images: np.ndarray, labels: np.ndarray, steps: int) -> t
             meter.add(record)
         right += (record.predictions == labels[start : start + CHUNK]).sum(1)
     found = [meter.result() for meter in meters]
-    curve = Tradeoff(name.removeprefix("cifar10-vgg11-"), (right / len(images)).tolist(), [a.synops for a in found])
+    curve = Tradeoff(name, (right / len(images)).tolist(), [a.synops for a in found])
     return curve, found[-1]
 
 
@@ -45,17 +46,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*")
     parser.add_argument("--samples", type=int, default=1000, help="test images")
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, help="default: each network's own, 8 at least")
     parser.add_argument("--out", help="picture to write")
     options = parser.parse_args()
     data = load_dataset("cifar10")
     images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
     curves, ann = [], 0
     for name in options.names or sorted(path.stem for path in ZOO.glob(NAMES)):
-        curve, last = measured(name, images, labels, options.steps)
+        graph, short = lc.load(ZOO / f"{name}.net"), name.removeprefix("cifar10-vgg11-")
+        curve, last = measured(graph, short, images, labels, options.steps or max(8, graph.steps))
         curves.append(curve)
         ann = last.ann
-        print(f"{name}: {len(images):,} test images; at T = {options.steps} {last.positive + last.negative:.3f} spikes "
+        print(f"{name}: {len(images):,} test images; at T = {last.steps} {last.positive + last.negative:.3f} spikes "
               f"a neuron, {100 * last.negative / last.positive:.0f} negative ones to 100 positive")  # fmt: skip
         for t, (accuracy, operations) in enumerate(zip(curve.accuracy, curve.operations, strict=True), 1):
             print(f"  T = {t}: {100 * accuracy:.2f} %, {operations / 1e6:7.1f} M operations, "

@@ -276,7 +276,7 @@ def timed(options: argparse.Namespace) -> None:
     for name in options.names:
         graph = lc.load(ZOO / f"{name}.net")
         images = centred(data.x_test[: options.samples], graph.input_shape)
-        records: dict[str, lc.RunRecord] = {}
+        records: dict[str, lc.Record] = {}
         runs = {backend: partial(keep_run, records, graph, images, backend) for backend in ("torch", "lava")}
         taken = side_by_side(runs, options.rounds)
         one, other = records["torch"], records["lava"]
@@ -288,7 +288,7 @@ def timed(options: argparse.Namespace) -> None:
         print(f"  {differ} of {sum(s.size for s in one.spikes.values()) + one.logits.size:,} values differ", flush=True)
 
 
-def keep_run(records: dict[str, lc.RunRecord], graph: lc.Graph, images: np.ndarray, backend: str) -> None:
+def keep_run(records: dict[str, lc.Record], graph: lc.Graph, images: np.ndarray, backend: str) -> None:
     records[backend] = lc.run(graph, images, backend=backend)
 
 
