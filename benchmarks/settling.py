@@ -16,14 +16,18 @@ import lava_conv as lc
 from lava_conv.data import centred, load_dataset
 from lava_conv.train import load_trained, train
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "late spikes cost 0.3": {"late_penalty": 0.3},
-    "spikes cost 0.1": {"spike_penalty": 0.1},
-    "encoder of 2 levels": {"encoder_levels": 2},
-    "all three": {"late_penalty": 0.3, "spike_penalty": 0.1, "encoder_levels": 2},
-    "counts up to 2": {"n_max": 2},
-}
+
+def variants(late: float, spikes: float) -> dict[str, dict[str, Any]]:
+    """Name -> what it changes in the recipe."""
+    penalties = {"late_penalty": late, "spike_penalty": spikes}
+    return {
+        "none": {},
+        f"late spikes cost {late:g}": {"late_penalty": late},
+        f"spikes cost {spikes:g}": {"spike_penalty": spikes},
+        "encoder of 2 levels": {"encoder_levels": 2},
+        "all three": penalties | {"encoder_levels": 2},
+        "counts up to 2": {"n_max": 2},
+    }
 
 
 def main() -> None:
@@ -31,6 +35,9 @@ def main() -> None:
     parser.add_argument("checkpoint", help="of method zou")
     parser.add_argument("--train", type=int, default=12_500, help="training images")
     parser.add_argument("--samples", type=int, default=2000, help="test images")
+    parser.add_argument("--late", type=float, default=0.3, help="weight of the penalty on late spikes")
+    parser.add_argument("--spikes", type=float, default=0.1, help="weight of the penalty on spikes")
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of variants, from 0 up")
     parser.add_argument("--lr", type=float, default=4e-4)
     parser.add_argument("--steps", type=int, default=8)
     options = parser.parse_args()
@@ -42,7 +49,9 @@ def main() -> None:
     )
     images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
     print(f"{options.checkpoint}: one epoch of {options.train:,} images, {len(images):,} test images")
-    for name, variant in VARIANTS.items():
+    for number, (name, variant) in enumerate(variants(options.late, options.spikes).items()):
+        if options.only and number not in options.only:
+            continue
         model = train(some, replace(recipe, **variant)).model
         graph = lc.convert(model, centred(data.x_train[:64], trained.shape), options.steps)
         curve, last = measured(graph, name, images, labels, options.steps)

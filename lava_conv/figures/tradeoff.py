@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from lava_conv.figures.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, SMALL, dress, legend, new_figure
 
 COLOURS = (BLUE, GREEN, ORANGE, PURPLE, GREY)
+MARKERS = "os^Dv"  # another one each time that the colours are used up
 
 
 class Tradeoff(NamedTuple):
@@ -57,10 +58,11 @@ def accuracy_by_operations(curves: Sequence[Tradeoff], published: Sequence[Publi
     front = np.array([point for point in best_of(curves) if point[1] >= least]).reshape(-1, 2)
     ax.plot(front[:, 0], 100 * front[:, 1], color=MUTED, linewidth=7, alpha=0.18, solid_joinstyle="round")
     for number, curve in enumerate(curves):
-        colour = COLOURS[number % len(COLOURS)]
+        again, colour = divmod(number, len(COLOURS))
+        colour, marker = COLOURS[colour], MARKERS[again % len(MARKERS)]
         shown = [t for t, a in enumerate(curve.accuracy) if a >= least]
         operations, accuracy = [curve.operations[t] for t in shown], [100 * curve.accuracy[t] for t in shown]
-        ax.plot(operations, accuracy, color=colour, linewidth=1.6, marker="o", markersize=3.5, label=curve.name)
+        ax.plot(operations, accuracy, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=curve.name)
         before = 0.0
         for t, x, y in zip(shown, operations, accuracy, strict=True):
             if x > 1.02 * before:  # else the letters would lie upon each other
@@ -72,5 +74,5 @@ def accuracy_by_operations(curves: Sequence[Tradeoff], published: Sequence[Publi
             point.name, (point.operations, 100 * point.accuracy), (0, -11), textcoords="offset points", ha="center",
             color=INK, fontsize=SMALL - 1,
         )  # fmt: skip
-    legend(ax, loc="lower right")
+    legend(ax, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncol=3)
     return figure
