@@ -307,20 +307,26 @@ def _teacher(path: str, data: Dataset) -> tuple[nn.Module, NDArray[np.uint8]]:
     """A teacher and what it sees of the images. A `.net` does not know of which data it is."""
     if path.endswith(NETWORK):
         graph = load(path)
-        _check_teacher(path, graph.classes, data.name, data)
-        images = centred(data.x_train, graph.layers[0].shape)
+        images = _seen_by(path, graph.input_shape, graph.classes, data.name, data)
         return NetworkTeacher(graph, images[:MEASURED], data.y_train[:MEASURED]), images
     trained = load_trained(path)
-    _check_teacher(path, trained.classes, trained.data, data)
-    return trained.model, centred(data.x_train, trained.shape)
+    return trained.model, _seen_by(path, trained.shape, trained.classes, trained.data, data)
 
 
-def _check_teacher(path: str, classes: int, name: str, data: Dataset) -> None:
+def _seen_by(path: str, shape: tuple[int, ...], classes: int, name: str, data: Dataset) -> NDArray[np.uint8]:
+    """What a teacher sees of the images; DataError unless it is of these data."""
     if (classes, name) != (data.classes, data.name):
         raise DataError(
             f"{path}: the teacher knows {classes} classes of {name}, here are {data.classes} of {data.name}; take a "
             f"teacher trained on the same data"
         )
+    images = centred(data.x_train, shape)
+    if images.shape[1:] != tuple(shape):
+        raise DataError(
+            f"{path}: the teacher sees images of {tuple(shape)}, those of {data.name} are {data.shape}; take a teacher "
+            f"trained on the same data"
+        )
+    return images
 
 
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:

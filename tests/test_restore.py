@@ -83,6 +83,15 @@ def test_a_network_teaches_as_its_model_does(tmp_path):
         train(nine, Recipe(epochs=1, teachers=(path,)))
 
 
+def test_a_teacher_for_other_images_is_refused(tmp_path):
+    torch.manual_seed(0)
+    path = str(tmp_path / "t.net")
+    lc.save(lc.convert(lively(build("lenet", 3, 8, 10), SHAPE), images(SHAPE, 4)), path)
+    sentence = r"t.net: the teacher sees images of \(3, 8, 8\), those of digits are \(1, 8, 8\); take a teacher trained"
+    with pytest.raises(lc.DataError, match=sentence):
+        train(load_dataset("digits"), Recipe(epochs=1, teachers=(path,)))
+
+
 def test_the_fitted_scale_is_that_of_the_labels():
     generator = torch.Generator().manual_seed(0)
     logits = 3 * torch.randn(20_000, 5, generator=generator, dtype=torch.float64)
