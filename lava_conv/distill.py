@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_conv.graph import Graph
-from lava_conv.simulate import simulate
 
 BATCH = 250
 
@@ -29,6 +28,8 @@ class NetworkTeacher(nn.Module):
         self.scale = fitted_scale(self(torch.from_numpy(images)), torch.from_numpy(labels))
 
     def forward(self, x: Tensor) -> Tensor:
+        from lava_conv.simulate import simulate  # numba takes half a second, which other trainings need not wait
+
         record = simulate(self.graph, x.to("cpu", torch.uint8).numpy(), record=())
         return torch.from_numpy(record.logits[-1]).to(x.device, torch.float32) * self.scale
 

@@ -66,13 +66,13 @@ def restore(model: fx.GraphModule, graph: Graph, images: NDArray[np.uint8], labe
             if stage.quantiser is not None:
                 before, unit = unit, _take_unit(stage, layer)
                 _normalise_as(stage, layer, (before * scale).double(), unit.double())
-        model.eval()(torch.from_numpy(images).to(torch.get_default_dtype()))
-        readout, last = stages[-1].weights, layers[-1]
-        integer = torch.from_numpy(graph.reference(images).logits[-1])
-        value = fitted_scale(integer, torch.from_numpy(labels)) * (1 << last.params.shift)
-        readout.weight.mul_(value / readout.grain(readout.quantise()[1]))
+        readout, last = stages[-1].weights, layers[-1].params
         if readout.bias is not None:
-            readout.bias.copy_(torch.tensor(last.params.bias / (1 << last.params.shift)) * value)
+            bias = torch.tensor(last.bias / (1 << last.shift))
+            readout.bias.copy_(bias * readout.grain(readout.quantise()[1]))
+        logits = model.eval()(torch.from_numpy(images).to(torch.get_default_dtype()))
+        for parameter in readout.parameters():
+            parameter.mul_(fitted_scale(logits, torch.from_numpy(labels)))
 
 
 def _stages(model: fx.GraphModule) -> tuple[Pixels, list[Stage]]:

@@ -360,7 +360,7 @@ def _begun(recipe: Recipe, shape: tuple[int, ...], data: Dataset, members: Team)
     if recipe.start.endswith(NETWORK):
         if not isinstance(model, fx.GraphModule):
             raise DataError(f"{recipe.start}: is a network of integers; method {recipe.method} cannot go on with it")
-        graph = load(recipe.start)
+        graph = members.from_first(lambda: load(recipe.start))
         try:
             restore(model, graph, centred(data.x_train[:MEASURED], shape), data.y_train[:MEASURED])
         except DataError as error:

@@ -78,7 +78,8 @@ def test_a_network_teaches_as_its_model_does(tmp_path):
     assert 0.3 < np.median(ratio) < 3
     learned = train(data, Recipe(epochs=8, batch=128, teachers=(path,), distill=1.0)).model  # labels weigh nothing
     assert (evaluate(learned, data.x_test).argmax(1) == data.y_test).mean() > 0.8
-    nine = Dataset("digits", *(v[data.y_train < 9] for v in (data.x_train, data.y_train)), *(v[data.y_test < 9] for v in (data.x_test, data.y_test)))  # fmt: skip  # noqa: E501
+    few, rest = data.y_train < 9, data.y_test < 9
+    nine = Dataset("digits", data.x_train[few], data.y_train[few], data.x_test[rest], data.y_test[rest])
     with pytest.raises(lc.DataError, match=r"t.net: the teacher knows 10 classes of digits, here are 9 of digits;"):
         train(nine, Recipe(epochs=1, teachers=(path,)))
 
