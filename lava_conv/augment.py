@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def shifted(x: Tensor, reach: int, generator: torch.Generator, crop: int = 0, around: int = 0) -> Tensor:
+def shifted(x: Tensor, reach: int, generator: torch.Generator, crop: int = 0) -> Tensor:
     """Each image of (N, C, H, W) moved by up to `reach` pixels in both directions, zeros coming in; then, with `crop`,
-    a square of so many pixels out of it, anywhere, or at most `around` pixels from the middle if that is above 0.
+    a square of so many pixels out of it, anywhere.
     """
     if reach == 0 and not crop:
         return x
@@ -18,8 +18,7 @@ def shifted(x: Tensor, reach: int, generator: torch.Generator, crop: int = 0, ar
     height, width = (crop or size for size in full)
     padded = functional.pad(x, (reach, reach, reach, reach))
     room = 2 * reach + full[0] - height  # images are square
-    first, last = (room // 2 - around, room // 2 + around) if around else (0, room)
-    move = torch.randint(first, last + 1, (2, n, 1), generator=generator)
+    move = torch.randint(0, room + 1, (2, n, 1), generator=generator)
     rows = (move[0] + torch.arange(height))[:, None, :, None]
     columns = (move[1] + torch.arange(width))[:, None, None, :]
     return padded[torch.arange(n)[:, None, None, None], torch.arange(x.shape[1])[None, :, None, None], rows, columns]
@@ -49,7 +48,7 @@ def cut_out(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
 def augmented(x: Tensor, recipe: Any, generator: torch.Generator) -> Tensor:
     """Shifted, and if the recipe (`lava_conv.train.Recipe`) says so mirrored, rotated, scaled and with a hole; what was
     between pixels is interpolated."""
-    x = shifted(x, recipe.shift, generator, recipe.crop, recipe.crop_around)
+    x = shifted(x, recipe.shift, generator, recipe.crop)
     if recipe.flip:
         mirrored = torch.rand(len(x), generator=generator) < 0.5
         x = torch.where(mirrored[:, None, None, None], x.flip(3), x)

@@ -70,8 +70,6 @@ class Recipe:
         n_max: see `lava_conv.qat.prepare`.
         crop: the network sees squares of so many pixels, cut at random places in training and from the middle
             afterwards; 0: whole images.
-        crop_around: these places are at most so many pixels from the middle, so that training sees what tests see
-            (Touvron et al. 2019 on that gap); 0: anywhere.
         flip: images are mirrored half of the time.
         bf16: convolutions and products in bfloat16, faster on some processors, slower on others; weights, normalisation
             statistics and the trained model stay float32.
@@ -113,7 +111,6 @@ class Recipe:
     unroll: int = 0
     n_max: int = 0
     crop: int = 0
-    crop_around: int = 0
     flip: bool = False
     bf16: bool = False
     width: int = 0
@@ -337,12 +334,6 @@ def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
     channels, height, width = data.shape
     if not 0 <= recipe.crop <= min(height, width):
         raise DataError(f"crop is {recipe.crop}, allowed is 0 (none) to {min(height, width)} for images of {data.name}")
-    room = recipe.shift + (min(height, width) - recipe.crop) // 2 if recipe.crop else 0
-    if not 0 <= recipe.crop_around <= room:
-        raise DataError(
-            f"crop_around is {recipe.crop_around}, allowed is 0 (anywhere) to {room} for crops of {recipe.crop} pixels "
-            f"(0: none) of images of {data.name} shifted by up to {recipe.shift}"
-        )
     if recipe.crop:
         height = width = recipe.crop
     if height != width or height % 4:

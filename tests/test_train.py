@@ -365,29 +365,6 @@ def test_crops_come_from_everywhere_and_half_of_them_are_mirrored():
     assert set(corners.tolist()) == {6.0 * i + j for i in range(3) for j in range(3)}
 
 
-def test_crops_near_the_middle_come_from_there_alone():
-    x = torch.arange(64.0).reshape(1, 1, 8, 8).repeat(2000, 1, 1, 1)
-    for around, rows in ((1, (1, 2, 3)), (2, range(5)), (0, range(5))):
-        seen = augmented(x, Recipe(shift=0, crop=4, crop_around=around), torch.Generator().manual_seed(0))
-        assert set(seen[:, 0, 0, 0].tolist()) == {8.0 * i + j for i in rows for j in rows}
-    middle = torch.from_numpy(centred(x.numpy().astype(np.uint8), (1, 4, 4)))
-    assert set(middle[:, 0, 0, 0].tolist()) == {18}  # the 3x3 places around it are those of crop_around=1
-
-
-@pytest.mark.parametrize(
-    "recipe, text",
-    [
-        (Recipe(crop=8, shift=0, crop_around=3), r"crop_around is 3, allowed is 0 \(anywhere\) to 2 for crops of 8"),
-        (Recipe(crop=8, shift=1, crop_around=-1), r"crop_around is -1, allowed is 0 \(anywhere\) to 3"),
-        (Recipe(crop_around=1), r"crop_around is 1, allowed is 0 \(anywhere\) to 0 for crops of 0"),
-    ],
-)
-def test_crops_near_the_middle_need_room(recipe, text):
-    x = np.zeros((4, 1, 12, 12), np.uint8)
-    with pytest.raises(DataError, match=text):
-        train(Dataset("twelve", x, np.arange(4), x, np.arange(4)), recipe)
-
-
 def test_centred_cuts_the_middle_and_leaves_small_images_alone():
     x = np.arange(72, dtype=np.uint8).reshape(1, 2, 6, 6)
     assert np.array_equal(centred(x, (2, 4, 2)), x[:, :, 1:5, 2:4])

@@ -69,10 +69,6 @@ from lava_conv.cli.screen import out, progress, progress_of
 @click.option(
     "--crop", type=click.IntRange(0), default=0, help="Train on random squares of so many pixels, test on the middle."
 )
-@click.option(
-    "--crop-around", type=click.IntRange(0), default=0,
-    help="With --crop: squares at most so many pixels from the middle, for the last epochs; 0: anywhere.",
-)  # fmt: skip
 @click.option("--flip", is_flag=True, help="Augmentation: mirror every second image.")
 @click.option("--cutout", type=click.IntRange(0), default=0, help="Augmentation: hide a square of so many pixels.")
 @click.option(
