@@ -71,8 +71,9 @@ def restore(model: fx.GraphModule, graph: Graph, images: NDArray[np.uint8], labe
             bias = torch.tensor(last.bias / (1 << last.shift))
             readout.bias.copy_(bias * readout.grain(readout.quantise()[1]))
         logits = model.eval()(torch.from_numpy(images).to(torch.get_default_dtype()))
+        value = fitted_scale(logits, torch.from_numpy(labels))
         for parameter in readout.parameters():
-            parameter.mul_(fitted_scale(logits, torch.from_numpy(labels)))
+            parameter.mul_(value)
 
 
 def _stages(model: fx.GraphModule) -> tuple[Pixels, list[Stage]]:

@@ -321,9 +321,9 @@ def _seen_by(path: str, shape: tuple[int, ...], classes: int, name: str, data: D
             f"teacher trained on the same data"
         )
     images = centred(data.x_train, shape)
-    if images.shape[1:] != tuple(shape):
+    if images.shape[1:] != shape:
         raise DataError(
-            f"{path}: the teacher sees images of {tuple(shape)}, those of {data.name} are {data.shape}; take a teacher "
+            f"{path}: the teacher sees images of {shape}, those of {data.name} are {data.shape}; take a teacher "
             f"trained on the same data"
         )
     return images

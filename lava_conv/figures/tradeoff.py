@@ -58,8 +58,7 @@ def accuracy_by_operations(curves: Sequence[Tradeoff], published: Sequence[Publi
     front = np.array([point for point in best_of(curves) if point[1] >= least]).reshape(-1, 2)
     ax.plot(front[:, 0], 100 * front[:, 1], color=MUTED, linewidth=7, alpha=0.18, solid_joinstyle="round")
     for number, curve in enumerate(curves):
-        again, colour = divmod(number, len(COLOURS))
-        colour, marker = COLOURS[colour], MARKERS[again % len(MARKERS)]
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
         shown = [t for t, a in enumerate(curve.accuracy) if a >= least]
         operations, accuracy = [curve.operations[t] for t in shown], [100 * curve.accuracy[t] for t in shown]
         ax.plot(operations, accuracy, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=curve.name)
