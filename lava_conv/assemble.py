@@ -28,7 +28,8 @@ from lava_conv.fixedpoint import (
 from lava_conv.graph import Layer, Skip, drive_range
 from lava_conv.neurons import NEURONS, ca_lif
 from lava_conv.qat.layers import Average, Pixels, QuantisedWeight, Quantiser, Readout
-from lava_conv.qat.prepare import NORMS, NOTHING, POOLS
+from lava_conv.qat.pooling import POOLS, pair, window
+from lava_conv.qat.prepare import NORMS, NOTHING
 from lava_conv.qat.trace import cat_inputs, is_add, place
 from lava_conv.synapses import Conv, Dense
 from lava_conv.verify import Activation
@@ -194,26 +195,32 @@ def _weights(walk: Walk, module: Any, before: Value) -> Value:
         return _dense(walk, before, weight, scale, bias)
     if isinstance(before, Pool):
         raise ConversionError("it takes an average that is not quantised; quantise it (lava_conv.qat.prepare does)")
-    if module.padding_mode != "zeros" or module.padding == "same":
-        raise ConversionError(f"padding is {module.padding} {module.padding_mode}; use a number of zeros")
-    options: dict[str, Any] = {
-        name: _pair(
-            0 if getattr(module, name) == "valid" else getattr(module, name),
-            int(name != "padding"),
-            isinstance(module, nn.Conv1d),
-        )
-        for name in ("stride", "padding", "dilation")
-    }
+    if module.padding_mode != "zeros":
+        raise ConversionError(f"it pads with {module.padding_mode!r}; only zeros can be padded")
+    flat = isinstance(module, nn.Conv1d)
     weight = weight[:, :, None] if weight.ndim == 3 else weight
+    options: dict[str, Any] = {name: pair(getattr(module, name), 1, flat) for name in ("stride", "dilation")}
+    if module.padding == "same":
+        weight, options["padding"] = same_padding(weight, options["dilation"])
+    else:
+        options["padding"] = pair(0 if module.padding == "valid" else module.padding, 0, flat)
     return algebra.convolve(before, Conv(weight, **options, groups=module.groups), scale, bias)
 
 
-def _pair(value: Any, neutral: int, one_dimensional: bool) -> tuple[int, int]:
-    """H, W of an option; a 1-D layer has only W."""
-    values = (value,) if isinstance(value, int) else tuple(value)
-    if one_dimensional:
-        return (neutral, values[0])
-    return (values[0], values[-1])
+def same_padding(weight: NDArray[np.int8], dilation: tuple[int, int]) -> tuple[NDArray[np.int8], tuple[int, int]]:
+    """A kernel (O, I, H, W), and the padding that keeps the size of the frame.
+
+    An even kernel needs one value more at the end than at the beginning: a tap of zeros before the first one makes room
+    for it at both ends.
+    """
+    total = [d * (k - 1) for d, k in zip(dilation, weight.shape[2:], strict=True)]
+    if any(t % 2 and d > 1 for t, d in zip(total, dilation, strict=True)):
+        raise ConversionError(
+            f"padding='same' of a kernel of {weight.shape[2:]} with dilation {dilation} pads one side by one more than "
+            f"the other; use an odd kernel"
+        )
+    weight = np.pad(weight, ((0, 0), (0, 0), *((t % 2, 0) for t in total)))
+    return weight, (-(-total[0] // 2), -(-total[1] // 2))
 
 
 def _dense(walk: Walk, before: Spikes | Pool, weight: Any, scale: Any, bias: Any) -> Value:
@@ -321,33 +328,9 @@ def _pool(walk: Walk, module: Any, before: Value) -> Value:
     module = module.pool if isinstance(module, Average) else module
     shape = walk.layers[before.parts[0].layer].shape
     size = (shape[1], shape[2])
-    if isinstance(module, nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d):
-        target = _target(module, size)
-        if any(s % t for s, t in zip(size, target, strict=True)):
-            raise ConversionError(f"it averages {size} to {target}, which does not divide it; choose a divisor")
-        kernel = stride = (size[0] // target[0], size[1] // target[1])
-        padding, divisor = (0, 0), kernel[0] * kernel[1]
-    else:
-        flat = isinstance(module, nn.AvgPool1d)
-        values = (module.kernel_size, module.stride or module.kernel_size, module.padding)
-        kernel, stride, padding = (_pair(v, int(i < 2), flat) for i, v in enumerate(values))
-        uneven = any((s + 2 * p - k) % d for s, p, k, d in zip(size, padding, kernel, stride, strict=True))
-        if module.ceil_mode and uneven:
-            raise ConversionError("ceil_mode adds incomplete windows; use ceil_mode=False or a fitting kernel")
-        if any(padding) and not module.count_include_pad:
-            raise ConversionError("it leaves the padding out of the average; use count_include_pad=True")
-        divisor = getattr(module, "divisor_override", None) or kernel[0] * kernel[1]
+    found = window(module, size)
     channels = sum(part.channels for part in before.parts)
-    return Pool(before, kernel, stride, padding, divisor, (channels, *size))
-
-
-def _target(module: Any, size: tuple[int, int]) -> tuple[int, int]:
-    """H, W that an adaptive average gives."""
-    wanted = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,)
-    if isinstance(module, nn.AdaptiveAvgPool1d):
-        wanted = (1, wanted[0])
-    height, width = wanted if len(wanted) == 2 else wanted * 2
-    return (size[0] if height is None else height, size[1] if width is None else width)
+    return Pool(before, found.kernel, found.stride, found.padding, found.divisor, (channels, *size))
 
 
 def _flatten(walk: Walk, module: nn.Flatten, before: Value) -> Value:

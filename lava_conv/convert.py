@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from lava_conv import __version__
+from lava_conv import __version__, gate
 from lava_conv.assemble import Walk, handler
 from lava_conv.errors import ConversionError, DataError, RangeError
 from lava_conv.fixedpoint import MAX_STEPS
 from lava_conv.graph import INPUT_CODES, Graph
 from lava_conv.qat import exact, toolkits
-from lava_conv.qat.layers import LEAVES, check_pixels
+from lava_conv.qat.effective import effective
+from lava_conv.qat.layers import LEAVES, Pixels, check_pixels
 from lava_conv.qat.prepare import REMEDIES
-from lava_conv.qat.trace import cat_inputs, is_add, name_of, place, trace
+from lava_conv.qat.trace import cat_inputs, is_add, name_of, place, remedy_of, trace
 from lava_conv.verify import verify
 
 log = logging.getLogger(__name__)
@@ -64,9 +65,13 @@ def convert(
     """
     one_dimensional = any(isinstance(m, nn.Conv1d) for m in model.modules())
     images = _example(example_input, one_dimensional)
-    model = exact(toolkits.canonical(model, images, input_scale))
-    traced = trace(model, lambda m: isinstance(m, LEAVES))
+    exported = toolkits.canonical(model, input_scale)
+    if exported is None:
+        traced = trace(exact(effective(model)), lambda m: isinstance(m, LEAVES))
+    else:
+        model, traced = exported[0], exact(exported[1])
     _refuse_unknown(traced)
+    _same_as_model(model, traced, images, input_scale, own=exported is None)
     if input_code not in INPUT_CODES:
         raise ConversionError(f"input_code is {input_code!r}, allowed are {' and '.join(INPUT_CODES)}")
     repeats = steps if input_code == "constant" else 1
@@ -95,6 +100,26 @@ def convert(
         verify(traced, graph, images, walk.activations, attempt)
         return graph
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _same_as_model(
+    model: nn.Module, traced: fx.GraphModule, images: torch.Tensor, input_scale: float, own: bool
+) -> None:
+    """The traced model against the user's own on the example images: the operations, and the counts."""
+    example = gate.some(images).double()
+    inputs = example
+    if own:
+        gate.check(gate.Witness(exact(model), example, gate.called(traced)), traced, "convert")
+        return
+    if not any(isinstance(m, Pixels) for m in model.modules()):
+        inputs = example * input_scale
+    witness = gate.Witness(model, inputs, gate.called(traced), exact=False)
+    flips = gate.check(witness, traced, "convert", inputs=example, result=not gate.known_result(witness, traced))
+    if flips.differ:
+        log.info(
+            "%d of %d counts on the example images differ by one from the model's, whose float32 sums lie within their "
+            "rounding of a threshold", *flips,
+        )  # fmt: skip
 
 
 def _example(example_input: Any, one_dimensional: bool) -> torch.Tensor:
@@ -139,6 +164,6 @@ def _refuse_unknown(traced: fx.GraphModule) -> None:
                     remedy = "it is what torch.ao's convert_fx made; pass the trained model as it was before convert_fx"
                 problems.append(f"{place(node)} is a {type(module).__name__}: {remedy}")
         elif node.op in ("call_function", "call_method", "get_attr") and not is_add(node) and cat_inputs(node) is None:
-            problems.append(f"{place(node)} calls {name_of(node)}: {GENERAL_REMEDY}")
+            problems.append(f"{place(node)} calls {name_of(node)}: {remedy_of(node, GENERAL_REMEDY)}")
     if problems:
         raise ConversionError("cannot convert " + "; ".join(problems))

@@ -24,13 +24,14 @@ from lava_conv.calibrate.equalise import equalise
 from lava_conv.calibrate.inputs import check_statistics, fold_normalisation, normalised, to_pixels
 from lava_conv.calibrate.response import KINDS, Layer
 from lava_conv.calibrate.restructure import restructure
-from lava_conv.calibrate.segments import BATCH, Segments, plain, quantised, watch
+from lava_conv.calibrate.segments import BATCH, Segments, watch
 from lava_conv.calibrate.thresholds import Histogram
 from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.convert import convert
 from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import INPUT_MAX, STATE_MAX, WEIGHT_MAX
 from lava_conv.graph import INPUT_CODES, Graph
+from lava_conv.qat.calls import plain, quantised
 from lava_conv.qat.layers import Quantiser
 from lava_conv.qat.prepare import NORMS, prepare
 

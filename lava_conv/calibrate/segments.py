@@ -9,33 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional
 
+from lava_conv.qat.calls import Call, plain, quantised, run_node
 from lava_conv.qat.layers import Pixels, QuantisedWeight, Quantiser
 from lava_conv.qat.trace import module_of
 
-Call = Callable[[nn.Module, list[Tensor]], Tensor]
 See = Callable[[str, Tensor, Tensor], None]
 BATCH = 32  # images at a time through the float model
-
-
-def quantised(module: nn.Module, inputs: list[Tensor]) -> Tensor:
-    """A module as it is."""
-    return module(*inputs)
-
-
-def plain(module: Any, inputs: list[Tensor]) -> Tensor:
-    """A module without its rounding: weights in float, a quantiser as the ReLU it stands for."""
-    if isinstance(module, Quantiser):
-        if module.zero:
-            return inputs[0]  # a stream of both signs
-        return inputs[0].clamp(0, module.limit)
-    if isinstance(module, QuantisedWeight):
-        if isinstance(module, nn.Linear):
-            return functional.linear(inputs[0], module.weight, module.bias)
-        conv: Any = module
-        return conv._conv_forward(inputs[0], conv.weight, conv.bias)
-    return module(*inputs)
 
 
 class Segments:
@@ -83,20 +63,10 @@ class Segments:
         """What the segment's end takes (for the logits: gives), from the values of its sources."""
         known = dict(values)
         for node in self.inside(end):
-            known[node] = self._value(node, known, call)
+            known[node] = run_node(self.traced, node, known, call)
         if end is self.logits:
-            return self._value(end, known, call)
+            return run_node(self.traced, end, known, call)
         return known[end.all_input_nodes[0]]
-
-    def _value(self, node: fx.Node, known: dict[fx.Node, Tensor], call: Call) -> Tensor:
-        module = self.module(node)
-        if module is not None:
-            return call(module, [known[n] for n in node.all_input_nodes])
-        given = fx.node.map_arg((node.args, node.kwargs), lambda n: known[n])
-        args, kwargs = given  # type: ignore[misc]
-        if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)  # type: ignore[index]
-        return node.target(*args, **kwargs)  # type: ignore[operator]
 
     def _sources(self, end: fx.Node) -> tuple[fx.Node, ...]:
         found: dict[fx.Node, None] = {}

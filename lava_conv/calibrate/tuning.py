@@ -12,9 +12,10 @@ from torch import Tensor, fx, nn
 from lava_conv.calibrate.layout import from_rows, to_rows
 from lava_conv.calibrate.reconstruct import reconstruct
 from lava_conv.calibrate.response import ONE, Layer, in_parts
-from lava_conv.calibrate.segments import Call, Segments, plain
+from lava_conv.calibrate.segments import Segments
 from lava_conv.calibrate.trains import Trains
 from lava_conv.fixedpoint import MAX_STEPS
+from lava_conv.qat.calls import Call, plain
 from lava_conv.qat.layers import LearnedStep
 
 CHUNK_ELEMENTS = 1 << 24  # floats of one segment's widest tensor, all time steps of some images (64 MiB)

@@ -1,14 +1,14 @@
 """Quantisation-aware training: the layers, networks made of them, and their exact evaluation."""
 
-import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lava_conv.qat.effective import copied
 from lava_conv.qat.layers import (
     Int8Conv1d,
     Int8Conv2d,
@@ -22,6 +22,8 @@ from lava_conv.qat.layers import (
     TernaryLinear,
 )
 from lava_conv.qat.prepare import prepare
+
+Module = TypeVar("Module", bound=nn.Module)
 
 __all__ = [
     "Int8Conv1d",
@@ -40,13 +42,13 @@ __all__ = [
 ]
 
 
-def exact(model: nn.Module) -> nn.Module:
+def exact(model: Module) -> Module:
     """A copy of `model` in eval mode and float64, in which every quantisation falls as the equations say.
 
     In float32 the normalisation rounds, and a value next to a step of the staircase may fall on its other side. Logits
     are rounded to the whole multiples that they are, so that classes whose integers are equal are equal here, too.
     """
-    model = copy.deepcopy(model).double().eval()
+    model = copied(model).double().eval()
     for module in model.modules():
         if isinstance(module, Readout) and module.source:
             module.whole = True

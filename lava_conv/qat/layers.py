@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lava_conv.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
+from lava_conv.qat.pooling import Checked, frame, window
 
 if TYPE_CHECKING:
     from lava_conv.qat.grid import Grid
@@ -439,9 +440,8 @@ class Average(nn.Module):
         return source.unit() * self.share
 
     def forward(self, x: Tensor) -> Tensor:
-        out = self.pool(x)
-        self.share = out[0, 0].numel() / x[0, 0].numel()
-        return out
+        self.share = 1 / window(self.pool, frame(x.shape[1:])).divisor
+        return self.pool(x)
 
 
 def check_pixels(x: Tensor) -> Tensor:
@@ -454,4 +454,4 @@ def check_pixels(x: Tensor) -> Tensor:
     return x.to(torch.uint8)
 
 
-LEAVES = (QuantisedWeight, Quantiser, Pixels, Average, Stream)  # what tracing keeps whole
+LEAVES = (QuantisedWeight, Quantiser, Pixels, Average, Stream, Checked)  # what tracing keeps whole

@@ -5,12 +5,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import fx, nn
 
+from lava_conv import gate
 from lava_conv.errors import ConversionError
 from lava_conv.qat import layers as own
+from lava_conv.qat.calls import plain
+from lava_conv.qat.effective import effective
 from lava_conv.qat.grid import Grid, Summand
-from lava_conv.qat.trace import cat_inputs, exchange, insert, is_add, name_of, place, trace, unused
+from lava_conv.qat.pooling import POOLS, checked, fits, frame, pair, window
+from lava_conv.qat.probe import probe
+from lava_conv.qat.trace import cat_inputs, exchange, insert, is_add, name_of, place, remedy_of, trace, unused
 
 METHODS = ("zou", "gao")
 STEPS = tuple(1 << power for power in range(16))  # allowed for step_max
@@ -18,7 +24,6 @@ ENCODER_LEVELS = 4  # the encoder sends at most 4 spikes in a row (B of Zou et a
 RELUS = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
-POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
 MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d)
 
 NO_NEGATIVE_COUNT = "a spike count has no negative values; replace it with nn.ReLU before training"
@@ -103,8 +108,13 @@ def prepare(
     input_scale: float = 1.0,
     step_max: int | None = None,
     weight_bits: int = own.INT8_BITS,
+    example_input: Any = None,
 ) -> fx.GraphModule:
     """Quantise a plain model for training. The model itself is not changed; names in the state dict stay.
+
+    The model is read as it runs in evaluation mode, with the weights that it then computes with (parametrisations,
+    pruning and the like included), and what comes out is in the mode that the model is in. Before it is handed out, the
+    quantised model without its rounding is compared with the given one, layer by layer.
 
     Weight layers quantise their weights, ReLU (ReLU6, Hardtanh from 0) becomes a quantised ReLU, average pooling is
     quantised after it unless the last layer absorbs it, and where a residual addition meets one neuron its summands
@@ -126,6 +136,8 @@ def prepare(
         max_pool: "conv" or "average": what to put in the place of max pooling; None refuses it.
         input_scale: the model is trained on pixels (0..255) times this.
         weight_bits: gao: bits of a weight, its sign among them; the first and the last layer keep 8.
+        example_input: images (N, C, H, W) or (N, C, L) of 0..255, on which the two are compared. Default: random
+            ones of a size that the model takes, found by trying.
 
     Raises:
         ConversionError: an option is out of range, or everything that cannot be converted, each with place and remedy.
@@ -134,8 +146,28 @@ def prepare(
         method, k, levels, encoder_levels, power_of_two, clip, n_max, max_pool, input_scale, step_max, weight_bits
     )
     _check_options(options)
-    traced = trace(copy.deepcopy(model), lambda m: isinstance(m, own.LEAVES))
-    return _Preparation(traced, options).done()
+    traced = trace(effective(model), lambda m: isinstance(m, own.LEAVES))
+    example = probe(model, traced) if example_input is None else gate.some(torch.as_tensor(example_input).float())
+    if example is None:
+        _Preparation(traced, options)  # what is refused anyway says more
+        raise ConversionError(
+            "prepare: the model takes images of none of the usual sizes, so it cannot be compared with what is made of it; "
+            "pass example_input, a few images (N, C, H, W)"
+        )
+    example = example.double() * options.input_scale
+    witness = gate.Witness(model, example, gate.called(traced))
+    refusal = None
+    try:
+        gate.check(witness, copy.deepcopy(traced).double().cpu(), "prepare", values=witness.named)
+    except ConversionError as error:
+        refusal = error
+    shapes = {name: tuple(value.shape[1:]) for name, value in witness.named.items()}
+    prepared = _Preparation(traced, options, shapes).done()  # what is not supported says more than that it differs
+    if refusal is not None:
+        raise refusal
+    pixels = example / options.input_scale
+    gate.check(witness, copy.deepcopy(prepared).double().cpu(), "prepare", plain, pixels)
+    return prepared
 
 
 def _check_options(o: Options) -> None:
@@ -163,14 +195,18 @@ def _check_options(o: Options) -> None:
 class _Preparation:
     """One walk through the traced model: each node is exchanged, and what flows out of it is noted."""
 
-    def __init__(self, traced: fx.GraphModule, options: Options) -> None:
+    def __init__(
+        self, traced: fx.GraphModule, options: Options, shapes: dict[str, tuple[int, ...]] | None = None
+    ) -> None:
         self.traced, self.options = traced, options
+        self.shapes = shapes or {}  # of a sample, by node, as far as they are known
         self.flows: dict[fx.Node, Flow] = {}
         self.problems: list[str] = []
         self.grids: list[tuple[list[Lazy], fx.Node]] = []  # summands, and the quantiser node they end in
         self.readouts: list[tuple[own.Readout, Flow]] = []
         self.calls: dict[str, int] = {}  # how often each module is called
         nodes: Any = list(traced.graph.nodes)
+        self.arriving = {node: [self.shapes.get(n.name) for n in node.all_input_nodes] for node in nodes}
         for node in nodes:
             if node.op == "call_module":
                 self.calls[node.target] = self.calls.get(node.target, 0) + 1
@@ -212,7 +248,7 @@ class _Preparation:
         elif (tensors := cat_inputs(node)) is not None:
             self._cat(node, tensors)
         else:
-            self._problem(node, f"calls {name_of(node)}, and {GENERAL_REMEDY}")
+            self._problem(node, f"calls {name_of(node)}; {remedy_of(node, GENERAL_REMEDY)}")
 
     def _input(self, node: fx.Node) -> None:
         if any(flow.kind == "pixels" for flow in self.flows.values()):
@@ -240,25 +276,62 @@ class _Preparation:
         elif isinstance(module, POOLS) and flow.signed:
             self._problem(node, "averages values of both signs; put the activation before it")
         elif isinstance(module, POOLS):
-            if self._spikes(node, before) is not None:
-                self.flows[node] = replace(self.flows[node.all_input_nodes[0]], kind="pool", pool=node)
+            self._pool(node, module, before)
         elif isinstance(module, MAX_POOLS) and self.options.max_pool and flow.kind != "pixels":
             self._max_pool(node, module, before)
         elif isinstance(module, nn.Flatten):
-            if flow.kind == "sum":
-                self._problem(node, "flattens a sum; put the activation before it")
-            elif (module.start_dim, module.end_dim) not in ((1, -1), (1, 3)):
-                self._problem(node, f"flattens {module.start_dim}..{module.end_dim}; use nn.Flatten() for all of C,H,W")
-            else:
-                self.flows[node] = replace(flow, flat=True)
+            self._flatten(node, module, before)
         else:
             remedy = next((text for kind, text in REMEDIES.items() if isinstance(module, kind)), GENERAL_REMEDY)
             self._problem(node, f"is a {type(module).__name__}; {remedy}")
+
+    def _pool(self, node: fx.Node, module: Any, before: fx.Node) -> None:
+        shape = self.arriving[node][0]
+        try:
+            window(module, None if shape is None or len(shape) < 2 else frame(shape))
+        except ConversionError as error:
+            self._problem(node, str(error))
+            return
+        if self._spikes(node, before) is not None:
+            self._exchange(node, checked(module))
+            self.flows[node] = replace(self.flows[node.all_input_nodes[0]], kind="pool", pool=node)
+
+    def _flatten(self, node: fx.Node, module: nn.Flatten, before: fx.Node) -> None:
+        flow = self.flows[before]
+        shape = self.arriving[node][0]
+        if shape is not None and len(shape) == 1:
+            self._exchange(node, nn.Identity())
+            self.flows[node] = replace(flow, flat=True)
+        elif flow.kind == "sum":
+            self._problem(node, "flattens a sum; put the activation before it")
+        elif module.start_dim != 1 or module.end_dim not in (-1, 3 if shape is None else len(shape)):
+            self._problem(node, f"flattens {module.start_dim}..{module.end_dim}; use nn.Flatten() for all of C,H,W")
+        else:
+            if flow.pool is not None and flow.kind == "pool" and window(self._of(flow.pool), None).overlaps:
+                flow = self._spikes(node, before) or flow  # the last layer absorbs only windows that stand apart
+            self.flows[node] = replace(flow, flat=True)
+
+    def _of(self, node: fx.Node) -> Any:
+        return self.traced.get_submodule(str(node.target))
 
     def _weights(self, node: fx.Node, module: Any, before: fx.Node) -> None:
         flow = self._spikes(node, before, flat_pool=isinstance(module, nn.Linear))
         if flow is None:
             return
+        shape = self.arriving[node][0]
+        if isinstance(module, nn.Linear) and shape is not None and len(shape) > 1:
+            self._problem(
+                node, f"is a linear layer on the last axis of values of shape {shape}; put nn.Flatten() before it"
+            )
+            return
+        if not isinstance(module, nn.Linear) and module.padding == "same":
+            taps = [d * (k - 1) % 2 * (d > 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+            if any(taps):
+                self._problem(
+                    node, f"pads one side by one more than the other (padding='same', kernel {module.kernel_size}, "
+                    f"dilation {module.dilation}); use an odd kernel",
+                )  # fmt: skip
+                return
         if getattr(module, "padding_mode", "zeros") != "zeros":
             self._problem(node, f"pads with {module.padding_mode!r}; only zeros (padding_mode='zeros') can be padded")
             return
@@ -290,8 +363,9 @@ class _Preparation:
         low = module.min_val if isinstance(module, nn.Hardtanh) else 0
         if low != 0:
             self._problem(node, f"clips at {low}; {NO_NEGATIVE_COUNT}")
-        elif flow.kind == "spikes" and not flow.signed:
-            self.flows[node] = flow  # counts are not negative: nothing to do
+        elif flow.kind == "spikes" and not flow.signed and not isinstance(module, nn.ReLU6 | nn.Hardtanh):
+            self._exchange(node, nn.Identity())  # counts are not negative
+            self.flows[node] = flow
         elif flow.kind == "pixels":
             self._problem(node, "is applied to the image; a weight layer must come first")
         else:
@@ -317,6 +391,12 @@ class _Preparation:
         flows = [self.flows[n] for n in node.all_input_nodes]
         if len(flows) == 1:
             self._problem(node, "adds a tensor to itself; scale the weights instead")
+            return
+        if len({shape for shape in self.arriving[node] if shape is not None}) > 1:
+            shapes = " and ".join(map(str, self.arriving[node]))
+            self._problem(
+                node, f"adds values of shapes {shapes}, which repeats one of them; only equal shapes can be added"
+            )
             return
         for tensor, flow in zip(node.all_input_nodes, flows, strict=True):
             if flow.kind == "pool":
@@ -382,8 +462,11 @@ class _Preparation:
             quantiser.limit = limit
             return quantiser
         if flow.kind == "sum" and all(self.flows[s.source].kind == "pixels" for s in flow.summands):
-            return own.MedianQuant(0, o.encoder_levels, encoder=True)
-        return own.MedianQuant(o.k, o.n_max if limit is None else max(1, round(limit * 2**o.k)))
+            median = own.MedianQuant(0, o.encoder_levels, encoder=True)
+        else:
+            median = own.MedianQuant(o.k, o.n_max if limit is None else max(1, round(limit * 2**o.k)))
+        median.limit = limit
+        return median
 
     def _settle(self, node: fx.Node, flow: Flow) -> None:
         """Note the spikes that the quantiser `node` gives, and what it sums."""
@@ -409,18 +492,37 @@ class _Preparation:
             return
         two = isinstance(module, nn.MaxPool2d)
         geometry = {"kernel_size": module.kernel_size, "stride": module.stride, "padding": module.padding}
+        kernel, stride, padding, dilation = (
+            pair(value, 1, not two) for value in (*geometry.values(), module.dilation)
+        )  # fmt: skip
+        shape = self.arriving[node][0]
+        if module.return_indices:
+            self._problem(node, "gives indices, too; use return_indices=False")
+            return
+        if module.ceil_mode and (
+            shape is None or not fits(frame(shape), kernel, stride, padding if two else (0, padding[1]))
+        ):
+            self._problem(node, "adds incomplete windows (ceil_mode=True); use ceil_mode=False or a fitting kernel")
+            return
         if self.options.max_pool == "average":
-            pool: nn.Module = (nn.AvgPool2d if two else nn.AvgPool1d)(**geometry)
+            if dilation != (1, 1):
+                self._problem(node, f"has dilation {dilation}; no average of that kind exists, use dilation=1")
+                return
+            pool = checked((nn.AvgPool2d if two else nn.AvgPool1d)(**geometry))
+            node.meta["exchanged"] = True
             self._exchange(node, pool)
             self._module(node, pool, before)
             return
         kind, norm = (nn.Conv2d, nn.BatchNorm2d) if two else (nn.Conv1d, nn.BatchNorm1d)
-        conv = kind(flow.channels, flow.channels, **geometry, bias=False)
+        conv = kind(flow.channels, flow.channels, **geometry, dilation=module.dilation, bias=False)
         behind = insert(self.traced, node, norm(flow.channels), f"{node.name}_norm")
         active = insert(self.traced, behind, nn.ReLU(), f"{node.name}_relu")
+        node.meta.pop("call", None)  # the comparison with the model takes what comes out last for the maximum
+        node.meta["stands_for"] = ""
+        active.meta |= {"stands_for": node.name, "exchanged": True}
         self._exchange(node, conv)
         for one in (node, behind, active):
-            self._module(one, self.traced.get_submodule(str(one.target)), one.all_input_nodes[0])
+            self._module(one, self._of(one), one.all_input_nodes[0])
 
     def _is_last(self, node: fx.Node) -> bool:
         """Whether nothing but layers without effect stands between the node and the output."""

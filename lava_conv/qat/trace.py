@@ -2,10 +2,13 @@
 
 `F.relu(x)`, `torch.flatten(x, 1)`, `x.view(x.size(0), -1)` and their like become the modules that do the same, so that
 `prepare` and `convert` know one form of each operation. What has no such form is collected, to be told all at once.
+In-place operations become what they do to every name of the tensor (`aliases`).
 """
 
 import operator
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,35 +16,94 @@ from torch import fx, nn
 from torch.nn import functional
 
 from lava_conv.errors import ConversionError
+from lava_conv.qat.aliases import without_aliases
+from lava_conv.qat.effective import evaluating
 
 ADD = (operator.add, operator.iadd, torch.add)
 CAT = (torch.cat, torch.concat, torch.concatenate)
 
 
+class _Proxy(fx.Proxy):
+    """Keeps `x += y` apart from `x = x + y`, which torch.fx records as the same: it changes other names of x, too."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, key, value), {})
+
+
+def _in_place_method(target: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", target, (self, other), {})
+
+    return method
+
+
+for _name in ("iadd", "isub", "imul", "itruediv", "ifloordiv", "imod", "ipow", "iand", "ior", "ixor"):
+    setattr(_Proxy, f"__{_name}__", _in_place_method(getattr(operator, _name)))
+
+
 def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphModule:
-    """Trace `model`, then turn functional calls into modules.
+    """Trace `model` as it runs in evaluation mode, then turn functional calls into modules.
+
+    Every node that calls a module notes in `meta["call"]` which of the user's modules that was, and for which time, so
+    that `lava_conv.gate` can compare the two. Modules keep their modes.
 
     Args:
         model: shares its parameters with what is returned.
         is_leaf: which modules, besides torch's own, are kept whole.
 
     Raises:
-        ConversionError: the forward cannot be traced.
+        ConversionError: the forward cannot be traced, or changes a tensor in place through another view of it.
     """
 
     class Tracer(fx.Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
 
+        def proxy(self, node: fx.Node) -> fx.Proxy:
+            return _Proxy(node, self)
+
+    own_forward = vars(model).pop("forward", None)
     try:
-        traced = fx.GraphModule(model, Tracer().trace(model))
+        with evaluating(model):
+            graph = Tracer().trace(model) if own_forward is None else _traced_with(Tracer(), model, own_forward)
     except Exception as error:
-        raise ConversionError(
-            f"the model's forward cannot be traced ({' '.join(str(error).split())}); no control flow may depend on "
-            f"tensor values"
-        ) from error
+        raise ConversionError(f"the model's forward cannot be traced: {_reason(error)}") from error
+    traced = fx.GraphModule(model, graph)
+    times: dict[str, int] = {}
+    nodes: Any = list(traced.graph.nodes)
+    for node in nodes:
+        if node.op == "call_module":
+            node.meta["call"] = (node.target, times.get(node.target, 0))
+            times[node.target] = times.get(node.target, 0) + 1
+    without_aliases(traced)
     _modules_for_calls(traced)
     return traced
+
+
+def _traced_with(tracer: fx.Tracer, model: nn.Module, forward: Any) -> fx.Graph:
+    """The graph of a model whose forward was replaced on the instance; torch.fx looks at the class alone."""
+    kind = type(model)
+    method = getattr(forward, "__func__", None)
+    replaced = method if method is not None else lambda self, x: forward(x)
+    model.__class__ = type(kind.__name__, (kind,), {"forward": replaced, "__module__": kind.__module__})
+    try:
+        return tracer.trace(model)
+    finally:
+        model.__class__ = kind
+
+
+def _reason(error: Exception) -> str:
+    """What a user can do about an exception in tracing, with the line of the model where it was raised."""
+    here = Path(__file__).resolve().parent.parent
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__)
+        if here not in Path(f.filename).resolve().parents and "torch" not in Path(f.filename).parts
+    ]  # fmt: skip
+    where = f' in line {frames[-1].lineno} of {Path(frames[-1].filename).name} ("{frames[-1].line}")' if frames else ""
+    words = " ".join(str(error).split())
+    if isinstance(error, fx.proxy.TraceError) or "Proxy" in words:
+        return f"control flow or Python numbers depend on a tensor{where} ({words}); write it with tensor operations"
+    return f"it raises {type(error).__name__}{where} ({words}); mend the model's forward"
 
 
 def place(node: fx.Node) -> str:
@@ -56,6 +118,11 @@ def place(node: fx.Node) -> str:
 def name_of(node: fx.Node) -> str:
     """The called function or method, for messages."""
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def remedy_of(node: fx.Node, general: str) -> str:
+    """What to do about a call that has no form here."""
+    return str(node.meta.get("remedy", general))
 
 
 def is_add(node: fx.Node) -> bool:
@@ -85,7 +152,7 @@ def insert(traced: fx.GraphModule, node: fx.Node, module: nn.Module, name: str) 
     users = list(node.users)
     with traced.graph.inserting_after(node):
         new = traced.graph.call_module(target, (node,))
-    new.meta = dict(node.meta)
+    new.meta = {name: value for name, value in node.meta.items() if name != "call"}
     for user in users:
         user.replace_input_with(node, new)
     return new
@@ -141,7 +208,8 @@ def _pool(kind: Any) -> Callable[[fx.Node], nn.Module]:
 
 def _max_pool(kind: Any) -> Callable[[fx.Node], nn.Module]:
     def make(node: fx.Node) -> nn.Module:
-        options = {n: _get(node, i, n) for i, n in enumerate(("kernel_size", "stride", "padding", "dilation"), 1)}
+        names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+        options = {n: _get(node, i, n) for i, n in enumerate(names, 1)}
         return kind(**{n: v for n, v in options.items() if v is not None})
 
     return make
@@ -169,8 +237,14 @@ def _view(node: fx.Node) -> nn.Module | None:
     return nn.Flatten() if (of_batch and (rest == -1 or isinstance(rest, int))) or batch == -1 else None
 
 
-def _dropout(kind: Any) -> Callable[[fx.Node], nn.Module]:
-    return lambda node: kind(_get(node, 1, "p", 0.5))
+def _dropout(kind: Any) -> Callable[[fx.Node], nn.Module | None]:
+    def make(node: fx.Node) -> nn.Module | None:
+        if _get(node, 2, "training", True):  # traced as evaluation runs
+            node.meta["remedy"] = "it drops values in evaluation mode, too; pass training=self.training"
+            return None
+        return kind(_get(node, 1, "p", 0.5))
+
+    return make
 
 
 def _nothing(node: fx.Node) -> nn.Module:
@@ -188,10 +262,10 @@ CALLS: dict[Any, Callable[[fx.Node], nn.Module | None]] = {
     torch.clamp: _clamp,
     "clamp": _clamp,
     "clamp_": _clamp,
-    functional.leaky_relu: lambda node: nn.LeakyReLU(),
-    functional.gelu: lambda node: nn.GELU(),
+    functional.leaky_relu: lambda node: nn.LeakyReLU(_get(node, 1, "negative_slope", 0.01)),
+    functional.gelu: lambda node: nn.GELU(_get(node, 1, "approximate", "none")),
     functional.silu: lambda node: nn.SiLU(),
-    functional.elu: lambda node: nn.ELU(),
+    functional.elu: lambda node: nn.ELU(_get(node, 1, "alpha", 1.0)),
     functional.hardswish: lambda node: nn.Hardswish(),
     torch.sigmoid: lambda node: nn.Sigmoid(),
     torch.tanh: lambda node: nn.Tanh(),

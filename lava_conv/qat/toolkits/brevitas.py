@@ -4,7 +4,6 @@ Weights: symmetric int8 or fewer bits, per tensor or per output channel (per ten
 tensor, a fixed number of bits; behind what is padded unsigned, as QuantReLU gives them.
 """
 
-import copy
 from typing import Any
 
 import brevitas.nn as qnn
@@ -14,6 +13,7 @@ from torch import fx, nn
 
 from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import INPUT_MAX
+from lava_conv.qat.effective import effective
 from lava_conv.qat.exported import FixedStep, export
 from lava_conv.qat.layers import Pixels
 from lava_conv.qat.trace import exchange, insert, module_of, place, trace
@@ -27,13 +27,15 @@ def made(model: nn.Module) -> bool:
     return any(isinstance(module, QuantLayerMixin) for module in model.modules())
 
 
-def export_model(model: nn.Module, input_scale: float) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """(the trained model with integer input, the same made of our layers)."""
-    traced = trace(copy.deepcopy(model).eval(), lambda m: isinstance(m, QuantLayerMixin))
-    nodes: Any = list(traced.graph.nodes)
-    entrance = insert(traced, next(n for n in nodes if n.op == "placeholder"), Pixels(input_scale), "pixels")
-    traced.recompile()
-    new = copy.deepcopy(traced)
+def freeze(model: nn.Module) -> None:
+    """Nothing moves in evaluation mode."""
+
+
+def export_model(model: nn.Module, input_scale: float) -> fx.GraphModule:
+    """The trained model made of our layers, with integer input."""
+    new = trace(effective(model).eval(), lambda m: isinstance(m, QuantLayerMixin))
+    nodes: Any = list(new.graph.nodes)
+    entrance = insert(new, next(n for n in nodes if n.op == "placeholder"), Pixels(input_scale), "pixels")
     problems: list[str] = []
     for node in list(new.graph.nodes):  # type: ignore[attr-defined]
         module = module_of(new, node)
@@ -56,7 +58,7 @@ def export_model(model: nn.Module, input_scale: float) -> tuple[fx.GraphModule, 
     if problems:
         raise ConversionError("cannot convert " + "; ".join(problems))
     new.recompile()
-    return traced, new
+    return new
 
 
 def _weights(module: Any) -> nn.Module:

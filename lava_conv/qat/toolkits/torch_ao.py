@@ -23,6 +23,7 @@ from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
 from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import INPUT_MAX, WEIGHT_MAX, WEIGHT_MIN
+from lava_conv.qat.effective import effective
 from lava_conv.qat.exported import FixedStep, export
 from lava_conv.qat.layers import Pixels, column, half_up, straight_through
 from lava_conv.qat.trace import exchange, insert, module_of, place, trace, unused
@@ -168,23 +169,27 @@ def made(model: nn.Module) -> bool:
     return any(isinstance(module, FakeQuantizeBase) for module in model.modules())
 
 
-def export_model(model: nn.Module, input_scale: float) -> tuple[fx.GraphModule, fx.GraphModule]:
-    """(the trained model with integer input and unquantised logits, the same made of our layers)."""
-    model = copy.deepcopy(model).eval()
-    traced = trace(model, lambda m: isinstance(m, FakeQuantizeBase | Pixels) or hasattr(m, "weight_fake_quant"))
-    for module in traced.modules():
+def freeze(model: nn.Module) -> None:
+    """Observers watch in evaluation mode, too; from here on the quantisers stay as they are."""
+    for module in model.modules():
         if isinstance(module, FakeQuantizeBase):
             module.disable_observer()
-    if not any(isinstance(m, Pixels) for m in traced.modules()):
-        _strip(traced, input_scale)
-    new = copy.deepcopy(traced)
+
+
+def export_model(model: nn.Module, input_scale: float) -> fx.GraphModule:
+    """The trained model made of our layers, with integer input and unquantised logits."""
+    new = trace(effective(model).eval(), lambda m: isinstance(m, FakeQuantizeBase | Pixels) or _has_weights(m))
+    if not any(isinstance(m, Pixels) for m in new.modules()):
+        _strip(new, input_scale)
     problems: list[str] = []
     nodes: Any = list(new.graph.nodes)
     for node in nodes:
         module = module_of(new, node)
         try:
-            if hasattr(module, "weight_fake_quant"):
+            if _has_weights(module):
                 exchange(new, node, _export_weights(module))
+                if "ReLU" in type(module).__name__:  # the quantiser behind it clips at 0 as well
+                    node.meta.pop("call")
             elif isinstance(module, FakeQuantizeBase):
                 _export_activation(new, node, module)
         except ConversionError as error:
@@ -197,7 +202,11 @@ def export_model(model: nn.Module, input_scale: float) -> tuple[fx.GraphModule, 
             new.graph.erase_node(node)
     new.delete_all_unused_submodules()
     new.recompile()
-    return traced, new
+    return new
+
+
+def _has_weights(module: Any) -> bool:
+    return hasattr(module, "weight_fake_quant")
 
 
 def _strip(traced: fx.GraphModule, input_scale: float) -> Pixels:

@@ -1,0 +1,119 @@
+"""The model as it computes in evaluation mode: copies that keep nothing of how its weights came about.
+
+PyTorch knows several ways to compute a weight anew at each call: parametrisations, the older forward-pre-hooks of
+`spectral_norm`, `weight_norm` and `torch.nn.utils.prune`. What lies in `.weight` may then be older than the parameters.
+"""
+
+import contextlib
+import copy
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+
+from lava_conv.errors import ConversionError
+
+Module = TypeVar("Module", bound=nn.Module)
+HOOKS = (
+    "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks_always_called", "_backward_hooks", "_backward_pre_hooks",
+)  # fmt: skip
+SHOWN = 3  # tensors named in a refusal
+
+
+@contextlib.contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """`model` in evaluation mode; afterwards every module has the mode that it had."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def copied(model: Module) -> Module:
+    """A deep copy, also of modules that keep a computed weight, which torch cannot copy by itself."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(model, memo)
+
+
+def effective(model: Module) -> Module:
+    """A copy whose parameters are the weights that `model` computes with, and without hooks.
+
+    Hooks and methods replaced on an instance are dropped from the modules, because no converted layer runs them. The
+    comparison with the model as it came (`lava_conv.gate`) tells whether they mattered.
+
+    Args:
+        model: not changed; the copy has the same modes, names and device.
+
+    Raises:
+        ConversionError: a parameter or buffer is not finite.
+    """
+    model = copied(model)
+    with evaluating(model), torch.no_grad():  # in training mode spectral_norm moves its estimate at every look
+        for module in list(model.modules()):
+            _compute_weights(module)
+    check_finite(model)
+    for module in model.modules():
+        for name in HOOKS:
+            if vars(module).get(name):
+                setattr(module, name, OrderedDict())
+        if getattr(module, "_compiled_call_impl", None) is not None:
+            module._compiled_call_impl = None  # type: ignore[assignment]
+        if module is not model and type(module).__module__.startswith("torch.nn."):
+            vars(module).pop("forward", None)
+    return model
+
+
+def check_finite(model: nn.Module) -> None:
+    """Refuse NaN and infinity in parameters and buffers, by name.
+
+    Raises:
+        ConversionError: names the first of them.
+    """
+    found = []
+    observers = tuple(
+        name for name, m in model.named_modules() if type(m).__module__.startswith("torch.ao.quantization.observer")
+    )
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if name.rpartition(".")[0] in observers or not tensor.is_floating_point() or tensor.is_meta:
+            continue  # an observer that has seen nothing holds infinite limits
+        wrong = int(tensor.numel() - torch.isfinite(tensor).sum())
+        if wrong:
+            found.append(f"{name} ({wrong} of {tensor.numel()} values)")
+    if found:
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        raise ConversionError(
+            f"the model holds NaN or infinity in {', '.join(found[:SHOWN])}{more}; the training diverged, load an "
+            f"earlier checkpoint"
+        )
+
+
+def _compute_weights(module: nn.Module) -> None:
+    """Put the weights that parametrisations and the older hooks compute in the place of their ingredients."""
+    if parametrize.is_parametrized(module):
+        weights = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore
+        # not `remove_parametrizations`, which takes the property off a class that copies of the model share
+        module.__class__ = type(module).__bases__[0]  # type: ignore[assignment]
+        del module.parametrizations
+        for name, weight in weights.items():
+            parameter: Any = nn.Parameter(weight)
+            module.register_parameter(name, parameter)
+    for hook in list(module._forward_pre_hooks.values()):
+        if isinstance(hook, SpectralNorm):
+            remove_spectral_norm(module, hook.name)
+        elif isinstance(hook, WeightNorm):
+            remove_weight_norm(module, hook.name)
+        elif isinstance(hook, prune.BasePruningMethod):
+            prune.remove(module, hook._tensor_name)
