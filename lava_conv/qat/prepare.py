@@ -151,7 +151,7 @@ def prepare(
     if example is None:
         _Preparation(traced, options)  # what is refused anyway says more
         raise ConversionError(
-            "prepare: the model takes images of none of the usual sizes, so it cannot be compared with what is made of it; "
+            "prepare: the model takes images of none of the usual sizes, so it cannot be compared with the result; "
             "pass example_input, a few images (N, C, H, W)"
         )
     example = example.double() * options.input_scale

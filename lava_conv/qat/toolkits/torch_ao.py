@@ -29,7 +29,7 @@ from lava_conv.qat.layers import Pixels, column, half_up, straight_through
 from lava_conv.qat.trace import exchange, insert, module_of, place, trace, unused
 
 TIE_FLOAT32 = 2.0**-16  # halves that float32 missed by its last bits go up too
-NORMALISED = torch.ao.nn.intrinsic.qat.modules.conv_fused._ConvBnNd
+NORMALISED = (torch.ao.nn.intrinsic.qat.modules.conv_fused._ConvBnNd, torch.ao.nn.intrinsic.qat.LinearBn1d)
 RELUS = (nn.ReLU,)
 
 
