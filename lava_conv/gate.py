@@ -217,7 +217,7 @@ def _same(
     error, size = float((ours - theirs).abs().max()), float(theirs.abs().max())
     if not error <= witness.tolerance * max(size, 1e-30) + 1e-30:
         raise ConversionError(
-            f"{what}: {where}{between} differs from the model by up to {error:.3g} of {size:.3g} on the example images; "
+            f"{what}: {where}{between} differs from the model by up to {error:.3g} of {size:.3g} on the examples; "
             f"look there for a hook, a replaced forward or an option that is not supported, and write it with plain "
             f"layers"
         )
