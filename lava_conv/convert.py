@@ -7,13 +7,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import fx, nn
 
 from lava_conv import __version__, gate
 from lava_conv.assemble import Walk, handler
-from lava_conv.errors import ConversionError, DataError, RangeError
+from lava_conv.entrance import images_of, model_of
+from lava_conv.errors import ConversionError, DataError, Problem, RangeError, grouped
 from lava_conv.fixedpoint import MAX_STEPS
 from lava_conv.graph import INPUT_CODES, Graph
 from lava_conv.qat import exact, toolkits
@@ -63,6 +63,7 @@ def convert(
         ConversionError: lists everything that cannot be converted, each with its place and remedy.
         RangeError: no integer thresholds within 24 bits do what the model does.
     """
+    model = model_of(model)
     one_dimensional = any(isinstance(m, nn.Conv1d) for m in model.modules())
     images = _example(example_input, one_dimensional)
     exported = toolkits.canonical(model, input_scale)
@@ -123,9 +124,7 @@ def _same_as_model(
 
 
 def _example(example_input: Any, one_dimensional: bool) -> torch.Tensor:
-    example = torch.as_tensor(
-        np.asarray(example_input) if not isinstance(example_input, torch.Tensor) else example_input
-    )
+    example = images_of(example_input, "example_input")
     rank, words = (3, "(N, C, L)") if one_dimensional else (4, "(N, C, H, W)")
     if example.ndim == rank - 1:
         example = example[None]
@@ -162,8 +161,8 @@ def _refuse_unknown(traced: fx.GraphModule) -> None:
                 remedy = next((text for kind, text in UNCONVERTED.items() if isinstance(module, kind)), GENERAL_REMEDY)
                 if ".quantized" in type(module).__module__:
                     remedy = "it is what torch.ao's convert_fx made; pass the trained model as it was before convert_fx"
-                problems.append(f"{place(node)} is a {type(module).__name__}: {remedy}")
+                problems.append(Problem(place(node), f"is a {type(module).__name__}", remedy))
         elif node.op in ("call_function", "call_method", "get_attr") and not is_add(node) and cat_inputs(node) is None:
-            problems.append(f"{place(node)} calls {name_of(node)}: {remedy_of(node, GENERAL_REMEDY)}")
+            problems.append(Problem(place(node), f"calls {name_of(node)}", remedy_of(node, GENERAL_REMEDY)))
     if problems:
-        raise ConversionError("cannot convert " + "; ".join(problems))
+        raise ConversionError(f"cannot convert: {grouped(problems)}")

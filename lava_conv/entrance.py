@@ -3,7 +3,6 @@
 torch is needed for models only; nobody holds a tensor or a loader in a process that never imported it.
 """
 
-import copy
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -49,7 +48,9 @@ def model_of(model: Any) -> "nn.Module":
     odd = [n for n, m in model.named_modules() if n and (_wraps(m) or isinstance(m, nn.SyncBatchNorm))]
     if not odd and not isinstance(model, nn.SyncBatchNorm):
         return model
-    return _plain(copy.deepcopy(model))
+    from lava_conv.qat.effective import copied
+
+    return _plain(copied(model))
 
 
 def _wraps(model: Any) -> bool:

@@ -46,6 +46,12 @@ class Problem(NamedTuple):
     remedy: str
 
 
+def problem(place: str, sentence: str) -> Problem:
+    """A problem from a sentence "is wrong in this way; do that"."""
+    what, _, remedy = sentence.removeprefix("it ").partition("; ")
+    return Problem(place, what, remedy)
+
+
 SHOWN = 3  # places of each group
 GROUPS = 6  # remedies of one message
 
@@ -55,7 +61,7 @@ def grouped(problems: Iterable[Problem]) -> str:
     groups: dict[str, list[Problem]] = {}
     for problem in problems:
         groups.setdefault(problem.remedy, []).append(problem)
-    clauses = [f"{_places(group)}; {remedy}" for remedy, group in list(groups.items())[:GROUPS]]
+    clauses = [f"{_places(group)}; {remedy}".removesuffix("; ") for remedy, group in list(groups.items())[:GROUPS]]
     if len(clauses) > 1:
         clauses = [f"({number}) {clause}" for number, clause in enumerate(clauses, 1)]
     if rest := sum(len(group) for group in list(groups.values())[GROUPS:]):

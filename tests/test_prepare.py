@@ -295,7 +295,7 @@ def test_weights_of_few_bits(bits):
 @pytest.mark.parametrize("options", METHODS, ids=str)
 def test_max_pooling_is_replaced_on_request(choice, options):
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 10))
-    with pytest.raises(lc.ConversionError, match=r"2: is a MaxPool2d.*max_pool='conv'"):
+    with pytest.raises(lc.ConversionError, match=r"2 is a MaxPool2d.*max_pool='conv'"):
         qat.prepare(plain, **options)
     model = qat.prepare(plain, max_pool=choice, **options)
     assert_exact(lively(model, (1, 8, 8)), (1, 8, 8), 32)
@@ -325,8 +325,8 @@ def test_everything_unsupported_is_told_at_once():
     with pytest.raises(lc.ConversionError) as caught:
         qat.prepare(Everything())
     for part in (
-        "act: is a LeakyReLU", "pool: is a MaxPool2d", "next: pads with 'reflect'", "gelu: is a GELU", "mul: calls mul",
-        "norm: is a InstanceNorm2d", "softmax: calls softmax",
+        "act is a LeakyReLU", "pool is a MaxPool2d", "next pads with 'reflect'", "gelu is a GELU", "mul calls mul",
+        "norm is a InstanceNorm2d", "softmax calls softmax",
     ):  # fmt: skip
         assert part in str(caught.value), part
 
@@ -364,10 +364,10 @@ class PreActivation(nn.Module):
     ("plain", "message"),
     [
         (TwoInputs(), "y is a second input"),
-        (Linear(), "b: takes a sum that no activation follows"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), "must end in an nn.Linear"),
-        (nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)), "0: is applied to the image"),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)), "1: flattens a sum"),
+        (Linear(), "b takes a sum that no activation follows"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), "1 is what the model ends in; it must end in an nn.Linear"),
+        (nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)), "0 is applied to the image"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 2)), "1 flattens a sum"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Hardtanh(), nn.Flatten(), nn.Linear(72, 2)), "clips at -1.0"),
         (PreActivation(), "used by two activations"),
         (nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU()), "only 1-D and 2-D"),

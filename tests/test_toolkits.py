@@ -120,6 +120,7 @@ def their_own(mapping, model=None, **options):
 
 def test_torch_ao_trained_by_the_user():
     """The stock 8-bit qconfig of qnnpack: 255 levels, rounding to even. Thresholds are rounded on request."""
+    torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(72, 4))
     model = their_own(get_default_qat_qconfig_mapping("qnnpack"), plain)
     graph = lc.convert(model, images((1, 8, 8), 4), steps=255, max_steps=255, round_thresholds=True)

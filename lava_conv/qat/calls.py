@@ -22,8 +22,9 @@ def plain(module: Any, inputs: list[Tensor]) -> Tensor:
     if isinstance(module, Quantiser):  # with a zero point: a stream of both signs
         return inputs[0] if module.zero else inputs[0].clamp(0, module.limit)
     if isinstance(module, QuantisedWeight):
-        apply = functional.linear if isinstance(module, nn.Linear) else module._conv_forward
-        return apply(inputs[0], module.weight, module.bias)
+        layer: Any = module
+        apply = functional.linear if isinstance(module, nn.Linear) else layer._conv_forward
+        return apply(inputs[0], layer.weight, layer.bias)
     if isinstance(module, Average):
         return plain(module.pool, inputs)
     if isinstance(module, Checked):

@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from lava_conv import gate
-from lava_conv.errors import ConversionError
+from lava_conv.entrance import images_of, model_of
+from lava_conv.errors import ConversionError, DataError, Problem, grouped, problem
 from lava_conv.qat import layers as own
 from lava_conv.qat.calls import plain
 from lava_conv.qat.effective import effective
@@ -146,8 +146,9 @@ def prepare(
         method, k, levels, encoder_levels, power_of_two, clip, n_max, max_pool, input_scale, step_max, weight_bits
     )
     _check_options(options)
+    model = model_of(model)
     traced = trace(effective(model), lambda m: isinstance(m, own.LEAVES))
-    example = probe(model, traced) if example_input is None else gate.some(torch.as_tensor(example_input).float())
+    example = probe(model, traced) if example_input is None else _example(example_input)
     if example is None:
         _Preparation(traced, options)  # what is refused anyway says more
         raise ConversionError(
@@ -168,6 +169,13 @@ def prepare(
     pixels = example / options.input_scale
     gate.check(witness, copy.deepcopy(prepared).double().cpu(), "prepare", plain, pixels)
     return prepared
+
+
+def _example(images: Any) -> Tensor:
+    found = images_of(images, "example_input")
+    if found.ndim not in (3, 4):
+        raise DataError(f"example_input has shape {tuple(found.shape)}, needed is (N, C, H, W), or (N, C, L) in 1-D")
+    return gate.some(found)
 
 
 def _check_options(o: Options) -> None:
@@ -201,7 +209,7 @@ class _Preparation:
         self.traced, self.options = traced, options
         self.shapes = shapes or {}  # of a sample, by node, as far as they are known
         self.flows: dict[fx.Node, Flow] = {}
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self.grids: list[tuple[list[Lazy], fx.Node]] = []  # summands, and the quantiser node they end in
         self.readouts: list[tuple[own.Readout, Flow]] = []
         self.calls: dict[str, int] = {}  # how often each module is called
@@ -216,7 +224,7 @@ class _Preparation:
             elif node not in self.flows and (node.op == "placeholder" or self._known_inputs(node)):
                 self._visit(node)
         if self.problems:
-            raise ConversionError("cannot quantise " + "; ".join(self.problems))
+            raise ConversionError(f"cannot quantise: {grouped(self.problems)}")
         self._link()
 
     def done(self) -> fx.GraphModule:
@@ -232,7 +240,7 @@ class _Preparation:
         return all(n in self.flows for n in node.all_input_nodes)
 
     def _problem(self, node: fx.Node, sentence: str) -> None:
-        self.problems.append(f"{place(node)}: {sentence}")
+        self.problems.append(problem(place(node), sentence))
         # The walk goes on as if it had been mended, so that everything is told at once.
         before = [self.flows[n] for n in node.all_input_nodes if n in self.flows]
         sources = before[0].sources if before else ()
@@ -253,7 +261,7 @@ class _Preparation:
     def _input(self, node: fx.Node) -> None:
         if any(flow.kind == "pixels" for flow in self.flows.values()):
             if node.users:
-                self.problems.append(f"{node.name} is a second input; only one image can be fed")
+                self.problems.append(Problem(node.name, "is a second input", "only one image can be fed"))
             return
         self.flows[node] = Flow("pixels", 0, (node,))
         new = insert(self.traced, node, own.Pixels(self.options.input_scale), "pixels")
@@ -430,9 +438,10 @@ class _Preparation:
         last = node.args[0]
         flow = self.flows.get(last) if isinstance(last, fx.Node) else None
         if not isinstance(last, fx.Node):
-            self.problems.append("the output is not one tensor; return the logits alone")
+            self.problems.append(Problem("the output", "is not one tensor", "return the logits alone"))
         elif flow is not None and flow.kind != "logits":
-            self.problems.append(f"{place(last)}: the model must end in an nn.Linear, whose output are the logits")
+            what = "is what the model ends in"
+            self.problems.append(Problem(place(last), what, "it must end in an nn.Linear, whose output are the logits"))
 
     # -- pieces ----------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import torch
 from brevitas.nn.mixin.base import QuantLayerMixin
 from torch import fx, nn
 
-from lava_conv.errors import ConversionError
+from lava_conv.errors import ConversionError, Problem, grouped, problem
 from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.qat.effective import effective
 from lava_conv.qat.exported import FixedStep, export
@@ -36,7 +36,7 @@ def export_model(model: nn.Module, input_scale: float) -> fx.GraphModule:
     new = trace(effective(model).eval(), lambda m: isinstance(m, QuantLayerMixin))
     nodes: Any = list(new.graph.nodes)
     entrance = insert(new, next(n for n in nodes if n.op == "placeholder"), Pixels(input_scale), "pixels")
-    problems: list[str] = []
+    problems: list[Problem] = []
     for node in list(new.graph.nodes):  # type: ignore[attr-defined]
         module = module_of(new, node)
         try:
@@ -54,9 +54,9 @@ def export_model(model: nn.Module, input_scale: float) -> fx.GraphModule:
                     f"QuantReLU and QuantIdentity with nn.AvgPool2d and plain additions"
                 )
         except ConversionError as error:
-            problems.append(f"{place(node)}: {error}")
+            problems.append(problem(place(node), str(error)))
     if problems:
-        raise ConversionError("cannot convert " + "; ".join(problems))
+        raise ConversionError(f"cannot convert: {grouped(problems)}")
     new.recompile()
     return new
 

@@ -21,7 +21,7 @@ from torch.ao.quantization import (
 )
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
-from lava_conv.errors import ConversionError
+from lava_conv.errors import ConversionError, Problem, grouped, problem
 from lava_conv.fixedpoint import INPUT_MAX, WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.qat.effective import effective
 from lava_conv.qat.exported import FixedStep, export
@@ -181,7 +181,7 @@ def export_model(model: nn.Module, input_scale: float) -> fx.GraphModule:
     new = trace(effective(model).eval(), lambda m: isinstance(m, FakeQuantizeBase | Pixels) or _has_weights(m))
     if not any(isinstance(m, Pixels) for m in new.modules()):
         _strip(new, input_scale)
-    problems: list[str] = []
+    problems: list[Problem] = []
     nodes: Any = list(new.graph.nodes)
     for node in nodes:
         module = module_of(new, node)
@@ -193,9 +193,9 @@ def export_model(model: nn.Module, input_scale: float) -> fx.GraphModule:
             elif isinstance(module, FakeQuantizeBase):
                 _export_activation(new, node, module)
         except ConversionError as error:
-            problems.append(f"{place(node)}: {error}")
+            problems.append(problem(place(node), str(error)))
     if problems:
-        raise ConversionError("cannot convert " + "; ".join(problems))
+        raise ConversionError(f"cannot convert: {grouped(problems)}")
     for node in list(new.graph.nodes):  # type: ignore[attr-defined]
         if isinstance(module_of(new, node), RELUS):
             node.replace_all_uses_with(node.all_input_nodes[0])  # the quantiser behind it clips at 0 as well
