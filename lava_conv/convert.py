@@ -110,7 +110,7 @@ def _same_as_model(
     example = gate.some(images).double()
     inputs = example
     if own:
-        gate.check(gate.Witness(exact(model), example, gate.called(traced)), traced, "convert")
+        gate.check(gate.Witness(model, example, gate.called(traced)), traced, "convert")
         return
     if not any(isinstance(m, Pixels) for m in model.modules()):
         inputs = example * input_scale

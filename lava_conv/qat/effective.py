@@ -23,6 +23,8 @@ HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
     "_forward_hooks_always_called", "_backward_hooks", "_backward_pre_hooks",
 )  # fmt: skip
+KNOWN = ("torch.nn.", "torch.ao.", "lava_conv.", "brevitas.")  # packages whose layers are known by their class
+CHECKS = ("_check_input_dim",)  # methods that compute nothing
 SHOWN = 3  # tensors named in a refusal
 
 
@@ -71,8 +73,12 @@ def effective(model: Module) -> Module:
                 setattr(module, name, OrderedDict())
         if getattr(module, "_compiled_call_impl", None) is not None:
             module._compiled_call_impl = None  # type: ignore[assignment]
-        if module is not model and type(module).__module__.startswith("torch.nn."):
-            vars(module).pop("forward", None)
+        if module is not model and type(module).__module__.startswith(KNOWN) and not isinstance(module, nn.Sequential):
+            for name in [
+                n for n, v in vars(module).items() if callable(v) and callable(getattr(type(module), n, None))
+            ]:
+                if name not in CHECKS:
+                    delattr(module, name)
     return model
 
 
