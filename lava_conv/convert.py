@@ -72,7 +72,7 @@ def convert(
     else:
         model, traced = exported[0], exact(exported[1])
     _refuse_unknown(traced)
-    _same_as_model(model, traced, images, input_scale, own=exported is None)
+    activations = _same_as_model(model, traced, images, input_scale, own=exported is None)
     if input_code not in INPUT_CODES:
         raise ConversionError(f"input_code is {input_code!r}, allowed are {' and '.join(INPUT_CODES)}")
     repeats = steps if input_code == "constant" else 1
@@ -98,29 +98,31 @@ def convert(
             log.info("thresholds for up to %d steps do not exist (%s); trying fewer", attempt, error)
             continue
         log.info("bounds and thresholds are proven for up to %d steps", attempt)
-        verify(traced, graph, images, walk.activations, attempt)
+        verify(activations, graph, images, walk.activations, attempt)
         return graph
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _same_as_model(
     model: nn.Module, traced: fx.GraphModule, images: torch.Tensor, input_scale: float, own: bool
-) -> None:
-    """The traced model against the user's own on the example images: the operations, and the counts."""
-    example = gate.some(images).double()
-    inputs = example
+) -> gate.Activations:
+    """The traced model against the user's own on the example images, operations and counts; what its quantisers take
+    and give."""
+    example, activations = gate.some(images).double(), {}
     if own:
-        gate.check(gate.Witness(model, example, gate.called(traced)), traced, "convert")
-        return
-    if not any(isinstance(m, Pixels) for m in model.modules()):
-        inputs = example * input_scale
-    witness = gate.Witness(model, inputs, gate.called(traced), exact=False)
+        witness = gate.Witness(model, example, gate.called(traced))
+        every = images.double()
+        gate.check(witness, traced, "convert", inputs=every, forced=not witness.is_exact, activations=activations)
+        return activations if witness.is_exact else gate.activations_of(traced, images)
+    with_pixels = any(isinstance(m, Pixels) for m in model.modules())
+    witness = gate.Witness(model, example if with_pixels else example * input_scale, gate.called(traced), exact=False)
     flips = gate.check(witness, traced, "convert", inputs=example, result=not gate.known_result(witness, traced))
     if flips.differ:
         log.info(
             "%d of %d counts on the example images differ by one from the model's, whose float32 sums lie within their "
             "rounding of a threshold", *flips,
         )  # fmt: skip
+    return gate.activations_of(traced, images)
 
 
 def _example(example_input: Any, one_dimensional: bool) -> torch.Tensor:

@@ -25,8 +25,11 @@ log = logging.getLogger(__name__)
 TOLERANCES = {torch.float64: 1e-6}  # of the largest value that an operation gives; computed weights are float32
 TOLERANCE = 1e-4  # the same where the model runs in float32
 ROUNDING = 2.0**-20  # relative; float32 moves what a quantiser takes by less, in the few operations inside it
-VALUES = 1 << 15  # image values that the comparison looks at, at least one image and at most IMAGES
+VALUES = 1 << 13  # image values that the comparison looks at, at least one image and at most IMAGES
 IMAGES = 16
+
+
+Activations = dict[str, tuple[Tensor, Tensor]]  # node -> what its quantiser takes and gives
 
 
 class Flips(NamedTuple):
@@ -112,6 +115,28 @@ class Witness:
         return self.given.get(node.meta["call"]) if "call" in node.meta else None
 
 
+def activations_of(traced: fx.GraphModule, images: Tensor) -> Activations:
+    """What the quantisers of a program take and give on `images`."""
+    known: dict[fx.Node, Any] = {}
+    found: Activations = {}
+    nodes: Any = list(traced.graph.nodes)
+    with evaluating(traced), torch.inference_mode():
+        for node in nodes[:-1]:
+            known[node] = images.double() if node.op == "placeholder" else run_node(traced, node, known)
+            if node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), Quantiser):
+                found[node.name] = (known[node.args[0]], known[node])
+            _drop_used(node, known)
+    return found
+
+
+def _drop_used(node: fx.Node, *values: dict[fx.Node, Any]) -> None:
+    """Forget what no later node takes."""
+    for before in node.all_input_nodes:
+        if all(user in values[0] for user in before.users):
+            for known in values:
+                known[before] = None
+
+
 def called(traced: fx.GraphModule) -> set[str]:
     """The modules of the user's model that a traced program has, by path."""
     nodes: Any = traced.graph.nodes
@@ -146,7 +171,9 @@ def check(
     call: Call = quantised,
     inputs: Tensor | None = None,
     result: bool = True,
+    forced: bool = True,
     values: dict[str, Tensor] | None = None,
+    activations: Activations | None = None,
 ) -> Flips:
     """Compare a program with the model it was made of.
 
@@ -157,9 +184,11 @@ def check(
         traced: the program, float64.
         what: the front end, for messages.
         call: how the program's modules are run.
-        inputs: what the program takes, default: what the model took.
+        inputs: what the program takes, default: what the model took. Where there are more, the first are compared.
         result: whether the program's output must be the model's.
+        forced: False runs the program on its own values, not on the model's.
         values: filled with what every node of the program gives, by name.
+        activations: filled with what the program's quantisers take and give, by name of the node.
 
     Raises:
         ConversionError: names the first operation that differs.
@@ -177,7 +206,8 @@ def check(
                 continue
             if node.op == "output":
                 if result and isinstance(node.args[0], fx.Node) and witness.result is not None:
-                    _same(witness, what, "the output", known[node.args[0]], witness.result, last)
+                    ours = known[node.args[0]][: len(witness.inputs)]
+                    _same(witness, what, "the output", ours, witness.result, last)
                 continue
             theirs = witness.of(node)
             ours = known[node] = run_node(traced, node, known, call)
@@ -185,10 +215,13 @@ def check(
                 exact[node] = run_node(traced, node, exact, call)
             if values is not None and isinstance(ours, Tensor):
                 values[node.name] = ours
+            module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+            if activations is not None and isinstance(module, Quantiser):
+                activations[node.name] = (known[node.args[0]], ours)
             if theirs is not None and isinstance(ours, Tensor):
-                module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+                ours = ours[: len(witness.inputs)]
                 if isinstance(module, Quantiser) and call is quantised:
-                    _same_counts(what, place(node), module, known[node.args[0]], theirs)
+                    _same_counts(what, place(node), module, known[node.args[0]][: len(ours)], theirs)
                     if counting:
                         half = torch.as_tensor(module.unit()).double() / 2
                         differ = int(((exact[node] - theirs).abs() > half).sum())
@@ -196,10 +229,10 @@ def check(
                         exact[node] = theirs
                 else:
                     _same(witness, what, place(node), ours, theirs, last, node.meta.get("exchanged", False))
-                known[node], last = theirs, place(node)
-            for before in node.all_input_nodes:
-                if all(user in known for user in before.users):
-                    known[before] = exact[before] = None
+                last = place(node)
+                if forced:
+                    known[node] = theirs
+            _drop_used(node, known, exact)
     return flips
 
 

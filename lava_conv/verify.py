@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import fx
 
 from lava_conv.algebra import Part, Spikes, Sum, Sums
 from lava_conv.errors import ConversionError
+from lava_conv.gate import Activations
 from lava_conv.graph import Graph
 
 log = logging.getLogger(__name__)
@@ -28,29 +28,8 @@ class Activation:
     inexact: dict[int, str]
 
 
-class _Recorder(fx.Interpreter):
-    """Runs the traced model and keeps what its activations took and gave."""
-
-    def __init__(self, module: fx.GraphModule, wanted: dict[str, Activation]) -> None:
-        super().__init__(module)
-        self.wanted = wanted
-        self.taken: dict[str, torch.Tensor] = {}
-        self.given: dict[str, torch.Tensor] = {}
-
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
-        value = super().call_module(target, args, kwargs)
-        self._last = args[0]
-        return value
-
-    def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
-        if n.name in self.wanted:
-            self.taken[n.name], self.given[n.name] = self._last, value
-        return value
-
-
 def verify(
-    traced: fx.GraphModule, graph: Graph, images: torch.Tensor, activations: dict[str, Activation], max_steps: int
+    values: Activations, graph: Graph, images: torch.Tensor, activations: dict[str, Activation], max_steps: int
 ) -> None:
     """Compare the float64 model with the integers on example images, layer by layer and pass by pass.
 
@@ -58,18 +37,15 @@ def verify(
     counted, is what the integer oracle counts.
 
     Args:
-        traced: the model, float64 in evaluation mode.
+        values: what the quantisers of the float64 model take and give on the images.
         graph: what was made of it.
         images: uint8 (N, C, H, W), or (N, C, L) for a model of 1-D convolutions.
-        activations: by the name of their node in `traced`.
+        activations: the layers they became, by the same names.
         max_steps: no neuron counts further; images that need more are left out from there on.
 
     Raises:
         ConversionError: names the pass and the layer.
     """
-    recorder = _Recorder(traced, activations)
-    with torch.inference_mode():
-        recorder.run(images.double())
     frames = images.numpy() if images.ndim == 4 else images.numpy()[:, :, None]
     repeats = graph.steps if graph.input_code == "constant" else 1
     counts = {**graph.reference(frames).counts, 0: frames.astype(np.int64) * repeats}
@@ -77,10 +53,10 @@ def verify(
         if layer.kind == "flatten":
             counts[index] = counts[graph.source(index)].reshape(len(frames), -1)
     within = np.ones(len(images), bool)  # a neuron cannot count beyond max_steps, and nothing after it is promised then
-    for name, value in recorder.given.items():
-        start = 0
+    for name in (name for name in values if name in activations):
+        start, (took, value) = 0, values[name]
         given = value.numpy().reshape(len(images), value.shape[1], -1)
-        taken = recorder.taken[name].numpy().reshape(given.shape)
+        taken = took.numpy().reshape(given.shape)
         activation = activations[name]
         for part, total in zip(activation.spikes.parts, activation.sums, strict=True):
             here = slice(start, start + part.channels)

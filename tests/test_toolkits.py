@@ -192,7 +192,7 @@ def test_brevitas():
     assert alive.any() and np.array_equal(found[alive], weights[alive])
     model.last = qnn.QuantLinear(128, 4, bias=True, bias_quant=None, output_quant=Uint8ActPerTensorFloat)
     model.r1 = qnn.QuantSigmoid(bit_width=4)
-    with pytest.raises(lc.ConversionError, match=r"r1: is a QuantSigmoid.*last: it has an output_quant"):
+    with pytest.raises(lc.ConversionError, match=r"r1 is a QuantSigmoid.*last has an output_quant"):
         lc.convert(model, images((1, 8, 8), 4))
 
 

@@ -20,7 +20,7 @@ def probe(model: nn.Module, traced: fx.GraphModule) -> Tensor | None:
     """Random images float32 (2, C, H, W) of whole numbers 0..255 that `model` takes, or (2, C, L); None if none fit.
 
     Args:
-        model: tried without data (on torch's meta device), where it can be.
+        model: tried with zeros, at unusual sizes without data (on the meta device of torch).
         traced: the same, traced: its first weight layer tells the channels.
     """
     nodes: Any = traced.graph.nodes
@@ -28,36 +28,38 @@ def probe(model: nn.Module, traced: fx.GraphModule) -> Tensor | None:
     first = next((m for m in modules if isinstance(m, nn.Conv1d | nn.Conv2d | nn.Linear)), None)
     if first is None:
         return None
-    twins = [copied(model).cpu()]
-    with contextlib.suppress(Exception):  # a module of the user's that cannot be without data
-        twins.insert(0, copied(model).to("meta"))
-    for twin, device in zip(twins, ("meta", "cpu")[-len(twins) :], strict=True):
-        for shape in _shapes(first, brief=device == "cpu"):
-            if _takes(twin, shape, device):
-                generator = torch.Generator().manual_seed(0)
-                return torch.randint(INPUT_MAX + 1, (EXAMPLES, *shape), generator=generator).float()
-    return None
+    shape = _fitting(copied(model).cpu(), _usual(first), "cpu")
+    if shape is None:
+        with contextlib.suppress(Exception):  # a module of the user's that cannot be without data
+            shape = _fitting(copied(model).to("meta"), _all(first), "meta")
+    if shape is None:
+        return None
+    return torch.randint(INPUT_MAX + 1, (EXAMPLES, *shape), generator=torch.Generator().manual_seed(0)).float()
 
 
-def _shapes(first: nn.Module, brief: bool) -> Iterator[tuple[int, ...]]:
+def _usual(first: Any) -> Iterator[tuple[int, ...]]:
     if isinstance(first, nn.Linear):
         yield (1, 1, first.in_features)
-        return
-    channels: Any = first.in_channels
+    elif isinstance(first, nn.Conv1d):
+        yield from ((first.in_channels, size) for size in USUAL)
+    else:
+        yield from ((first.in_channels, size, size) for size in USUAL)
+
+
+def _all(first: Any) -> Iterator[tuple[int, ...]]:
     if isinstance(first, nn.Conv1d):
-        yield from ((channels, size) for size in (*USUAL, *(() if brief else range(LONGEST, 0, -1))))
-        return
-    yield from ((channels, size, size) for size in (*USUAL, *(() if brief else range(1, LARGEST + 1))))
-    if not brief:
-        yield from ((channels, size, 1) for size in range(1, LARGEST + 1))
-        yield from ((channels, 1, size) for size in range(1, LARGEST + 1))
+        yield from ((first.in_channels, size) for size in range(LONGEST, 0, -1))
+    elif isinstance(first, nn.Conv2d):
+        for height, width in ((1, 1), (1, 0), (0, 1)):  # square, and one pixel wide or high
+            yield from ((first.in_channels, size**height, size**width) for size in range(1, LARGEST + 1))
 
 
-def _takes(model: nn.Module, shape: tuple[int, ...], device: str) -> bool:
-    try:
-        dtype = next((p.dtype for p in model.parameters()), torch.float32)
-        with evaluating(model), torch.no_grad():
-            model(torch.zeros(EXAMPLES, *shape, dtype=dtype, device=device))
-    except Exception:
-        return False
-    return True
+def _fitting(model: nn.Module, shapes: Iterator[tuple[int, ...]], device: str) -> tuple[int, ...] | None:
+    """The first of the shapes that the model takes."""
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    with evaluating(model), torch.no_grad():
+        for shape in shapes:
+            with contextlib.suppress(Exception):
+                model(torch.zeros(EXAMPLES, *shape, dtype=dtype, device=device))
+                return shape
+    return None
