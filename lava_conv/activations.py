@@ -10,7 +10,8 @@ from torch import fx, nn
 
 from lava_conv.errors import DataError
 from lava_conv.graph import Graph
-from lava_conv.qat import exact
+from lava_conv.qat import in_float64
+from lava_conv.qat.effective import effective
 from lava_conv.qat.layers import LEAVES, Quantiser
 from lava_conv.qat.prepare import RELUS
 from lava_conv.qat.trace import trace
@@ -21,6 +22,7 @@ class _Keeper(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # torch.fx would write the node behind our own sentences
         self.found: list[NDArray[np.float64]] = []
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -53,7 +55,7 @@ def in_counts(
     Raises:
         DataError: the model's activations are not one for each spiking layer, in order.
     """
-    traced = trace(exact(model), lambda m: isinstance(m, LEAVES))
+    traced = trace(in_float64(effective(model)), lambda m: isinstance(m, LEAVES))
     keeper = _Keeper(traced)
     with torch.inference_mode():
         keeper.run(torch.tensor(images, dtype=torch.float64))

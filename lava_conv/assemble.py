@@ -47,6 +47,7 @@ class Walk:
     round_thresholds: bool = False
     repeats: int = 1  # how often the image comes
     progress: Callable[[int, int], Any] | None = None  # hears how many nodes of how many are done
+    integers: dict[Any, Any] = field(default_factory=dict)  # by module, its quantised weight; other walks may share it
     inexact: dict[int, str] = field(default_factory=dict)  # layers that do not round as the model does, and why
     layers: list[Layer] = field(default_factory=list)
     counts: list[NDArray[np.int64]] = field(default_factory=list)  # largest count per channel, by layer
@@ -184,7 +185,9 @@ def _weights(walk: Walk, module: Any, before: Value) -> Value:
     if isinstance(before, tuple):
         raise ConversionError("it follows a sum (another weight layer or an addition) without an activation between")
     with torch.no_grad():
-        integer, scales = module.quantise()
+        if module not in walk.integers:
+            walk.integers[module] = module.quantise()
+        integer, scales = walk.integers[module]
         offset = torch.zeros(len(integer)) if module.bias is None else module.bias
         if isinstance(module, Readout) and module.bias is not None:
             offset = module.quantised_bias(scales)

@@ -16,7 +16,7 @@ from lava_conv.entrance import images_of, model_of
 from lava_conv.errors import ConversionError, DataError, Problem, RangeError, grouped
 from lava_conv.fixedpoint import MAX_STEPS
 from lava_conv.graph import INPUT_CODES, Graph
-from lava_conv.qat import exact, toolkits
+from lava_conv.qat import in_float64, toolkits
 from lava_conv.qat.effective import effective
 from lava_conv.qat.layers import LEAVES, Pixels, check_pixels
 from lava_conv.qat.prepare import REMEDIES
@@ -68,9 +68,9 @@ def convert(
     images = _example(example_input, one_dimensional)
     exported = toolkits.canonical(model, input_scale)
     if exported is None:
-        traced = trace(exact(effective(model)), lambda m: isinstance(m, LEAVES))
+        traced = trace(in_float64(effective(model)), lambda m: isinstance(m, LEAVES))
     else:
-        model, traced = exported[0], exact(exported[1])
+        model, traced = exported[0], in_float64(exported[1])
     _refuse_unknown(traced)
     activations = _same_as_model(model, traced, images, input_scale, own=exported is None)
     if input_code not in INPUT_CODES:
@@ -86,9 +86,10 @@ def convert(
         tries = sorted({n for n in (MAX_STEPS, 48, 32, 24, 16, 12, 8, 4, steps) if n >= steps}, reverse=True)
     shape = tuple(images.shape[1:])
     shape = (shape[0], 1, shape[1]) if one_dimensional else shape
+    integers: dict[nn.Module, Any] = {}
     for attempt in tries:
         try:
-            walk = Walk(traced, shape, attempt, round_thresholds, repeats, progress).finish()
+            walk = Walk(traced, shape, attempt, round_thresholds, repeats, progress, integers).finish()
             made_by = f"lava-conv {__version__}"
             graph = Graph(tuple(walk.layers), steps, input_code, labels=tuple(labels), generator=made_by)
             graph.check(attempt)

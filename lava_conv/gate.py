@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 TOLERANCES = {torch.float64: 1e-6}  # of the largest value that an operation gives; computed weights are float32
 TOLERANCE = 1e-4  # the same where the model runs in float32
 ROUNDING = 2.0**-20  # relative; float32 moves what a quantiser takes by less, in the few operations inside it
-VALUES = 1 << 13  # image values that the comparison looks at, at least one image and at most IMAGES
+VALUES = 1 << 12  # image values that the comparison looks at, at least one image and at most IMAGES
 IMAGES = 16
 
 

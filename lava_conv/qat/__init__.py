@@ -48,7 +48,12 @@ def exact(model: Module) -> Module:
     In float32 the normalisation rounds, and a value next to a step of the staircase may fall on its other side. Logits
     are rounded to the whole multiples that they are, so that classes whose integers are equal are equal here, too.
     """
-    model = copied(model).double().eval()
+    return in_float64(copied(model))
+
+
+def in_float64(model: Module) -> Module:
+    """`exact` of the model itself."""
+    model = model.double().eval()
     for module in model.modules():
         if isinstance(module, Readout) and module.source:
             module.whole = True

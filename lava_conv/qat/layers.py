@@ -28,6 +28,8 @@ ATEN: Any = torch.ops.aten
 
 def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
     """`exact` forward, the gradient of `smooth` backward."""
+    if not torch.is_grad_enabled():
+        return exact
     return smooth + (exact - smooth).detach()
 
 
