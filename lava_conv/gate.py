@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
-from lava_conv.errors import ConversionError
+from lava_conv.errors import ConversionError, LavaConvError, one_line
 from lava_conv.qat.calls import Call, quantised, run_node
 from lava_conv.qat.effective import copied, evaluating
 from lava_conv.qat.layers import Quantiser
@@ -70,7 +70,7 @@ class Witness:
             break
         else:
             raise ConversionError(
-                f"the model does not run on images of shape {tuple(inputs.shape)} ({' '.join(str(error).split())}); "
+                f"the model does not run on images of shape {tuple(inputs.shape)} ({one_line(error)}); "
                 f"pass an example_input that it takes"
             ) from error
         self._refuse_not_finite()
@@ -210,7 +210,14 @@ def check(
                     _same(witness, what, "the output", ours, witness.result, last)
                 continue
             theirs = witness.of(node)
-            ours = known[node] = run_node(traced, node, known, call)
+            try:
+                ours = known[node] = run_node(traced, node, known, call)
+            except LavaConvError:
+                raise
+            except Exception as error:
+                raise ConversionError(
+                    f"{what}: {place(node)} does not run as it was read ({one_line(error)}); write it with plain layers"
+                ) from error
             if counting:
                 exact[node] = run_node(traced, node, exact, call)
             if values is not None and isinstance(ours, Tensor):
@@ -234,6 +241,23 @@ def check(
                     known[node] = theirs
             _drop_used(node, known, exact)
     return flips
+
+
+def same_result(witness: Witness, program: nn.Module, what: str) -> None:
+    """Refuse a program whose output is not the model's, where nothing is known of what lies between.
+
+    Args:
+        witness: what the model gave.
+        program: float32; takes what the model takes.
+        what: the front end, for messages.
+
+    Raises:
+        ConversionError: they differ.
+    """
+    with evaluating(program), torch.no_grad():
+        ours = tensor_of(program(witness.inputs.float()))
+    if ours is not None and witness.result is not None:
+        _same(witness, what, "the output", ours.double(), witness.result, "")
 
 
 def _same(

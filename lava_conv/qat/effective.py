@@ -67,7 +67,13 @@ def effective(model: Module) -> Module:
         for module in list(model.modules()):
             _compute_weights(module)
     check_finite(model)
-    for module in model.modules():
+    for path, module in model.named_modules():
+        for name in ("weight", "bias"):
+            if isinstance(vars(module).get(name), Tensor):
+                raise ConversionError(
+                    f"{path} has a {name} that is no parameter but set from outside, as by a hook; put what is "
+                    f"computed into an nn.Parameter before converting"
+                )
         for name in HOOKS:
             if vars(module).get(name):
                 setattr(module, name, OrderedDict())
@@ -109,13 +115,18 @@ def check_finite(model: nn.Module) -> None:
 def _compute_weights(module: nn.Module) -> None:
     """Put the weights that parametrisations and the older hooks compute in the place of their ingredients."""
     if parametrize.is_parametrized(module):
-        weights = {name: getattr(module, name).detach().clone() for name in module.parametrizations}  # type: ignore
+        lists: Any = module.parametrizations
+        weights = {name: getattr(module, name).detach().clone() for name in lists}
+        trained = [name for name in lists if any(True for _ in lists[name].parameters(recurse=False))]
         # not `remove_parametrizations`, which takes the property off a class that copies of the model share
         module.__class__ = type(module).__bases__[0]  # type: ignore[assignment]
         del module.parametrizations
         for name, weight in weights.items():
-            parameter: Any = nn.Parameter(weight)
-            module.register_parameter(name, parameter)
+            if name in trained:
+                parameter: Any = nn.Parameter(weight)
+                module.register_parameter(name, parameter)
+            else:
+                module.register_buffer(name, weight)
     for hook in list(module._forward_pre_hooks.values()):
         if isinstance(hook, SpectralNorm):
             remove_spectral_norm(module, hook.name)

@@ -471,7 +471,8 @@ class _Preparation:
             quantiser.limit = limit
             return quantiser
         if flow.kind == "sum" and all(self.flows[s.source].kind == "pixels" for s in flow.summands):
-            median = own.MedianQuant(0, o.encoder_levels, encoder=True)
+            most = o.encoder_levels if limit is None else min(o.encoder_levels, max(1, round(limit)))
+            median = own.MedianQuant(0, most, encoder=True)
         else:
             median = own.MedianQuant(o.k, o.n_max if limit is None else max(1, round(limit * 2**o.k)))
         median.limit = limit

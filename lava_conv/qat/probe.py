@@ -11,8 +11,8 @@ from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.qat.effective import copied, evaluating
 
 USUAL = (32, 28, 24, 64, 96, 128, 224, 299, 16, 8)
-LARGEST = 256  # sizes that are tried beyond the usual ones
-LONGEST = 2048  # the same for 1-D signals
+LARGEST = 128  # sizes that are tried beyond the usual ones
+LONGEST = 512  # the same for 1-D signals
 EXAMPLES = 2
 
 

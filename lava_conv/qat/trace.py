@@ -72,6 +72,9 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphMod
     times: dict[str, int] = {}
     nodes: Any = list(traced.graph.nodes)
     for node in nodes:
+        if node.op != "output" and not node.args and isinstance(node.kwargs.get("input"), fx.Node):
+            rest = dict(node.kwargs)
+            node.args, node.kwargs = (rest.pop("input"),), rest
         if node.op == "call_module":
             node.meta["call"] = (node.target, times.get(node.target, 0))
             times[node.target] = times.get(node.target, 0) + 1
@@ -102,7 +105,7 @@ def _reason(error: Exception) -> str:
     where = f' in line {frames[-1].lineno} of {Path(frames[-1].filename).name} ("{frames[-1].line}")' if frames else ""
     words = " ".join(str(error).split())
     if isinstance(error, fx.proxy.TraceError) or "Proxy" in words:
-        return f"control flow or Python numbers depend on a tensor{where} ({words}); write it with tensor operations"
+        return f"control flow or Python numbers depend on a tensor{where}; write it with tensor operations"
     return f"it raises {type(error).__name__}{where} ({words}); mend the model's forward"
 
 
@@ -187,13 +190,17 @@ def _get(node: fx.Node, number: int, name: str, default: Any = None) -> Any:
 
 def _clamp(node: fx.Node) -> nn.Module | None:
     low, high = _get(node, 1, "min"), _get(node, 2, "max")
-    if low != 0:
+    if low != 0 or isinstance(high, fx.Node) or (high is not None and high <= 0):
+        node.meta["remedy"] = (
+            "only clamps from 0 to a number above 0 are spike counts; use nn.ReLU, or nn.Hardtanh(0, b)"
+        )
         return None
     return nn.ReLU() if high is None else nn.Hardtanh(0.0, float(high))
 
 
-def _hardtanh(node: fx.Node) -> nn.Module:
-    return nn.Hardtanh(float(_get(node, 1, "min_val", -1.0)), float(_get(node, 2, "max_val", 1.0)))
+def _hardtanh(node: fx.Node) -> nn.Module | None:
+    low, high = _get(node, 1, "min_val", -1.0), _get(node, 2, "max_val", 1.0)
+    return None if isinstance(low, fx.Node) or isinstance(high, fx.Node) else nn.Hardtanh(float(low), float(high))
 
 
 def _pool(kind: Any) -> Callable[[fx.Node], nn.Module]:
@@ -295,7 +302,7 @@ def _modules_for_calls(traced: fx.GraphModule) -> None:
     nodes: Any = list(traced.graph.nodes)
     for node in nodes:
         key = node.target
-        if node.op in ("call_function", "call_method") and key in CALLS and isinstance(node.args[0], fx.Node):
+        if node.op in ("call_function", "call_method") and key in CALLS and isinstance(_get(node, 0, "input"), fx.Node):
             module = CALLS[key](node)
             if module is not None:
                 _replace(traced, node, module)

@@ -21,6 +21,8 @@ from torch.ao.quantization import (
 )
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
+from lava_conv import gate
+from lava_conv.entrance import model_of
 from lava_conv.errors import ConversionError, Problem, grouped, problem
 from lava_conv.fixedpoint import INPUT_MAX, WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.qat.effective import effective
@@ -134,18 +136,31 @@ def prepare(model: nn.Module, example_input: Tensor, levels: int = 16, input_sca
         levels: largest count of a neuron.
         input_scale: the model is trained on pixels (0..255) times this. The prepared model takes the pixels themselves.
     """
-    model = copy.deepcopy(model).train()
-    prepared = prepare_qat_fx(model, qconfig_mapping(model, levels), (example_input,))
+    model = model_of(model)
+    fused = effective(model).train()
+    prepared = prepare_qat_fx(fused, qconfig_mapping(fused, levels), (example_input,))
+    _same_as_model(model, prepared, example_input)
     pixels = _strip(prepared, input_scale)
     nodes: Any = prepared.graph.nodes
     for node in nodes:
         weight = _weight_quantiser(prepared, node)
         if isinstance(weight, WholeStepFakeQuantize):
             before = _find(prepared, node.all_input_nodes[0], lambda n: n.all_input_nodes[:1])
-            behind = _find(prepared, next(iter(node.users)), lambda n: list(n.users)[:1])
+            behind = _find(prepared, next(iter(node.users), node), lambda n: list(n.users)[:1]) if node.users else None
             if behind is not None:
                 weight.link = (before or pixels, behind)
     return prepared
+
+
+def _same_as_model(model: nn.Module, prepared: fx.GraphModule, example_input: Tensor) -> None:
+    """torch.ao reads the model in training mode, and exchanges layers for its own: the function must be the same."""
+    twin = copy.deepcopy(prepared).eval()
+    for module in twin.modules():
+        if isinstance(module, FakeQuantizeBase):
+            module.disable_observer()
+            module.disable_fake_quant()
+    witness = gate.Witness(model, gate.some(example_input), set(), exact=False)
+    gate.same_result(witness, twin, "torch.ao")
 
 
 def _weight_quantiser(traced: fx.GraphModule, node: fx.Node) -> Any:
