@@ -13,6 +13,8 @@ from lava_conv.qat.layers import Pixels, check_pixels
 from lava_conv.qat.trace import trace
 
 WHOLE = 0.02  # pixels may be so far from a whole number: float32 images that were normalised and are brought back
+DEAD = 1e-3  # of eps: channels whose variance in training was below gave the same for any image
+CHANNELS = (1, 3, 4)  # of usual images
 UNLIKE = 30.0  # variances in front of a normalisation that differ so much are of other images
 
 
@@ -111,12 +113,50 @@ def fold_normalisation(model: nn.Module, mean: Sequence[float] | None, std: Sequ
             layer.bias = nn.Parameter(bias)
 
 
+def check_shape(traced: fx.GraphModule, pixels: Tensor) -> dict[str, tuple[int, ...]]:
+    """By the name of each node, the shape (C, ...) of what it gives for one image.
+
+    Raises:
+        DataError: the model does not take images of this shape.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+
+    class Shapes(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            found[n.name] = tuple(value.shape[1:])
+            return value
+
+    try:
+        with torch.no_grad():
+            shapes = Shapes(traced)
+            shapes.extra_traceback = False
+            shapes.run(torch.zeros(1, *pixels.shape[1:]))
+    except RuntimeError as error:
+        last = pixels.ndim == 4 and pixels.shape[-1] in CHANNELS and pixels.shape[1] not in CHANNELS
+        remedy = "they look like (N, H, W, C), pass images.transpose(0, 3, 1, 2)" if last else "pass (N, C, H, W)"
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"images have shape {tuple(pixels.shape)}, which the model does not take ({reason}); {remedy}"
+        ) from None
+    return found
+
+
 def check_statistics(place: str, module: Any, values: Tensor) -> None:
-    """Refuse images whose scale is plainly not the one that the model's normalisation has seen."""
+    """Refuse images whose scale is plainly not the one that the model's normalisation has seen.
+
+    Channels that had (next to) no variance in training say nothing. The rest must be off in the middle of them, and in
+    the sum of their variances, which the rarely active ones do not decide.
+    """
     if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or module.running_var is None or len(values) < 2:
         return
-    ratio = float((values.transpose(0, 1).flatten(1).var(1) / module.running_var.clamp_min(1e-12)).median())
-    if not 1 / UNLIKE < ratio < UNLIKE:
+    trained, here = module.running_var, values.transpose(0, 1).flatten(1).var(1)
+    alive = (trained > DEAD * module.eps) & (trained > DEAD**2 * trained.max())
+    if not alive.any():
+        return
+    ratio = float((here[alive] / trained[alive]).median())
+    total = float(here[alive].sum() / trained[alive].sum())
+    if max(ratio, total) <= 1 / UNLIKE or min(ratio, total) >= UNLIKE:
         raise DataError(
             f"{place}: the images give {ratio:.3g} times the variance that the model was trained with; pass the "
             f"input_scale (1/255 if it was trained on images of 0..1), mean and std of its training"
