@@ -28,6 +28,7 @@ ANCHOR_PARTS = 16  # a step beside a shortcut is a multiple of 1/16 of the short
 INT8_BITS = 8
 SMALLEST = 1e-8  # scales and steps stay above it
 ATEN: Any = torch.ops.aten
+JIT: Any = torch.jit
 
 
 def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
@@ -130,10 +131,10 @@ class Pixels(nn.Module):
         return super().train(mode)
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.looked and not (torch.compiler.is_compiling() or torch.jit.is_tracing() or x.is_meta):
+        if not self.looked and not (torch.compiler.is_compiling() or JIT.is_tracing() or x.is_meta):
             self._look(x.detach())
             self.looked = True
-        x = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        x = x if x.dtype in (torch.float32, torch.float64) else x.to(torch.get_default_dtype())
         return x if self.scale == 1 else x * self.scale
 
     def _look(self, x: Tensor) -> None:
@@ -504,8 +505,8 @@ def refuse_no_pixels(x: Tensor, what: str, between: bool = False) -> None:
             )  # fmt: skip
         return
     raise DataError(
-        f"{what} hold values from {low:.4g} to {high:.4g}{' that are not whole numbers' if parts else ''}, where pixels "
-        f"are whole numbers in 0..{INPUT_MAX}; pass the images as uint8, as they are before any scaling, and put the "
+        f"{what} hold values from {low:.4g} to {high:.4g}{' that are not whole numbers' if parts else ''}, where "
+        f"pixels are whole numbers in 0..{INPUT_MAX}; pass the images as uint8, before any scaling, and put the "
         f"scale into input_scale (1/255 for a model of images in 0..1)"
     )
 
