@@ -23,7 +23,14 @@ from lava_conv.calibrate import checkpoint as store
 from lava_conv.calibrate.branches import exchanged_pools, own_quantisers, restore_pools
 from lava_conv.calibrate.distil import distil
 from lava_conv.calibrate.equalise import equalise
-from lava_conv.calibrate.inputs import check_shape, check_statistics, fold_normalisation, normalised, to_pixels
+from lava_conv.calibrate.inputs import (
+    check_scale,
+    check_shape,
+    check_statistics,
+    fold_normalisation,
+    normalised,
+    to_pixels,
+)
 from lava_conv.calibrate.response import KINDS, Layer
 from lava_conv.calibrate.restructure import restructure
 from lava_conv.calibrate.segments import BATCH, Segments, plain, quantised, watch
@@ -32,6 +39,7 @@ from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.calibrate.widths import Widths
 from lava_conv.convert import convert
 from lava_conv.errors import ConversionError, DataError, RangeError
+from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import INPUT_CODES, Graph
 from lava_conv.qat import exact
 from lava_conv.qat.layers import LearnedStep, Quantiser
@@ -176,12 +184,11 @@ def calibrated(
 ) -> Calibration:
     """Convert a pretrained float network and say how far each layer is from it.
 
-    `mean` and `std` are put into the first convolution. Where that one pads, the result is only approximate at the
-    borders of the image: the model pads the normalised image with 0, the mean colour, and the network pads the pixels
-    with 0, black. That leaves a floor which more steps do not lower, and which the errors by layer do not show, for
-    they are taken from the model with `mean` and `std` in its weights. Measured on two convolutions of random weights
-    and 200 images of CIFAR-10, squared error of the logits over their power: 0.147 at 32 and 0.143 at 64 steps with
-    padding, 0.007 and 0.003 without. Neither `input_scale` alone nor a first layer without padding has this error.
+    `mean` and `std` become part of the network. Where the first layer pads, the model pads the normalised image with 0,
+    the mean colour, but the network can pad pixels only with black. It therefore gets a layer of neurons in front, two
+    for each pixel (more with fewer than 16 levels), which count how far the pixel is above and below the mean; the float
+    function is exactly that of the model, borders included, and the image is rounded to these counts. Without padding
+    none of this is needed.
 
     Args:
         model: trained, of the layers that `lava_conv.qat.prepare` takes; it is not changed. Average pooling
@@ -202,8 +209,8 @@ def calibrated(
             below `steps`, for a count of n takes n steps.
         input_scale: the model was trained on pixels (0..255) times this. Default: 1/255 if float images, mean or std
             are given, else 1.
-        mean: the model takes (pixel * input_scale - mean) / std; per channel or one for all, None: 0. Approximate at
-            the borders where the first layer pads, see above.
+        mean: the model takes (pixel * input_scale - mean) / std; per channel or one for all, None: 0. See above for a
+            first layer that pads.
         std: as mean, above 0, None: 1.
         max_pool: "average" puts that in the place of max pooling (better train again then); None refuses it.
         iterations: of the reconstruction for each layer ("advanced"), or of the whole network ("distilled").
@@ -225,6 +232,7 @@ def calibrated(
     """
     levels = steps if levels is None else levels
     _check_options(steps, method, neuron, levels, input_code, iterations, max_pool)
+    check_scale(model, images, not (input_scale is None and mean is None and std is None))
     pixels, scale = to_pixels(images, input_scale, mean, std)
     classes = _classes(targets, len(pixels))
     traced = _quantisable(model, levels, scale, mean, std, max_pool, neuron)
@@ -356,8 +364,7 @@ def _quantisable(
     if any(isinstance(m, Quantiser) for m in model.modules()):
         raise ConversionError("calibrate takes a float model; this one is quantised already, pass it to convert")
     model = copy.deepcopy(model).cpu().float().eval()
-    fold_normalisation(model, mean, std)
-    rebuilt, streams = restructure(model)
+    rebuilt, streams = restructure(fold_normalisation(model, mean, std, INPUT_MAX * scale, levels))
     if streams:
         log.info("%d residual streams branch before an activation; they become spike trains of both signs", streams)
     traced = prepare(rebuilt, "gao", levels=levels, max_pool=max_pool, input_scale=scale).eval()
