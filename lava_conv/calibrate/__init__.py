@@ -186,9 +186,9 @@ def calibrated(
 
     `mean` and `std` become part of the network. Where the first layer pads, the model pads the normalised image with 0,
     the mean colour, but the network can pad pixels only with black. It therefore gets a layer of neurons in front, two
-    for each pixel (more with fewer than 16 levels), which count how far the pixel is above and below the mean; the float
-    function is exactly that of the model, borders included, and the image is rounded to these counts. Without padding
-    none of this is needed.
+    for each pixel (more with fewer than 16 levels), which count how far the pixel is above and below the mean. The
+    float function is exactly that of the model, borders included, and the image is rounded to these counts. Without
+    padding none of this is needed.
 
     Args:
         model: trained, of the layers that `lava_conv.qat.prepare` takes; it is not changed. Average pooling

@@ -96,8 +96,8 @@ def fold_normalisation(
     Where the first layer does not pad, mean and std go into its weights and bias. Where it pads, the model pads the
     normalised image with 0, which is the mean colour, and pixels are padded with black. A layer in front of it then
     gives relu(x') and relu(-x') of the normalised image x', whose padding with 0 is the mean colour again; the first
-    layer takes the difference. That is exact in float; in spikes the image is rounded, to SHADES or more counts of either
-    sign. Where a neuron counts less than that, several share the range: one counts on where the one before is full.
+    layer takes the difference. That is exact in float; in spikes the image is rounded, to SHADES or more counts of
+    either sign. Where a neuron counts less, several share the range: one counts on where the one before is full.
 
     Args:
         model: whose image goes into convolutions with groups=1 only; it is changed.
@@ -185,10 +185,12 @@ def check_shape(traced: fx.GraphModule, pixels: Tensor) -> dict[str, tuple[int, 
             shapes = Shapes(traced)
             shapes.extra_traceback = False
             shapes.run(torch.zeros(1, *pixels.shape[1:]))
-    except RuntimeError as error:
+    except (RuntimeError, DataError) as error:
         last = pixels.ndim == 4 and pixels.shape[-1] in CHANNELS and pixels.shape[1] not in CHANNELS
         remedy = "they look like (N, H, W, C), pass images.transpose(0, 3, 1, 2)" if last else "pass (N, C, H, W)"
         reason = " ".join(str(error).split())
+        if isinstance(error, DataError):
+            reason = f"it takes {max(m.channels for m in traced.modules() if isinstance(m, Pixels))} channels"
         raise DataError(
             f"images have shape {tuple(pixels.shape)}, which the model does not take ({reason}); {remedy}"
         ) from None
