@@ -134,7 +134,7 @@ PADDED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("levels", [4, 16])
+@pytest.mark.parametrize("levels", [4, 32])
 @pytest.mark.parametrize("options", [*PADDED, {"padding": "same"}])
 def test_mean_and_std_are_exact_at_the_borders(options, levels):
     torch.manual_seed(0)
@@ -211,7 +211,7 @@ def test_a_weak_channel_does_not_make_the_others_coarse():
         result = calibrated(model, images(32, (3, 8, 8)), 32, input_scale=SCALE)
         first = next(m for m in result.model.modules() if isinstance(m, nn.Conv2d))
         most[factor] = first.quantise()[0].abs().flatten(1).amax(1)
-    assert torch.equal(most[1.0][:3], most[1e-5][:3]) and most[1e-5][3] < most[1.0][3]
+    assert (most[1e-5][:3] >= most[1.0][:3]).all() and most[1e-5][3] < most[1.0][3]
 
 
 def test_normalisation_whose_channels_are_dead_or_half_dead_is_no_reason_to_refuse():

@@ -186,7 +186,7 @@ def calibrated(
 
     `mean` and `std` become part of the network. Where the first layer pads, the model pads the normalised image with 0,
     the mean colour, but the network can pad pixels only with black. It therefore gets a layer of neurons in front, two
-    for each pixel (more with fewer than 16 levels), which count how far the pixel is above and below the mean. The
+    for each pixel (more with fewer than 32 levels), which count how far the pixel is above and below the mean. The
     float function is exactly that of the model, borders included, and the image is rounded to these counts. Without
     padding none of this is needed.
 

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 WHOLE = 0.02  # pixels may be so far from a whole number: float32 images that were normalised and are brought back
 DEAD = 1e-3  # of eps: channels whose variance in training was below gave the same for any image
-SHADES = 16  # counts for one sign of a normalised image, at least
+SHADES = 32  # counts for one sign of a normalised image, at least
 CHANNELS = (1, 3, 4)  # of usual images
 UNLIKE = 30.0  # variances in front of a normalisation that differ so much are of other images
 
