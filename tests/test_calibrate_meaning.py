@@ -477,3 +477,13 @@ def test_an_interrupted_calibration_keeps_coarser_scales_and_corrections_of_bran
             lc.calibrate(model, x, 8, progress=interrupt, checkpoint=tmp_path / "keep.pt", **options)
     resumed = calibrated(model, x, 8, checkpoint=tmp_path / "keep.pt", **options)
     assert resumed.graph == whole and len(resumed.layers) == 4
+
+
+def test_an_image_that_comes_too_often_is_told_before_the_first_image(monkeypatch):
+    monkeypatch.setattr("lava_conv.calibrate._float_logits", lambda *_: pytest.fail("an image was looked at"))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)).eval()
+    with torch.no_grad():
+        model[0].weight.sign_()
+    with pytest.raises(lc.RangeError, match="1: the image, coming 255 times, drives the sums out of 24 bits"):
+        lc.calibrate(model, PIXELS, 255, input_scale=SCALE)

@@ -111,6 +111,11 @@ class Comparison(NamedTuple):
                 f"with the model as it came on {self.agreement:.1%} of {self.images} images; train the model again "
                 f"with average pooling, then calibrate it"
             )
+        if self.float_agreement < CHANGED:
+            return (
+                f"folding changes {1 - self.float_agreement:.1%} of the float network's predictions, which it must "
+                f"not; this is a fault of the calibration, please report it"
+            )
         if self.agreement < POOR:
             return (
                 f"the calibrated network agrees with the model as it came on {self.agreement:.1%} of {self.images} "
@@ -232,20 +237,21 @@ def calibrated(
     """
     levels = steps if levels is None else levels
     _check_options(steps, method, neuron, levels, input_code, iterations, max_pool)
-    check_scale(model, images, not (input_scale is None and mean is None and std is None))
     pixels, scale = to_pixels(images, input_scale, mean, std)
+    check_scale(model, images, not (input_scale is None and mean is None and std is None))
     classes = _classes(targets, len(pixels))
     traced = _quantisable(model, levels, scale, mean, std, max_pool, neuron)
     spread = input_code == "constant"
     repeats = steps if spread else 1
     segments = Segments(traced)
     shapes = check_shape(traced, pixels)
-    _rehearse(traced, tuple(pixels.shape[1:]), steps, repeats)
+    widths = Widths(segments, shapes, levels, repeats)
+    _rehearse(traced, tuple(pixels.shape[1:]), steps, repeats, widths if spread else None)
     told = predicted(_float_logits(model, pixels, scale, mean, std))
     if per_channel:
         equalise(segments, _channel_ranges(traced, pixels, levels))
     _set_steps(traced, pixels, levels, METHODS[method].search)
-    widths = _fitted(Widths(segments, shapes, levels, repeats), spread)
+    _fit(widths, spread)
     options = {
         "steps": steps, "method": method, "neuron": neuron, "levels": levels, "per_channel": per_channel,
         "input_code": input_code, "scale": scale, "iterations": iterations, "seed": seed,
@@ -289,13 +295,12 @@ def calibrated(
     return Calibration(graph, tuple(rows), traced, comparison)
 
 
-def _fitted(widths: Widths, spread: bool) -> Widths:
+def _fit(widths: Widths, spread: bool) -> None:
     """Weights that fit 24 bits, as far as can be known before the layers are tuned."""
     if spread:
         widths.fit_image()
     for end in widths.segments.ends:
         widths.fit(end)
-    return widths
 
 
 def predicted(logits: Tensor) -> Tensor:
@@ -318,8 +323,10 @@ def _classes(targets: Any, count: int) -> Tensor | None:
     return classes
 
 
-def _rehearse(traced: fx.GraphModule, shape: tuple[int, ...], steps: int, repeats: int) -> None:
+def _rehearse(traced: fx.GraphModule, shape: tuple[int, ...], steps: int, repeats: int, widths: Widths | None) -> None:
     """Convert once before any image is looked at: whatever the structure forbids is told now, not at the end."""
+    if widths:
+        widths.fit_image()
     try:
         frame = shape if len(shape) == 3 else (shape[0], 1, shape[1])
         Walk(cast(fx.GraphModule, exact(traced)), frame, steps, round_thresholds=True, repeats=repeats).finish()
