@@ -1,6 +1,7 @@
 """What goes in and what comes out mean the same: images, branches, dead channels, widths, and the model as it came."""
 
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -480,7 +481,9 @@ def test_an_interrupted_calibration_keeps_coarser_scales_and_corrections_of_bran
 
 
 def test_an_image_that_comes_too_often_is_told_before_the_first_image(monkeypatch):
-    monkeypatch.setattr("lava_conv.calibrate._float_logits", lambda *_: pytest.fail("an image was looked at"))
+    monkeypatch.setattr(
+        sys.modules["lava_conv.calibrate"], "_float_logits", lambda *_: pytest.fail("an image was looked at")
+    )
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 8), nn.ReLU(), nn.Flatten(), nn.Linear(4, 3)).eval()
     with torch.no_grad():
