@@ -62,7 +62,7 @@ def main() -> None:
         for neuron in options.neurons:
             for method in options.methods:
                 began = time.perf_counter()
-                graph, layers, _ = calibrated(
+                graph, layers, _, _ = calibrated(
                     trained.model, images, steps, method, neuron=neuron, per_channel=options.per_channel,
                     iterations=options.iterations,
                 )  # fmt: skip

@@ -151,7 +151,7 @@ def publish(options: argparse.Namespace) -> None:
         accuracy["float network"] = round(float(classes.accuracy(said, data.y_test, trained.outputs)), 4)
         images = data.some(options.images, trained.shape)
         how = {"neuron": options.neuron, "per_channel": True, "iterations": options.iterations}
-        graph, _, quantised = calibrated(trained.model, images, options.steps, options.calibrate, **how)
+        graph, _, quantised, _ = calibrated(trained.model, images, options.steps, options.calibrate, **how)
     else:
         graph = lc.convert(trained.model, centred(data.x_train[:64], trained.shape), options.steps)
         how, quantised = {}, trained.model

@@ -71,7 +71,7 @@ class Witness:
         else:
             raise ConversionError(
                 f"the model does not run on images of shape {tuple(inputs.shape)} ({one_line(error)}); "
-                f"pass an example_input that it takes"
+                f"pass images of a shape that it takes"
             ) from error
         self._refuse_not_finite()
 

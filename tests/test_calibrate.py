@@ -57,7 +57,7 @@ def images(count, shape=(3, 12, 12), seed=0):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_and_neuron_stays_near_the_float_network(digits, method, neuron):
     data, model, said = digits
-    graph, rows, quantised = calibrated(model, data.x_train[:128], STEPS, method, neuron=neuron, iterations=60)
+    graph, rows, quantised, _ = calibrated(model, data.x_train[:128], STEPS, method, neuron=neuron, iterations=60)
     record = lc.run(graph, data.x_test, record=())
     assert (record.predictions[-1] == said).mean() > (0.9 if method == "none" or neuron == "dtb" else 0.96)
     assert len(rows) == 4 and all(row.before >= 0 and row.after >= 0 for row in rows)
@@ -271,7 +271,7 @@ def test_pre_activation_blocks_become_streams_of_both_signs():
     model = sensible(PreActivation())
     with pytest.raises(lc.ConversionError, match="activation before the branch"):
         qat.prepare(model, "gao")
-    graph, _, quantised = calibrated(model, images(64), 32, "ttrbr")
+    graph, _, quantised, _ = calibrated(model, images(64), 32, "ttrbr")
     assert sum(m.zero == 16 for m in quantised.modules() if isinstance(m, qat.LearnedStep)) == 2
     assert agreement(model, graph) > 0.97
     x = images(50, seed=3).numpy()
@@ -291,7 +291,7 @@ def test_residual_blocks_with_1x1_shortcuts(method):
 def test_resnet_110_is_converted():
     torch.manual_seed(0)
     model = sensible(resnet110(width=4))
-    graph, rows, _ = calibrated(model, images(16), 32, "light")
+    graph, rows, _, _ = calibrated(model, images(16), 32, "light")
     assert len(rows) == 109 and sum(bool(layer.neuron) for layer in graph.layers) == 110
     assert agreement(model, graph, 100) > 0.8
 
@@ -403,7 +403,7 @@ def test_relu6_keeps_its_clip():
     ))  # fmt: skip
     with torch.no_grad():
         model[1].weight *= 10
-    _, _, quantised = calibrated(model, images(64), 32, "none")
+    _, _, quantised, _ = calibrated(model, images(64), 32, "none")
     step = next(m for m in quantised.modules() if isinstance(m, qat.LearnedStep)).unit()
     assert float(step) * 32 == pytest.approx(6.0)
 

@@ -11,32 +11,55 @@ import copy
 import logging
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
+from lava_conv import gate
+from lava_conv.assemble import Walk
 from lava_conv.calibrate import checkpoint as store
+from lava_conv.calibrate.branches import exchanged_pools, own_quantisers, restore_pools
 from lava_conv.calibrate.distil import distil
 from lava_conv.calibrate.equalise import equalise
-from lava_conv.calibrate.inputs import check_statistics, fold_normalisation, normalised, to_pixels
+from lava_conv.calibrate.inputs import (
+    check_scale,
+    check_shape,
+    check_statistics,
+    fold_normalisation,
+    normalised,
+    to_pixels,
+)
 from lava_conv.calibrate.response import KINDS, Layer
 from lava_conv.calibrate.restructure import restructure
 from lava_conv.calibrate.segments import BATCH, Segments, watch
 from lava_conv.calibrate.thresholds import Histogram
 from lava_conv.calibrate.tuning import LayerError, Tuning
+from lava_conv.calibrate.widths import Widths
 from lava_conv.classes import predictions
 from lava_conv.convert import convert
-from lava_conv.errors import ConversionError
-from lava_conv.fixedpoint import INPUT_MAX, STATE_MAX, WEIGHT_MAX
+from lava_conv.entrance import model_of
+from lava_conv.errors import ConversionError, DataError, RangeError
+from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import INPUT_CODES, Graph
+from lava_conv.qat import exact
 from lava_conv.qat.calls import plain, quantised
-from lava_conv.qat.layers import Quantiser
+from lava_conv.qat.effective import copied, effective
+from lava_conv.qat.layers import LearnedStep, Quantiser
 from lava_conv.qat.prepare import NORMS, prepare
 
-__all__ = ["KINDS", "METHODS", "Calibration", "LayerError", "calibrate", "calibrated", "float_predictions"]
+__all__ = [
+    "KINDS",
+    "METHODS",
+    "Calibration",
+    "Comparison",
+    "LayerError",
+    "calibrate",
+    "calibrated",
+    "float_predictions",
+]
 
 log = logging.getLogger(__name__)
 
@@ -59,15 +82,72 @@ METHODS = {
     "distilled": Method(whole=True, stages=("bias",)),
 }
 EXAMPLES = 8  # images on which the conversion checks itself
-ROOM = 0.95  # of 24 bits, for the sums of a layer that takes the image
+POOR = 0.8  # agreement below which a calibration says so aloud
+CHANGED = 0.95  # the same, of the float network after an exchange
+
+
+class Comparison(NamedTuple):
+    """What is predicted for the calibration images, beside what the model predicts as it came.
+
+    Fields:
+        images: how many.
+        agreement: share, 0..1, on which the calibrated network, after its last step, predicts what the model does.
+        float_agreement: the same of the float network that was calibrated, after pooling was exchanged and mean and std
+            were folded: below 1 the exchange is to blame, which calibration cannot mend.
+        exchanged: module paths of the max pooling that became average pooling.
+        accuracy: of the calibrated network, None without `targets`.
+        model_accuracy: of the model as it came, None without `targets`.
+    """
+
+    images: int
+    agreement: float
+    float_agreement: float
+    exchanged: tuple[str, ...] = ()
+    accuracy: float | None = None
+    model_accuracy: float | None = None
+
+    @property
+    def warning(self) -> str:
+        """What is poor, the reason and the remedy, as a sentence; "" if nothing is."""
+        if self.exchanged and self.float_agreement < CHANGED:
+            return (
+                f"average pooling in the place of max pooling ({_few(self.exchanged)}) changes "
+                f"{1 - self.float_agreement:.1%} of the float network's predictions, and the calibrated network agrees "
+                f"with the model as it came on {self.agreement:.1%} of {self.images} images; train the model again "
+                f"with average pooling, then calibrate it"
+            )
+        if self.float_agreement < CHANGED:
+            return (
+                f"folding changes {1 - self.float_agreement:.1%} of the float network's predictions, which it must "
+                f"not; this is a fault of the calibration, please report it"
+            )
+        if self.agreement < POOR:
+            return (
+                f"the calibrated network agrees with the model as it came on {self.agreement:.1%} of {self.images} "
+                f"images; use more steps, method='advanced', per_channel=True or more images, and check input_scale, "
+                f"mean and std"
+            )
+        return ""
+
+
+def _few(names: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 class Calibration(NamedTuple):
-    """The network, how far each of its layers is from the float activation, and the quantised model it was made of."""
+    """A calibrated network.
+
+    Fields:
+        graph: the network.
+        layers: how far each spiking layer is from the activation of the model as it came.
+        model: the quantised model that the graph was made of.
+        comparison: predictions beside those of the model as it came.
+    """
 
     graph: Graph
     layers: tuple[LayerError, ...]
     model: fx.GraphModule
+    comparison: Comparison
 
 
 def calibrate(model: nn.Module, images: Any, steps: int = 32, method: str = "light", **options: Any) -> Graph:
@@ -110,15 +190,15 @@ def calibrated(
     labels: tuple[str, ...] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], Any] | None = None,
+    targets: Any = None,
 ) -> Calibration:
     """Convert a pretrained float network and say how far each layer is from it.
 
-    `mean` and `std` are put into the first convolution. Where that one pads, the result is only approximate at the
-    borders of the image: the model pads the normalised image with 0, the mean colour, and the network pads the pixels
-    with 0, black. That leaves a floor which more steps do not lower, and which the errors by layer do not show, for
-    they are taken from the model with `mean` and `std` in its weights. Measured on two convolutions of random weights
-    and 200 images of CIFAR-10, squared error of the logits over their power: 0.147 at 32 and 0.143 at 64 steps with
-    padding, 0.007 and 0.003 without. Neither `input_scale` alone nor a first layer without padding has this error.
+    `mean` and `std` become part of the network. Where the first layer pads, the model pads the normalised image with 0,
+    the mean colour, but the network can pad pixels only with black. It therefore gets a layer of neurons in front, two
+    for each pixel (more with fewer than 32 levels), which count how far the pixel is above and below the mean. The
+    float function is exactly that of the model, borders included, and the image is rounded to these counts. Without
+    padding none of this is needed.
 
     Args:
         model: trained, of the layers that `lava_conv.qat.prepare` takes; it is not changed. Average pooling
@@ -139,8 +219,8 @@ def calibrated(
             below `steps`, for a count of n takes n steps.
         input_scale: the model was trained on pixels (0..255) times this. Default: 1/255 if float images, mean or std
             are given, else 1.
-        mean: the model takes (pixel * input_scale - mean) / std; per channel or one for all, None: 0. Approximate at
-            the borders where the first layer pads, see above.
+        mean: the model takes (pixel * input_scale - mean) / std; per channel or one for all, None: 0. See above for a
+            first layer that pads.
         std: as mean, above 0, None: 1.
         max_pool: "average" puts that in the place of max pooling (better train again then); None refuses it.
         iterations: of the reconstruction for each layer ("advanced"), or of the whole network ("distilled").
@@ -148,32 +228,45 @@ def calibrated(
         labels: names of the classes.
         checkpoint: a file to go on from if it is there, rewritten after every layer.
         progress: called after every layer with the number done and the number in all.
+        targets: the right class of each image (N,), only to report the accuracy on them.
 
     Returns:
-        Calibration: the graph, an error for each spiking layer in order, and the quantised model it was made of.
+        Calibration: the graph, an error for each spiking layer in order, the quantised model it was made of, and how
+        far its predictions are those of the model as it came, before any exchange of pooling. Poor agreement is logged
+        as a warning.
 
     Raises:
         ConversionError: an option is out of range, or everything in the model that cannot be converted.
         RangeError: sums leave 24 bits.
         DataError: images that are not the model's, a checkpoint of something else.
     """
+    model = model_of(model)
     levels = steps if levels is None else levels
     _check_options(steps, method, neuron, levels, input_code, iterations, max_pool)
     pixels, scale = to_pixels(images, input_scale, mean, std)
-    traced = _quantisable(model, levels, scale, mean, std, max_pool, neuron)
+    check_scale(model, images, not (input_scale is None and mean is None and std is None))
+    classes = _classes(targets, len(pixels))
+    traced = _quantisable(model, pixels, levels, scale, mean, std, max_pool, neuron)
+    spread = input_code == "constant"
+    repeats = steps if spread else 1
     segments = Segments(traced)
+    shapes = check_shape(traced, pixels)
+    widths = Widths(segments, shapes, levels, repeats)
+    _rehearse(traced, tuple(pixels.shape[1:]), steps, repeats, widths if spread else None)
+    told = predicted(_float_logits(model, pixels, scale, mean, std))
     if per_channel:
         equalise(segments, _channel_ranges(traced, pixels, levels))
     _set_steps(traced, pixels, levels, METHODS[method].search)
-    spread = input_code == "constant"
-    if spread:
-        _fit_24_bits(segments, tuple(pixels.shape[1:]), steps)
+    _fit(widths, spread)
     options = {
         "steps": steps, "method": method, "neuron": neuron, "levels": levels, "per_channel": per_channel,
         "input_code": input_code, "scale": scale, "iterations": iterations, "seed": seed,
     }  # fmt: skip
     who = store.identity(traced, pixels, options)
-    todo, untouched = METHODS[method], copy.deepcopy(traced)
+    exchanged, untouched = exchanged_pools(traced), copy.deepcopy(traced)
+    same = float((predicted(watch(untouched, pixels)) == told).float().mean())
+    restore_pools(untouched)
+    todo = METHODS[method]
     done, rows = (0, []) if checkpoint is None else store.read(checkpoint, who, traced)
     units = int(todo.whole) + len(segments.ends)
 
@@ -193,15 +286,67 @@ def calibrated(
             if isinstance(quantiser, Quantiser):
                 quantiser.offset = quantiser.initial = None  # what a resumed calibration had found by then
         finish(1)
-    layer = Layer(KINDS[neuron], levels, steps, spread)
-    tuning = Tuning(segments, Segments(twin), pixels, layer, todo.stages, iterations, seed, call)
+    neurons = Layer(KINDS[neuron], levels, steps, spread)
+    tuning = Tuning(segments, Segments(twin), pixels, neurons, todo.stages, iterations, seed, call, widths)
     for number in range(len(segments.ends)):
         unit = number + int(todo.whole)
         row = tuning.advance(number, tune=unit >= done)
         rows += [] if row is None else [row]
         finish(unit + 1)
     graph = convert(traced, pixels[:EXAMPLES], steps, labels=labels, round_thresholds=True, input_code=input_code)
-    return Calibration(graph, tuple(rows), traced)
+    assert tuning.logits is not None
+    return Calibration(graph, tuple(rows), traced, _compared(predicted(tuning.logits), told, same, exchanged, classes))
+
+
+def _fit(widths: Widths, spread: bool) -> None:
+    """Weights that fit 24 bits, as far as can be known before the layers are tuned."""
+    if spread:
+        widths.fit_image()
+    for end in widths.segments.ends:
+        widths.fit(end)
+
+
+def predicted(logits: Tensor) -> Tensor:
+    """The class of each image from logits (N, classes); of a single logit its sign."""
+    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
+
+
+def _compared(said: Tensor, told: Tensor, same: float, exchanged: list[str], classes: Tensor | None) -> Comparison:
+    accuracy, of_model = (None if classes is None else float((p == classes).float().mean()) for p in (said, told))
+    agreement = float((said == told).float().mean())
+    comparison = Comparison(len(said), agreement, same, tuple(exchanged), accuracy, of_model)
+    if comparison.warning:
+        log.warning("%s", comparison.warning)
+    return comparison
+
+
+def _classes(targets: Any, count: int) -> Tensor | None:
+    if targets is None:
+        return None
+    classes = torch.as_tensor(np.asarray(targets)).reshape(-1).long()
+    if len(classes) != count:
+        raise DataError(f"targets has {len(classes)} classes, needed is one for each of {count} images")
+    return classes
+
+
+def _rehearse(traced: fx.GraphModule, shape: tuple[int, ...], steps: int, repeats: int, widths: Widths | None) -> None:
+    """Convert once before any image is looked at: whatever the structure forbids is told now, not at the end."""
+    if widths:
+        widths.fit_image()
+    try:
+        frame = shape if len(shape) == 3 else (shape[0], 1, shape[1])
+        Walk(cast(fx.GraphModule, exact(traced)), frame, steps, round_thresholds=True, repeats=repeats).finish()
+    except RangeError:
+        pass  # of steps that are not found yet
+
+
+def _float_logits(model: nn.Module, pixels: Tensor, scale: float, mean: Any, std: Any) -> Tensor:
+    """What the model, as it came, says for uint8 pixels; it is not changed."""
+    model, found = copied(model_of(model)).cpu().float().eval(), []
+    with torch.no_grad():
+        for start in range(0, len(pixels), BATCH):
+            found.append(model(normalised(pixels[start : start + BATCH], scale, mean, std)))
+    return torch.cat(found)
 
 
 def float_predictions(
@@ -209,11 +354,7 @@ def float_predictions(
 ) -> NDArray[np.int64]:
     """The classes (N,) that the float model says for uint8 images; scale, mean and std as in `calibrated`."""
     pixels, scale = to_pixels(images, input_scale, mean, std)
-    model, said = model.eval(), []
-    with torch.no_grad():
-        for start in range(0, len(pixels), BATCH):
-            said.append(predictions(model(normalised(pixels[start : start + BATCH], scale, mean, std))))
-    return np.concatenate(said)
+    return predictions(_float_logits(model, pixels, scale, mean, std).numpy())
 
 
 def _check_options(
@@ -230,17 +371,20 @@ def _check_options(
 
 
 def _quantisable(
-    model: nn.Module, levels: int, scale: float, mean: Any, std: Any, max_pool: str | None, neuron: str
+    model: nn.Module, pixels: Tensor, levels: int, scale: float, mean: Any, std: Any, max_pool: str | None, neuron: str
 ) -> fx.GraphModule:
     """The model with quantisers, not yet set, behind its activations."""
     if any(isinstance(m, Quantiser) for m in model.modules()):
         raise ConversionError("calibrate takes a float model; this one is quantised already, pass it to convert")
-    model = copy.deepcopy(model).cpu().float().eval()
-    fold_normalisation(model, mean, std)
-    rebuilt, streams = restructure(model)
+    plain_model = effective(model).cpu().float().eval()
+    rebuilt, streams = restructure(fold_normalisation(plain_model, mean, std, INPUT_MAX * scale, levels))
     if streams:
         log.info("%d residual streams branch before an activation; they become spike trains of both signs", streams)
-    traced = prepare(rebuilt, "gao", levels=levels, max_pool=max_pool, input_scale=scale).eval()
+    check_shape(rebuilt, pixels)
+    options: Any = {"levels": levels, "max_pool": max_pool, "input_scale": scale}
+    traced = prepare(rebuilt, "gao", **options, example_input=pixels[:EXAMPLES]).eval()
+    own_quantisers(traced)
+    _same_as_model(model, traced, gate.some(pixels).double(), scale, mean, std)
     kind = KINDS[neuron]
     for module in traced.modules():
         if isinstance(module, Quantiser):
@@ -250,26 +394,36 @@ def _quantisable(
     return traced
 
 
+def _same_as_model(model: nn.Module, traced: fx.GraphModule, pixels: Tensor, scale: float, mean: Any, std: Any) -> None:
+    """The network without its rounding, and with max pooling put back, against the model as it came."""
+    twin = copy.deepcopy(traced).double()
+    restore_pools(twin)
+    folded = mean is not None or std is not None  # in float32
+    witness = gate.Witness(model, normalised(pixels, scale, mean, std).double(), gate.called(twin), exact=not folded)
+    gate.check(witness, twin, "calibrate", plain, pixels)
+
+
 def _set_steps(traced: fx.GraphModule, pixels: Tensor, levels: int, search: bool) -> None:
     """The step of each quantiser from the distribution of the float activations that it takes."""
-    found: dict[str, Histogram] = {}
+    found: dict[int, tuple[Any, Histogram]] = {}  # by step: activations that are joined or added share one
 
     def see(path: str, taken: Tensor, given: Tensor) -> None:
         module: Any = traced.get_submodule(path)
         if isinstance(module, Quantiser):
-            found.setdefault(path, Histogram()).add(given.abs())
+            found.setdefault(id(module.step), (module, Histogram()))[1].add(given.abs())
         elif isinstance(module, NORMS):
             check_statistics(path, module, taken)
 
     watch(traced, pixels, see)
-    for path, histogram in found.items():
-        quantiser: Any = traced.get_submodule(path)
+    for quantiser, histogram in found.values():
         quantiser.step.fill_(histogram.step(quantiser.zero or levels, search))
-        quantiser.step_ready.fill_(True)
+    for module in traced.modules():
+        if isinstance(module, LearnedStep):
+            module.step_ready.fill_(True)
 
 
 def _channel_ranges(traced: fx.GraphModule, pixels: Tensor, levels: int) -> dict[str, Tensor]:
-    """By activation, the range of each channel that loses least."""
+    """By activation, the range of each channel that loses least; 0 for a channel that no image moves."""
     found: dict[str, list[Histogram]] = {}
 
     def see(path: str, taken: Tensor, given: Tensor) -> None:
@@ -280,26 +434,7 @@ def _channel_ranges(traced: fx.GraphModule, pixels: Tensor, levels: int) -> dict
                 histogram.add(given[:, channel])
 
     watch(traced, pixels, see)
-    return {path: torch.tensor([h.step(levels, True) for h in histograms]) for path, histograms in found.items()}
-
-
-def _fit_24_bits(segments: Segments, shape: tuple[int, ...], repeats: int) -> None:
-    """Coarser weights where the image, coming so often, could drive a potential out of 24 bits."""
-    for end in segments.quantisers:
-        if segments.image not in segments.needs[end]:
-            continue
-        with torch.no_grad():
-            base = segments.run(end, {n: torch.zeros(1, *shape) for n in segments.needs[end]})
-        offset = base.reshape(base.shape[1], -1)[:, 0].abs()
-        for layer in segments.layers(end):
-            summand = next(s for s in layer.grid.summands if s.layer is layer)
-            gain = abs(torch.as_tensor(summand.factor())) * summand.unit()
-            weight = layer.weight.abs().flatten(1)
-            reach = (weight.sum(1) * gain * INPUT_MAX + offset) / (weight.amax(1) * gain)
-            most = int(STATE_MAX * ROOM / (repeats * float(reach.max())))
-            if most < 1:
-                raise ConversionError(
-                    f"{end.target}: the image, coming {repeats} times, drives the sums out of 24 bits even with "
-                    f"weights of -1, 0 and 1; use fewer steps or input_code='flash'"
-                )
-            layer.most = min(WEIGHT_MAX, most)
+    return {
+        path: torch.tensor([h.step(levels, True) if h.largest else 0.0 for h in histograms])
+        for path, histograms in found.items()
+    }

@@ -13,7 +13,7 @@ from lava_conv.errors import DataError
 from lava_conv.qat.layers import LearnedStep, QuantisedWeight
 
 VERSION = 1
-KEYS = ("step", "offset", "initial", "weight", "bias")  # what calibration changes in a module
+KEYS = ("step", "offset", "initial", "weight", "bias", "floor")  # what calibration changes in a module
 
 
 def identity(model: nn.Module, images: Tensor, options: dict[str, Any]) -> str:

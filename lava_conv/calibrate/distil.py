@@ -27,12 +27,14 @@ def distil(traced: fx.GraphModule, teacher: fx.GraphModule, images: Tensor, iter
     if not iterations:
         return
     groups: list[dict[str, Any]] = []
+    known: set[int] = set()  # steps; activations that are joined share one
     for module in traced.modules():
         if isinstance(module, QuantisedWeight):
             groups.append({"params": [module.weight], "lr": RATE * float(module.weight.abs().mean())})
             if module.bias is not None:
                 groups.append({"params": [module.bias], "lr": RATE * float(module.bias.abs().mean())})
-        elif isinstance(module, LearnedStep):
+        elif isinstance(module, LearnedStep) and id(module.step) not in known:
+            known.add(id(module.step))
             groups.append({"params": [module.step], "lr": STEP_RATE * float(module.step)})
     wanted = watch(teacher, images)
 

@@ -23,7 +23,7 @@ def equalise(segments: Segments, ranges: dict[str, Tensor]) -> list[str]:
 
     Args:
         segments: its modules change; the float network stays the same.
-        ranges: by module path of the activation, the range (C,) of each channel.
+        ranges: by module path of the activation, the range (C,) of each channel, 0 where it is not known.
 
     Returns:
         The module paths that were rescaled.
@@ -35,7 +35,7 @@ def equalise(segments: Segments, ranges: dict[str, Tensor]) -> list[str]:
         if None in makers or None in readers or not all(p in ranges for p in paths) or len(set(paths)) < len(paths):
             continue
         largest = torch.stack([ranges[path] / ranges[path].max().clamp_min(1e-30) for path in paths]).amax(0)
-        size = largest.clamp_min(SMALLEST_SHARE)
+        size = torch.where(largest > 0, largest.clamp_min(SMALLEST_SHARE), 1.0)  # what no image moved stays as it is
         with torch.no_grad():
             for module in {id(m): m for found in makers for m in found or ()}.values():
                 _divide(module, size)

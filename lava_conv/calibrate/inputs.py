@@ -1,5 +1,6 @@
 """The images that calibration sees, and the scale on which the float model was trained."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +10,15 @@ from torch import Tensor, fx, nn
 
 from lava_conv.errors import DataError
 from lava_conv.fixedpoint import INPUT_MAX
-from lava_conv.qat.layers import Pixels, check_pixels
-from lava_conv.qat.trace import trace
+from lava_conv.qat.layers import LEAVES, Pixels, check_pixels, refuse_no_pixels
+from lava_conv.qat.trace import insert, module_of, trace
+
+log = logging.getLogger(__name__)
 
 WHOLE = 0.02  # pixels may be so far from a whole number: float32 images that were normalised and are brought back
+DEAD = 1e-3  # of eps: channels whose variance in training was below gave the same for any image
+SHADES = 32  # counts for one sign of a normalised image, at least
+CHANNELS = (1, 3, 4)  # of usual images
 UNLIKE = 30.0  # variances in front of a normalisation that differ so much are of other images
 
 
@@ -35,9 +41,13 @@ def to_pixels(images: Any, input_scale: float | None, mean: Any, std: Any) -> tu
     if images.ndim not in (3, 4) or not len(images):
         raise DataError(f"images have shape {tuple(images.shape)}, needed is (N, C, H, W) with at least one image")
     if images.dtype == torch.uint8:
+        refuse_no_pixels(images, "images")
         return images, (1.0 if mean is None and std is None else 1 / INPUT_MAX) if input_scale is None else input_scale
     if not images.is_floating_point():
-        raise DataError(f"images have dtype {images.dtype}, allowed are uint8 and the floats that the model takes")
+        raise DataError(
+            f"images have dtype {images.dtype}, allowed are uint8 and the floats that the model takes; pass "
+            f"images.astype('uint8') if they hold 0..255"
+        )
     if not torch.isfinite(images).all():
         raise DataError("images hold NaN or infinity")
     scale = input_scale
@@ -78,45 +88,154 @@ def _columns(images: Tensor, mean: Any, std: Any) -> tuple[Tensor, Tensor]:
     return m, s
 
 
-def fold_normalisation(model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None) -> None:
-    """Put (x - mean) / std of the image into the weights of the layers that take it; `model` is changed.
+def fold_normalisation(
+    model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, largest: float, levels: int
+) -> nn.Module:
+    """The model with (x - mean) / std of the image inside it: the same function, of the image before normalisation.
 
-    Where such a layer pads, its border saw the mean (0 after normalisation) and now sees black. The errors by layer do
-    not show that, because the model with the changed weights is what they are measured against.
+    Where the first layer does not pad, mean and std go into its weights and bias. Where it pads, the model pads the
+    normalised image with 0, which is the mean colour, and pixels are padded with black. A layer in front of it then
+    gives relu(x') and relu(-x') of the normalised image x', whose padding with 0 is the mean colour again; the first
+    layer takes the difference. That is exact in float; in spikes the image is rounded, to SHADES or more counts of
+    either sign. Where a neuron counts less, several share the range: one counts on where the one before is full.
 
     Args:
-        model: whose image goes into convolutions with groups=1 only.
+        model: whose image goes into convolutions with groups=1 only; it is changed.
         mean: per channel or one for all, on the scale of the image that the model takes; None: 0.
         std: per channel or one for all, above 0; None: 1.
+        largest: value of the image.
+        levels: largest count of a neuron.
+
+    Returns:
+        The model, traced if mean or std is given.
 
     Raises:
         DataError: the image goes into something else, or mean or std do not fit its channels.
     """
     if mean is None and std is None:
-        return
-    traced: fx.GraphModule = trace(model, lambda m: isinstance(m, Pixels))
-    for node in [n for n in traced.graph.nodes if n.op == "placeholder"]:  # type: ignore[union-attr]
-        for user in node.users:
-            layer: Any = traced.get_submodule(str(user.target)) if user.op == "call_module" else None
+        return model
+    traced: fx.GraphModule = trace(model, lambda m: isinstance(m, LEAVES))
+    nodes: Any = traced.graph.nodes
+    for node in [n for n in nodes if n.op == "placeholder"]:
+        layers = [module_of(traced, user) for user in node.users]
+        for user, layer in zip(node.users, layers, strict=True):
             if not isinstance(layer, nn.Conv1d | nn.Conv2d) or layer.groups != 1:
                 raise DataError(
                     f"mean and std cannot be put into {user.target}; the image must go into convolutions with "
                     f"groups=1 only"
                 )
+        if any(_pads(layer) for layer in layers) and mean is not None and np.any(np.asarray(mean) != 0):
+            _both_signs(traced, node, mean, std, largest, -(-SHADES // levels))
+            continue
+        for layer in {id(layer): layer for layer in layers}.values():
             m, s = (v.float() for v in _columns(layer.weight, mean, std))
             with torch.no_grad():
                 layer.weight /= s
                 lost = (layer.weight * m).flatten(1).sum(1)
                 bias = -lost if layer.bias is None else layer.bias - lost
             layer.bias = nn.Parameter(bias)
+    traced.recompile()
+    return traced
+
+
+def _pads(layer: Any) -> bool:
+    """Whether a convolution sees zeros around the image."""
+    if isinstance(layer.padding, str):
+        return layer.padding == "same" and any(k > 1 for k in layer.kernel_size)
+    return any(layer.padding)
+
+
+def _both_signs(traced: fx.GraphModule, image: fx.Node, mean: Any, std: Any, largest: float, shares: int) -> None:
+    """Put relu(x'), relu(-x') of the normalised image x', in `shares` parts of their range each, in front of the
+    convolutions that take the image."""
+    layers: Any = {id(layer): layer for layer in (module_of(traced, user) for user in image.users)}.values()
+    channels, first = next((layer.in_channels, layer) for layer in layers)
+    m, s = (v.reshape(-1).float().expand(channels) for v in _columns(first.weight, mean, std))
+    share = float(torch.maximum(m / s, (largest - m) / s).max()) / shares
+    kind = nn.Conv1d if isinstance(first, nn.Conv1d) else nn.Conv2d
+    signs = kind(channels, 2 * channels * shares, 1)
+    with torch.no_grad():
+        half = torch.diag(1 / s).reshape(channels, channels, *[1] * (first.weight.ndim - 2))
+        signs.weight.copy_(torch.cat([half, -half] * shares))
+        full = share * torch.arange(shares).repeat_interleave(2 * channels)
+        signs.bias.copy_(torch.cat([-m / s, m / s] * shares) - full)  # type: ignore[union-attr]
+        for layer in layers:
+            layer.weight = nn.Parameter(torch.cat([layer.weight, -layer.weight] * shares, 1))
+            layer.in_channels = 2 * channels * shares
+    behind = insert(traced, image, signs, "normalised")
+    insert(traced, behind, nn.ReLU() if shares == 1 else nn.Hardtanh(0.0, share), "normalised_relu")
+
+
+def check_shape(traced: fx.GraphModule, pixels: Tensor) -> dict[str, tuple[int, ...]]:
+    """By the name of each node, the shape (C, ...) of what it gives for one image.
+
+    Raises:
+        DataError: the model does not take images of this shape.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+
+    class Shapes(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            value = super().run_node(n)
+            found[n.name] = tuple(value.shape[1:])
+            return value
+
+    try:
+        with torch.no_grad():
+            shapes = Shapes(traced)
+            shapes.extra_traceback = False
+            shapes.run(torch.zeros(1, *pixels.shape[1:]))
+    except (RuntimeError, DataError) as error:
+        last = pixels.ndim == 4 and pixels.shape[-1] in CHANNELS and pixels.shape[1] not in CHANNELS
+        remedy = "they look like (N, H, W, C), pass images.transpose(0, 3, 1, 2)" if last else "pass (N, C, H, W)"
+        reason = " ".join(str(error).split())
+        if isinstance(error, DataError):
+            reason = f"it takes {max(m.channels for m in traced.modules() if isinstance(m, Pixels))} channels"
+        raise DataError(
+            f"images have shape {tuple(pixels.shape)}, which the model does not take ({reason}); {remedy}"
+        ) from None
+    finally:
+        traced.eval()  # the entrance looks at the first images again
+    return found
+
+
+def check_scale(model: nn.Module, images: Any, given: bool) -> None:
+    """Say aloud where nothing tells on which scale the model was trained.
+
+    Args:
+        model: as it came.
+        images: as they came.
+        given: whether an input_scale, mean or std was given.
+
+    Raises:
+        DataError: the model scales its images itself, and a scale is given all the same.
+    """
+    itself = any(isinstance(m, Pixels) for m in model.modules())
+    if itself and given:
+        raise DataError("the model scales its images itself (qat.Pixels); leave out input_scale, mean and std")
+    known = any(getattr(m, "running_var", None) is not None for m in model.modules())
+    if str(getattr(images, "dtype", "")).endswith("uint8") and not (given or itself or known):
+        log.warning(
+            "nothing tells the scale of the images that the model was trained on; it is taken to be 0..%d. Pass "
+            "input_scale=1/%d if it was 0..1, or input_scale=1 to confirm", INPUT_MAX, INPUT_MAX,
+        )  # fmt: skip
 
 
 def check_statistics(place: str, module: Any, values: Tensor) -> None:
-    """Refuse images whose scale is plainly not the one that the model's normalisation has seen."""
+    """Refuse images whose scale is plainly not the one that the model's normalisation has seen.
+
+    Channels that had (next to) no variance in training say nothing. The rest must be off in the middle of them, and in
+    the sum of their variances, which the rarely active ones do not decide.
+    """
     if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) or module.running_var is None or len(values) < 2:
         return
-    ratio = float((values.transpose(0, 1).flatten(1).var(1) / module.running_var.clamp_min(1e-12)).median())
-    if not 1 / UNLIKE < ratio < UNLIKE:
+    trained, here = module.running_var, values.transpose(0, 1).flatten(1).var(1)
+    alive = (trained > DEAD * module.eps) & (trained > DEAD**2 * trained.max())
+    if not alive.any():
+        return
+    ratio = float((here[alive] / trained[alive]).median())
+    total = float(here[alive].sum() / trained[alive].sum())
+    if max(ratio, total) <= 1 / UNLIKE or min(ratio, total) >= UNLIKE:
         raise DataError(
             f"{place}: the images give {ratio:.3g} times the variance that the model was trained with; pass the "
             f"input_scale (1/255 if it was trained on images of 0..1), mean and std of its training"

@@ -14,8 +14,9 @@ from lava_conv.calibrate.reconstruct import reconstruct
 from lava_conv.calibrate.response import ONE, Layer, in_parts
 from lava_conv.calibrate.segments import Segments
 from lava_conv.calibrate.trains import Trains
+from lava_conv.calibrate.widths import Widths
 from lava_conv.fixedpoint import MAX_STEPS
-from lava_conv.qat.calls import Call, plain
+from lava_conv.qat.calls import Call
 from lava_conv.qat.layers import LearnedStep
 
 CHUNK_ELEMENTS = 1 << 24  # floats of one segment's widest tensor, all time steps of some images (64 MiB)
@@ -28,7 +29,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LayerError:
-    """How far the spikes of one layer are from the float activation, as mean squares over that of the activation.
+    """How far the spikes of one layer are from the activation of the model as it came, as mean squares over that of the
+    activation; with method "distilled" from that of the quantised network.
 
     quantisation: of whole counts; clipping: of the largest count; inherited: of what arrives, were it settled;
     deviation: of counts that the sample's end or inconstant input left apart from the settled ones.
@@ -56,13 +58,18 @@ class Tuning:
         iterations: of the weights' reconstruction.
         seed: of its order of images.
         call: how a module of the teacher is run: `plain` in float, `quantised` with its rounding.
+        widths: keeps the integers within 24 bits.
+
+    `logits` (N, classes) are, when all is done, those after the last step.
     """
 
     def __init__(
         self, segments: Segments, teacher: Segments, images: Tensor, layer: Layer, stages: tuple[str, ...],
-        iterations: int, seed: int, call: Call = plain,
+        iterations: int, seed: int, call: Call, widths: Widths,
     ) -> None:  # fmt: skip
-        self.call = call
+        self.call, self.widths = call, widths
+        self.logits: Tensor | None = None
+        self.fixed: set[int] = set()  # steps of layers that are done; others may share them
         self.segments, self.teacher, self.layer, self.stages = segments, teacher, layer, stages
         self.iterations, self.seed = iterations, seed
         pixels = segments.module(segments.image)(images.float())
@@ -86,11 +93,16 @@ class Tuning:
         if end is self.segments.logits:
             if tune:
                 self._readout(end, target)
+                self.widths.fit(end)
+            with torch.no_grad():
+                self.logits = self.segments.run(end, {node: self._mean(node) for node in self.segments.needs[end]})
             return None
         self.shapes[end.name] = tuple(target.shape[1:])
         quantiser: LearnedStep = self.segments.module(end)
         rows = to_rows(target)
         before = self._tune(end, quantiser, target, rows) if tune else 0.0
+        self.fixed.add(id(quantiser.step))
+        self.widths.fit(end)
         self.floats[twin] = target
         chunk = self._parts(end, self.segments, self.layer.steps)[0].stop
         with torch.no_grad():
@@ -114,7 +126,8 @@ class Tuning:
         *_, before = self._errors(end, quantiser, rows)
         for stage in self.stages:
             if stage == "scale":
-                self._scale(end, quantiser, rows)
+                if id(quantiser.step) not in self.fixed:
+                    self._scale(end, quantiser, rows)
             elif stage == "weights":
                 means = {node: self._mean(node) for node in self.segments.needs[end]}
                 reconstruct(self.segments, end, means, target, self.iterations, self.seed)

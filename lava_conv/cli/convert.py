@@ -84,8 +84,9 @@ def calibrate(
     lava-conv calibrate weights.pt r.net --model mine.nets:resnet --data cifar10 \\
         --input-scale 0.00392 --mean 0.491,0.482,0.447 --std 0.247,0.243,0.262
 
-    Printed is how far the spikes of each layer are from its float activation, the worst first, and what both networks
-    say on test images (--samples of them, 1000 unless told otherwise).
+    Printed is how far the spikes of each layer are from the float activation of the network as it came, the worst
+    first, and the accuracy and agreement of both networks on test images (--samples of them, 1000 unless told
+    otherwise).
     """
     import lava_conv as lc
     from lava_conv.calibrate import calibrated, float_predictions
@@ -108,9 +109,14 @@ def calibrate(
         spiking = lc.run(result.graph, x, record=(), progress=advance)
     said = float_predictions(network, x, **scaling)
     ann, snn = float(accuracy(said, y, result.graph.classes)), spiking.accuracy(y)
+    agreement, compared = float((spiking.predictions[-1] == said).mean()), result.comparison
     rows = worst_first(result.layers)
     if as_json:
-        found = {"net": target, "ann_accuracy": ann, "accuracy": snn.tolist(), "layers": [vars(row) for row in rows]}
+        found = {
+            "net": target, "ann_accuracy": ann, "accuracy": snn.tolist(), "agreement": agreement,
+            "calibration_images": {**compared._asdict(), "warning": compared.warning},
+            "layers": [vars(row) for row in rows],
+        }  # fmt: skip
         click.echo(json.dumps(found))
         return
     shown = ("layer", "before", "after", "quantisation", "clipping", "inherited", "deviation")
@@ -118,8 +124,13 @@ def calibrate(
     for row in rows:
         table.add_row(row.layer, *(f"{100 * getattr(row, name):.2f}" for name in shown[1:]))
     out.print(table)
+    if compared.exchanged:
+        out.print(
+            f"average pooling for max pooling leaves {100 * compared.float_agreement:.2f} % of the float predictions"
+        )
     out.print(
-        f"float network {100 * ann:.2f} %, {target} after {len(snn)} steps {100 * snn[-1]:.2f} % on {len(x)} images"
+        f"float network as it came {100 * ann:.2f} %, {target} after {len(snn)} steps {100 * snn[-1]:.2f} %, the same "
+        f"prediction for {100 * agreement:.2f} % of {len(x)} images"
     )
 
 

@@ -7,23 +7,29 @@ Gradients pass through every rounding unchanged (straight-through).
 """
 
 import copy
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lava_conv.errors import DataError
 from lava_conv.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
 from lava_conv.qat.pooling import Checked, frame, window
 
 if TYPE_CHECKING:
     from lava_conv.qat.grid import Grid
 
+log = logging.getLogger(__name__)
+
+BETWEEN = 0.5  # in training, interpolation may leave 0..255 by so much
 TERNARY_CUT = 0.7  # weights below 0.7 * mean|w| become 0 (Zou et al. 2024)
 ANCHOR_PARTS = 16  # a step beside a shortcut is a multiple of 1/16 of the shortcut's
 INT8_BITS = 8
 SMALLEST = 1e-8  # scales and steps stay above it
 ATEN: Any = torch.ops.aten
+JIT: Any = torch.jit
 
 
 def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
@@ -99,23 +105,49 @@ def _between(given: Tensor, y: Tensor, largest: float) -> Tensor:
 
 
 class Pixels(nn.Module):
-    """The entrance: uint8 images (or floats that hold 0..255) to float, times `scale`.
+    """The entrance: images of whole numbers 0..255 (uint8, or another type that holds them) to float, times `scale`.
+
+    The first batch after each call of `train()` or `eval()` is looked at: an integer network takes pixels and nothing
+    else, so a model that is trained on normalised images would become a network of something else. In training, images
+    may hold what lies between pixels (turned, mixed or resized ones), as long as it lies in 0..255.
 
     Args:
         scale: the value of one grey level, 1/255 for a model of images in 0..1.
+        channels: that the image must have, 0: not known.
+
+    Raises:
+        DataError: the images are not pixels, or have other channels.
     """
 
-    def __init__(self, scale: float = 1.0) -> None:
+    def __init__(self, scale: float = 1.0, channels: int = 0) -> None:
         super().__init__()
-        self.scale = scale
+        self.scale, self.channels = scale, channels
+        self.looked = False
 
     def unit(self) -> float:
         """The value of one count."""
         return self.scale
 
+    def train(self, mode: bool = True) -> "Pixels":
+        """As torch's; the next batch is looked at again."""
+        self.looked = False
+        return super().train(mode)
+
     def forward(self, x: Tensor) -> Tensor:
-        x = x.to(torch.get_default_dtype()) if x.dtype == torch.uint8 else x
+        if not self.looked and not (torch.compiler.is_compiling() or JIT.is_tracing() or x.is_meta):
+            self._look(x.detach())
+            self.looked = True
+        x = x if x.dtype in (torch.float32, torch.float64) else x.to(torch.get_default_dtype())
         return x if self.scale == 1 else x * self.scale
+
+    def _look(self, x: Tensor) -> None:
+        if self.channels and x.ndim > 2 and x.shape[1] != self.channels:
+            last = "; they look like (N, H, W, C), move the channels to axis 1" if x.shape[-1] == self.channels else ""
+            raise DataError(
+                f"the images have shape {tuple(x.shape)}, the network takes {self.channels} channels: (N, "
+                f"{self.channels}, ...){last}"
+            )
+        refuse_no_pixels(x, "the images", between=self.training)
 
 
 # -- weights ---------------------------------------------------------------------------------------------------------
@@ -127,6 +159,8 @@ class QuantisedWeight:
     `grid` is set where the neuron's step must be a whole multiple of the unit of its sum: it then decides the scale.
     `most` is the largest integer, less than int8 holds where sums would leave 24 bits or fewer bits are wanted.
     `spread` clips weights beyond so many means of |w|, without which few bits would be spent on outliers.
+    `floor` is the least amplitude, per channel or one for all: weights below it are rounded more coarsely. Calibration
+    sets it where finer weights would drive sums or biases out of 24 bits.
     """
 
     weight: Tensor
@@ -134,6 +168,7 @@ class QuantisedWeight:
     grid: "Grid | None" = None
     most: int = WEIGHT_MAX
     spread: float | None = None
+    floor: Tensor | None = None
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         """(integer weight of the weight's shape, with a gradient; its scale, (channels,) or a scalar)."""
@@ -145,7 +180,11 @@ class QuantisedWeight:
         largest = sizes.amax(1)
         if self.spread is not None:
             largest = torch.minimum(largest, self.spread * sizes.mean(1))
-        return largest.clamp_min(SMALLEST)
+        return self.raised(largest.clamp_min(SMALLEST))
+
+    def raised(self, amplitude: Tensor) -> Tensor:
+        """The amplitude, at least `floor`."""
+        return amplitude if self.floor is None else torch.maximum(amplitude, self.floor.to(amplitude))
 
     def scaled(self, sum: Tensor, scale: Tensor) -> Tensor:
         """The sum of integers as a float."""
@@ -283,7 +322,7 @@ class Readout(QuantisedWeight, nn.Linear):
         self.source = () if source is None else (source,)
 
     def quantise(self) -> tuple[Tensor, Tensor]:
-        scale = self.weight.detach().abs().amax().clamp_min(SMALLEST) / WEIGHT_MAX
+        scale = self.raised(self.weight.detach().abs().amax().clamp_min(SMALLEST)) / WEIGHT_MAX
         smooth = self.weight / scale
         return straight_through(torch.round(smooth), smooth), scale
 
@@ -446,10 +485,44 @@ class Average(nn.Module):
         return self.pool(x)
 
 
+def refuse_no_pixels(x: Tensor, what: str, between: bool = False) -> None:
+    """Refuse images that are not pixels: whole numbers in 0..255, or, with `between`, anything from 0 to 255.
+
+    Images of nothing but 0 and 1 are taken, with a warning in the log: they may be binary images, or images of 0..1
+    that were rounded to whole numbers.
+
+    Raises:
+        DataError: names the values and the remedy.
+    """
+    if not x.numel():
+        return
+    low, high = float(x.min()), float(x.max())
+    parts = x.is_floating_point() and bool((x != x.round()).any())
+    slack = BETWEEN if between and high > 1 else 0.0
+    if low >= -slack and high <= INPUT_MAX + slack and not (parts and not slack):
+        if 0 < high <= 1:
+            log.warning(
+                "%s hold nothing but 0 and 1, where pixels go up to %d; if they are images of 0..1, pass them as uint8 "
+                "0..%d and put the scale into input_scale", what, INPUT_MAX, INPUT_MAX,
+            )  # fmt: skip
+        return
+    raise DataError(
+        f"{what} hold values from {low:.4g} to {high:.4g}{' that are not whole numbers' if parts else ''}, where "
+        f"pixels are whole numbers in 0..{INPUT_MAX}; pass the images as uint8, before any scaling, and put the "
+        f"scale into input_scale (1/255 for a model of images in 0..1)"
+    )
+
+
 def check_pixels(x: Tensor) -> Tensor:
-    """The images as uint8, if every value is a whole number in 0..255."""
+    """The images as uint8, if every value is a whole number in 0..255.
+
+    Raises:
+        ValueError: one is not.
+    """
     if x.dtype == torch.uint8:
         return x
+    if x.dtype == torch.bool:
+        return x.to(torch.uint8)
     whole = x.round()
     if not torch.isfinite(x).all() or bool((whole != x).any()) or bool((x < 0).any()) or bool((x > INPUT_MAX).any()):
         raise ValueError("pixels must be whole numbers in 0..255")

@@ -344,6 +344,8 @@ class _Preparation:
             self._problem(node, f"pads with {module.padding_mode!r}; only zeros (padding_mode='zeros') can be padded")
             return
         channels = module.out_features if isinstance(module, nn.Linear) else module.out_channels
+        if flow.kind == "pixels" and not isinstance(module, nn.Linear):
+            self._quantiser_of(flow.sources[0]).channels = module.in_channels
         if isinstance(module, nn.Linear) and self._is_last(node):
             readout = own.Readout.from_float(module)
             self._exchange(node, readout)
@@ -485,15 +487,31 @@ class _Preparation:
         self.flows[node] = Flow("spikes", flow.channels, (node,), flat=flow.flat)
 
     def _share(self, node: fx.Node, sources: list[fx.Node]) -> None:
-        """Spikes that are joined or added directly must have one unit: they get one quantiser between them."""
-        first = self.traced.get_submodule(str(sources[0].target)) if sources else None
+        """Spikes that are joined or added directly must have one unit: they get one quantiser between them, or, where
+        zero point or clip differ, quantisers with one step."""
+        first = self._quantiser_of(sources[0]) if sources else None
         for other in sources[1:]:
-            module = self.traced.get_submodule(str(other.target))
+            module = self._quantiser_of(other)
             if isinstance(first, own.MedianQuant) and isinstance(module, own.MedianQuant):
                 if first.k != module.k:
                     self._problem(node, f"joins level {first.k} with level {module.k}; put a convolution between")
-            elif module is not first:
-                other.target = sources[0].target
+            elif isinstance(first, own.LearnedStep) and isinstance(module, own.LearnedStep) and module is not first:
+                self._one_step(sources[0], first, module.step)
+
+    def _one_step(self, node: fx.Node, first: own.LearnedStep, step: Any) -> None:
+        """Give everything whose step is `step` that of `first`, the quantiser of `node`."""
+        nodes: Any = self.traced.graph.nodes
+        for other in [n for n in nodes if n.op == "call_module"]:
+            module = self._quantiser_of(other)
+            if not isinstance(module, own.LearnedStep) or module.step is not step:
+                continue
+            if (module.zero, module.limit) == (first.zero, first.limit):
+                other.target = node.target
+            else:
+                module.step, module.step_ready = first.step, first.step_ready
+
+    def _quantiser_of(self, node: fx.Node) -> Any:
+        return self.traced.get_submodule(str(node.target))
 
     def _max_pool(self, node: fx.Node, module: Any, before: fx.Node) -> None:
         """The replacement that was asked for: a learned convolution with normalisation and ReLU, or an average."""
@@ -518,7 +536,8 @@ class _Preparation:
             if dilation != (1, 1):
                 self._problem(node, f"has dilation {dilation}; no average of that kind exists, use dilation=1")
                 return
-            pool = checked((nn.AvgPool2d if two else nn.AvgPool1d)(**geometry))
+            pool: Any = checked((nn.AvgPool2d if two else nn.AvgPool1d)(**geometry))
+            pool.stands_for = (module,)  # calibration compares with the model as it came
             node.meta["exchanged"] = True
             self._exchange(node, pool)
             self._module(node, pool, before)
@@ -584,6 +603,10 @@ class _Preparation:
                         f"the activation before the branch (post-activation residual blocks)"
                     )
                 layer.grid = grid
+        anchors = {id(m.step): m.anchor for m in self.traced.modules() if isinstance(m, own.LearnedStep) and m.anchor}
+        for module in self.traced.modules():
+            if isinstance(module, own.LearnedStep):  # one step is one unit
+                module.anchor = anchors.get(id(module.step), ())
         for readout, flow in self.readouts:
             readout.source = (source(flow.sources[0]),)
             if flow.pool is not None:
