@@ -59,9 +59,10 @@ def test_dense_products(rng):
     for _ in range(300):
         weights = rng.integers(-255, 256, rng.integers(1, 60, 2))
         rows = Rows(weights)
-        for density, reach in ((0.05, 1), (1.0, 1), (0.7, 1 << 22)):
+        for density, reach in ((0.05, 1), (1.0, 1), (0.7, 1 << 16), (0.7, 1 << 22)):
             s = rng.integers(-reach, reach + 1, weights.shape[1]) * (rng.random(weights.shape[1]) < density)
-            assert np.array_equal(rows(s), weights @ s)
+            fits = int(np.abs(s).max()) * int(np.abs(weights).sum(1).max()) < 1 << 31
+            assert np.array_equal(rows(s), weights @ s) if fits else rows(s) is None
 
 
 def outputs(make, data, run_cfg):

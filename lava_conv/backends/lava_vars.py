@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from lava.magma.core.model.py.model import AbstractPyProcessModel
 from lava.magma.core.process.variable import Var
-from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE, enum_to_np
+from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE
 from lava.magma.runtime.runtime_services.runtime_service import AsyncPyRuntimeService
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
@@ -130,8 +130,8 @@ def _get_in_child(self: Any) -> None:
     if not isinstance(value, float | np.generic):
         return _stock_get_in_child(self)
     self.service_to_process.recv()
-    self.process_to_service.send(enum_to_np(1))
-    self.process_to_service.send(enum_to_np(float(value)))
+    for number in (1, value):
+        self.process_to_service.send(np.array([number], np.float64))
 
 
 def _set_in_child(self: Any) -> None:
