@@ -3,7 +3,7 @@
 With `lava_runtime` beside it, the only place in the package that imports Lava. Inside Lava the order of axes is H,W,C.
 """
 
-import lava_conv.backends.lava_start  # noqa: F401  before Lava
+from lava_conv.backends.lava_start import missing  # before Lava
 
 # isort: split
 import os
@@ -33,10 +33,7 @@ try:
     from processes.conv import fast_sim_cfg
     from processes.conv.events import warm_up as warm_up_events
 except ImportError as error:
-    raise BackendError(
-        f"backend 'lava' needs Lava, which is not installed ({error}); use Python 3.10 with lava-nc==0.10.0, "
-        f"or backend='torch', which computes the same integers"
-    ) from None
+    raise missing("lava", "Lava, which is", error) from None
 
 PROCESSES = {"DTB": DynamicThreshold, "CALIF": CaLIF, "ACC": Accumulator}
 

@@ -13,7 +13,7 @@ import contextlib
 import ctypes
 import logging
 import math
-import multiprocessing.util  # noqa: F401  its exit hook must be registered before ours: the last one in runs first
+import multiprocessing.util  # its exit hook must be registered before ours: the last one in runs first
 import os
 import queue
 import signal
@@ -116,12 +116,18 @@ class WatchedRuntime(Runtime):
             node_cfg_idx: Lava's number of the node configuration; there is one.
 
         Raises:
-            BackendError: not the main thread, or a process model that cannot be built.
+            BackendError: not the main thread, a daemon process, or a process model that cannot be built.
         """
         global _forking
         if threading.current_thread() is not threading.main_thread():
             raise BackendError(
                 "Lava must be started from the main thread; its children end with the thread that made them"
+            )
+        if multiprocessing.current_process().daemon:
+            raise BackendError(
+                f"Lava starts processes, and {multiprocessing.current_process().name} may not: it is a daemon, as the "
+                f"workers of multiprocessing.Pool are; use concurrent.futures.ProcessPoolExecutor or a Process with "
+                f"daemon=False"
             )
         _live.add(self)
         lava_segments.sweep()
