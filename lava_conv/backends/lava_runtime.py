@@ -90,8 +90,7 @@ class WatchedRuntime(Runtime):
     """
 
     def __init__(self, executable: Any, timeout: float = 60.0) -> None:
-        if not (math.isfinite(timeout) and timeout > 0):
-            raise RangeError(f"timeout is {timeout}, allowed is a number of seconds above 0")
+        _check_timeout(timeout)
         super().__init__(executable, ActorType.MultiProcessing, loglevel=logging.CRITICAL)
         self._timeout = timeout
         self._names = [proc.name for proc in executable.proc_builders]
@@ -472,6 +471,11 @@ class WatchedRuntime(Runtime):
         raise BackendError(sentence) from ChildTraceback(trace)
 
 
+def _check_timeout(timeout: float) -> None:
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise RangeError(f"timeout is {timeout}, allowed is a number of seconds above 0")
+
+
 def _take(answers: Any) -> Any:
     """(item,) if the queue holds one, else None."""
     with contextlib.suppress(queue.Empty):
@@ -507,8 +511,10 @@ def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> It
         timeout: seconds without movement after which a run is given up.
 
     Raises:
+        RangeError: `timeout` is no number above 0.
         BackendError: Lava cannot compile the network; or what WatchedRuntime raises.
     """
+    _check_timeout(timeout)
     runtime: WatchedRuntime | None = None
     try:
         try:

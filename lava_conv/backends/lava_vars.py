@@ -15,7 +15,7 @@ from lava.magma.core.process.variable import Var
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE
 from lava.magma.runtime.runtime_services.runtime_service import AsyncPyRuntimeService
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 
 from lava_conv.errors import DataError, RangeError
 from lava_conv.fixedpoint import misfit
@@ -112,9 +112,16 @@ _stock_set_in_child = AbstractPyProcessModel._set_var
 
 
 def _set(self: Any, value: Any, idx: Any = None) -> None:
-    """Stock Lava turns a text into the numbers of its characters, whatever the Var holds."""
+    """Stock Lava turns a text into the numbers of its characters, whatever the Var holds, and fails on matrices."""
     if isinstance(value, str) and self.aliased_var is None and not isinstance(self.init, str):
         raise DataError(f"{self.name} was to be set to {_short(value)}; it takes numbers of shape {self.shape}")
+    if self.aliased_var is None and issparse(value):
+        held = self.init
+        if not issparse(held) or value.shape != held.shape or value.tocsr().nnz != held.nnz:
+            raise DataError(
+                f"{self.name} was to be set to a sparse matrix; that takes a sparse Var of the same shape, with as many "
+                f"values in the same places"
+            )
     _stock_set(self, value, idx)
 
 
