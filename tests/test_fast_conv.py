@@ -131,12 +131,12 @@ def dense_of(weights, bits=9, exp=0, **options):
     return lambda: Dense(weights=weights, weight_exp=exp, sign_mode=SignMode.MIXED, num_message_bits=bits, **options)
 
 
-@pytest.mark.parametrize("bits", [0, 2, 9])
-@pytest.mark.parametrize("size", [1, 100, 1 << 12, 1 << 27])
-def test_weights_set_between_runs_are_taken_as_stock_takes_them(bits, size, rng):
-    """Odd and large ones too: stock Dense truncates those it begins with, and no others. Sums may leave 24 and 32 bits."""
+@pytest.mark.filterwarnings("ignore:invalid value")  # stock Conv, where a sum leaves 32 bits
+@pytest.mark.parametrize(("size", "bits"), [(100, 0), (100, 9), (1 << 12, 2), (1 << 27, 9)])
+def test_weights_set_between_runs_are_taken_as_stock_takes_them(size, bits, rng):
+    """Odd and large ones too: stock Dense truncates those it begins with, and no others. Sums may leave 32 bits."""
     data = rng.integers(-1, 2, (12, 8)) * (1 if bits < 9 else min(size, 255))
-    for exp in (-1, 0, 3):
+    for exp in (-1, 3):
         weights = rng.integers(-size, size + 1, (5, 12))
         side_by_side(
             dense_of(rng.integers(-99, 99, (5, 12)), bits, exp), data, lambda block, w=weights: block.weights.set(w)
@@ -147,12 +147,13 @@ def test_weights_set_between_runs_are_taken_as_stock_takes_them(bits, size, rng)
     side_by_side(conv, frames, lambda block: block.weight.set(weight))
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")  # stock Conv, where a sum leaves 32 bits
 def test_sums_beyond_24_and_32_bits(rng):
-    """Inputs of 24 bits and of 31; each once with sums that nearly fit, and with ones that wrap."""
-    for high in (1 << 15, 1 << 17, 1 << 23, (1 << 31) - 1):
+    """Inputs of 18 bits, whose sums leave 24, and of 32."""
+    for high in (1 << 17, (1 << 31) - 1):
         data = rng.integers(-high, high, (12, 8))
         data[0, 0] = -(1 << 31) if high >> 30 else -high
-        for exp in (-2, 0, 5):
+        for exp in (-2, 5):
             side_by_side(dense_of(4 * rng.integers(-31, 32, (5, 12)), 24, exp), data, lambda block: None)
         weight = rng.integers(-128, 128, (3, 2, 2, 2))
         conv = lambda w=weight: Conv(weight=w, input_shape=(2, 3, 2), num_message_bits=24)  # noqa: E731
@@ -160,7 +161,7 @@ def test_sums_beyond_24_and_32_bits(rng):
 
 
 def test_other_vars_set_between_runs(rng):
-    """Geometry, message bits and what waits to be sent; a kernel size that is not the weights' is left to stock Conv."""
+    """Geometry, message bits and what waits to be sent."""
     data = rng.integers(0, 3, (4, 4, 2, 8))
     weight = rng.integers(-9, 9, (2, 3, 3, 2))
     conv = lambda: Conv(weight=weight, input_shape=(4, 4, 2), padding=1, num_message_bits=4)  # noqa: E731

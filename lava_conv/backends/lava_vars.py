@@ -119,8 +119,8 @@ def _set(self: Any, value: Any, idx: Any = None) -> None:
         held = self.init
         if not issparse(held) or value.shape != held.shape or value.tocsr().nnz != held.nnz:
             raise DataError(
-                f"{self.name} was to be set to a sparse matrix; that takes a sparse Var of the same shape, with the same "
-                f"number of values in the same places"
+                f"{self.name} was to be set to a sparse matrix; that takes a sparse Var of the same shape, with the "
+                f"same number of values in the same places"
             )
     _stock_set(self, value, idx)
 
