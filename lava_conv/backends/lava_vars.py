@@ -116,7 +116,8 @@ def _set(self: Any, value: Any, idx: Any = None) -> None:
     if isinstance(value, str) and self.aliased_var is None and not isinstance(self.init, str):
         raise DataError(f"{self.name} was to be set to {_short(value)}; it takes numbers of shape {self.shape}")
     if self.aliased_var is None and issparse(value):
-        new, held = csr_matrix(value), self.init
+        new: Any = csr_matrix(value)
+        held = self.init
         if not issparse(held) or new.shape != held.shape or new.nnz != held.nnz:
             raise DataError(
                 f"{self.name} was to be set to a sparse matrix; that takes a sparse Var of the same shape, with the "
