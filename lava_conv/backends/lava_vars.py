@@ -117,8 +117,8 @@ def _set(self: Any, value: Any, idx: Any = None) -> None:
         raise DataError(f"{self.name} was to be set to {_short(value)}; it takes numbers of shape {self.shape}")
     if self.aliased_var is None and issparse(value):
         new: Any = csr_matrix(value)
-        held = self.init
-        if not issparse(held) or new.shape != held.shape or new.nnz != held.nnz:
+        held: Any = self.init
+        if not issparse(held) or new.shape != held.shape or new.nnz != csr_matrix(held).nnz:
             raise DataError(
                 f"{self.name} was to be set to a sparse matrix; that takes a sparse Var of the same shape, with the "
                 f"same number of values in the same places"
