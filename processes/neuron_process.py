@@ -4,15 +4,17 @@ import inspect
 from typing import Any
 
 import numpy as np
-from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
 from lava_conv import kernels
-from lava_conv.errors import RangeError
+from lava_conv.errors import DataError, RangeError
 from lava_conv.fixedpoint import STATE_BITS, STATE_MAX, STATE_MIN
 from lava_conv.neurons import Neuron, map_channels
+from lava_conv.neurons.base import out_of_range
+from processes.arguments import numbers, shape_of, whole
+from processes.var_model import VarModel
 
 if kernels.AVAILABLE:
     from lava_conv.kernels.neuron import arguments, compiled, leaves_range
@@ -32,7 +34,8 @@ Parameters:
 
 Ports: a_in (summed input), s_out ({sends}).
 
-Vars: all parameters, and the state {state}; all can be read and set between runs.
+Vars: all parameters, and the state {state}; all can be read and set before and between runs, and reached by
+RefPorts during one.
 
 Shape, reset schedule and checked mode: see `processes.neuron_process.NeuronProcess`.
 """
@@ -49,6 +52,8 @@ class NeuronProcess(AbstractProcess):
         name: of the process, None: Lava's own.
 
     Raises:
+        TypeError: a parameter is missing, or the neuron has none of that name.
+        DataError: a parameter is no number, or does not broadcast to `shape`.
         RangeError: a parameter is out of range.
     """
 
@@ -65,19 +70,16 @@ class NeuronProcess(AbstractProcess):
         name: str | None = None,
         **values: Any,
     ) -> None:
-        shape = tuple(int(n) for n in np.atleast_1d(shape))
-        params = self.neuron.Params(**values)
         label = name or type(self).__name__
-        if problem := self.neuron.check(params):
-            raise RangeError(f"{label}: {problem}")
-        found = {name: np.ravel(value)[np.ravel(value) % 1 != 0] for name, value in values.items()}
-        fractions = [f"{name} is {float(odd[0])}" for name, odd in found.items() if odd.size]
+        shape = shape_of(label, shape)
+        params = self._checked(label, shape, values)
+        fractions = [f"{name} is {odd}" for name in values if (odd := _fraction(getattr(params, name))) is not None]
         super().__init__(
             shape=shape,
             name=name,
             label=label,
-            reset_interval=int(reset_interval),
-            reset_offset=int(reset_offset),
+            reset_interval=whole(label, "reset_interval", reset_interval, 0),
+            reset_offset=whole(label, "reset_offset", reset_offset, 0),
             checked=bool(checked),
             fractions=fractions,
         )
@@ -85,18 +87,73 @@ class NeuronProcess(AbstractProcess):
         self.a_in = InPort(shape=shape)
         self.s_out = OutPort(shape=shape)
         for field in self.neuron.channel_fields:
-            value = np.broadcast_to(np.asarray(getattr(params, field)), shape)
-            setattr(self, field, Var(shape=shape, init=np.array(value)))
+            setattr(self, field, Var(shape=shape, init=np.array(np.broadcast_to(getattr(params, field), shape))))
         for field in self.neuron.scalar_fields:
             setattr(self, field, Var(shape=(1,), init=int(getattr(params, field))))
-        whole = map_channels(self.neuron, params, lambda x: np.broadcast_to(np.asarray(x), shape))
-        state = self.neuron.initial_state(whole, np.zeros(shape, np.int64))
+        full = map_channels(self.neuron, params, lambda x: np.broadcast_to(np.asarray(x), shape))
+        state = self.neuron.initial_state(full, np.zeros(shape, np.int64))
         for field, start in state._asdict().items():
             value = np.atleast_1d(np.array(start))
             setattr(self, field, Var(shape=value.shape, init=value))
 
+    def _checked(self, label: str, shape: tuple[int, ...], values: dict[str, Any]) -> Any:
+        """The neuron's Params, of arrays that broadcast to `shape` and of ints."""
+        fields = self.neuron.channel_fields + self.neuron.scalar_fields
+        if unknown := [name for name in values if name not in fields]:
+            raise TypeError(f"{label}: there is no parameter {unknown[0]}; there are {', '.join(fields)}")
+        arrays = {name: numbers(label, name, value) for name, value in values.items()}
+        for name, value in arrays.items():
+            if name in self.neuron.scalar_fields:
+                if value.size != 1 or _fraction(value) is not None:
+                    raise RangeError(f"{label}: {name} is {values[name]}, allowed is one integer")
+                arrays[name] = int(value.reshape(()))  # type: ignore[assignment]
+                continue
+            try:
+                np.broadcast_to(value, shape)
+            except ValueError:
+                raise DataError(
+                    f"{label}: {name} has the shape {value.shape}, which does not broadcast to {shape}; channels come "
+                    f"last, so a value per channel is {shape[-1:]}"
+                ) from None
+        try:
+            params = self.neuron.Params(**arrays)
+        except TypeError:
+            defaults = getattr(self.neuron.Params, "_field_defaults", {})
+            missing = [name for name in fields if name not in arrays and name not in defaults]
+            raise TypeError(f"{label}: {', '.join(missing)} must be given") from None
+        if problem := self.neuron.check(params):
+            raise RangeError(f"{label}: {problem}")
+        return params
 
-class NeuronModel(PyLoihiProcessModel):
+    def check_var(self, name: str, value: np.ndarray) -> str | None:
+        """What is out of range if the Var `name` is set to `value`, as a sentence, or None.
+
+        Parameters that must fit one another are set one after another, so each is looked at alone here; together
+        they are checked at the next step.
+        """
+        if name in self.neuron.State._fields:  # type: ignore[attr-defined]
+            return _state_out_of_range(name, value)
+        least = {field: int(field in ("theta", "delta")) for field in self.neuron.Params._fields}  # type: ignore[attr-defined]
+        return self.neuron.check(self.neuron.Params(**{**least, **self.companions(name, value), name: value}))
+
+    def companions(self, name: str, value: np.ndarray) -> dict[str, Any]:
+        """What other parameters are at the least where the parameter `name` has this value; for `check_var`."""
+        return {}
+
+
+def _fraction(value: Any) -> float | None:
+    """The first number that is not whole, if there is one."""
+    odd = np.ravel(value)[np.ravel(value) % 1 != 0]
+    return float(odd[0]) if odd.size else None
+
+
+def _state_out_of_range(name: str, value: np.ndarray) -> str | None:
+    if name == "v":
+        return out_of_range(name, value, STATE_MIN, STATE_MAX)
+    return out_of_range(name, value, 0, int(np.iinfo(np.int32).max))  # counts, of spikes and of steps
+
+
+class NeuronModel(VarModel):
     """Host of a neuron: receives a_in, resets on schedule, advances the neuron by its one `step`, sends the spikes.
 
     Subclasses declare the LavaPyTypes. `neuron` is the table entry. Integers run compiled where numba is there; floats
@@ -110,16 +167,21 @@ class NeuronModel(PyLoihiProcessModel):
 
     def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
-        self._label: str = proc_params["label"]
         if (fractions := proc_params["fractions"]) and "fixed_pt" in self.tags:
             raise RangeError(
-                f"{self._label}: {fractions[0]}, the fixed_pt model takes whole numbers; scale everything to "
+                f"{self.label}: {fractions[0]}, the fixed_pt model takes whole numbers; scale everything to "
                 f"integers, or choose floating_pt in the run configuration"
             )
         self._interval: int = proc_params["reset_interval"]
         self._offset: int = proc_params["reset_offset"]
         self._checked: bool = proc_params["checked"]
         self._params: Any = None
+
+    @classmethod
+    def before_fork(cls, proc_params: Any) -> None:
+        """Compile the neuron in the parent: once for all of its processes, and not while it is watched for a stall."""
+        if "fixed_pt" in cls.tags:
+            warm_up(cls.neuron, proc_params["checked"])
 
     def on_var_update(self) -> None:
         """Read the parameters again at the next step."""
@@ -129,7 +191,7 @@ class NeuronModel(PyLoihiProcessModel):
         """One time step."""
         if self._params is None:
             self._prepare()
-        a_in = self.a_in.recv()
+        a_in = self.received(self.a_in, "a_in") if self._whole else self.a_in.recv()
         now = self.time_step - 1 - self._offset
         fresh = bool(self._interval) and now >= 0 and now % self._interval == 0
         self.s_out.send(self._step_compiled(a_in, fresh) if self._compiled else self._step(a_in, fresh))
@@ -137,9 +199,14 @@ class NeuronModel(PyLoihiProcessModel):
     def _prepare(self) -> None:
         scalars = {name: int(getattr(self, name)[0]) for name in self.neuron.scalar_fields}
         channels = {name: getattr(self, name) for name in self.neuron.channel_fields}
-        self._params = self.neuron.Params(**channels, **scalars)
-        whole = kernels.AVAILABLE and self.v.dtype == np.int32
-        self._compiled = compiled(self.neuron) if whole else None
+        self._whole = self.v.dtype == np.int32
+        wide = {name: value.astype(np.int64) for name, value in channels.items()} if self._whole else channels
+        params = self.neuron.Params(**wide, **scalars)
+        problems = (_state_out_of_range(name, getattr(self, name)) for name in self.neuron.State._fields)
+        if problem := self.neuron.check(params) or next(filter(None, problems), None):
+            raise RangeError(f"{self.label}, step {self.time_step}: {problem}")
+        self._params = params
+        self._compiled = compiled(self.neuron) if self._whole and kernels.AVAILABLE else None
         states = tuple(getattr(self, name).reshape(-1) for name in self.neuron.State._fields)
         flat = tuple(np.ascontiguousarray(value, np.int32).reshape(-1) for value in channels.values())
         self._arguments = (states, flat, tuple(scalars.values()) or (0,))
@@ -154,13 +221,12 @@ class NeuronModel(PyLoihiProcessModel):
         return self._spikes
 
     def _step(self, a_in: np.ndarray, fresh: bool) -> np.ndarray:
-        whole = np.issubdtype(self.v.dtype, np.integer)
-        if whole:
-            a_in = a_in.astype(np.int64)  # shifted, it may exceed 32 bits before it is saturated
+        kind = np.int64 if self._whole else float  # shifted, an input may exceed 32 bits before it is saturated
+        a_in = a_in.astype(kind)
         if fresh:
-            state = self.neuron.initial_state(self._params, np.zeros_like(self.v))
+            state = self.neuron.initial_state(self._params, np.zeros(self.v.shape, kind))
         else:
-            state = self.neuron.State(*(getattr(self, name) for name in self.neuron.State._fields))
+            state = self.neuron.State(*(getattr(self, name).astype(kind) for name in self.neuron.State._fields))
         if self._checked:
             self._check(self.neuron.integrate(state, a_in, self._params))
         spikes, state = self.neuron.step(state, a_in, self._params)
@@ -173,7 +239,7 @@ class NeuronModel(PyLoihiProcessModel):
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             raise RangeError(
-                f"{self._label}, neuron {where}, step {self.time_step}: the membrane potential would be {v[where]}, "
+                f"{self.label}, neuron {where}, step {self.time_step}: the membrane potential would be {v[where]}, "
                 f"the limit is {STATE_BITS} bits ({STATE_MIN}..{STATE_MAX}); use a smaller shift or smaller weights"
             )
 

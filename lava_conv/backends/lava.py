@@ -3,7 +3,7 @@
 With `lava_runtime` beside it, the only place in the package that imports Lava. Inside Lava the order of axes is H,W,C.
 """
 
-import lava_conv.backends.lava_start  # noqa: F401  before Lava
+from lava_conv.backends.lava_start import missing  # before Lava
 
 # isort: split
 import os
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from lava_conv.errors import BackendError
 from lava_conv.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
 from lava_conv.graph import Graph, Layer, check_images
-from lava_conv.neurons import NEURONS
 from lava_conv.record import Counts, Record
 from lava_conv.synapses import Conv, Dense, Identity, Shape
 
@@ -33,12 +32,8 @@ try:
     from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
     from processes.conv.events import warm_up as warm_up_events
-    from processes.neuron_process import warm_up
 except ImportError as error:
-    raise BackendError(
-        f"backend 'lava' needs Lava, which is not installed ({error}); use Python 3.10 with lava-nc==0.10.0, "
-        f"or backend='torch', which computes the same integers"
-    ) from None
+    raise missing("lava", "Lava, which is", error) from None
 
 PROCESSES = {"DTB": DynamicThreshold, "CALIF": CaLIF, "ACC": Accumulator}
 
@@ -87,17 +82,15 @@ def simulate(
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
         network = _Network(graph, images, steps, folder, checked, "spikes" in record)
         run_cfg = Loihi2SimCfg(select_tag="fixed_pt") if stock else fast_sim_cfg()
-        _warm_up(graph, checked)
+        _warm_up(graph)
         with watched(network.source, run_cfg, timeout) as runtime:
             depth = max(graph.depths())
             runtime.run(len(images) * steps + depth, by_sample(progress, len(images), steps, depth))
         return network.record()
 
 
-def _warm_up(graph: Graph, checked: bool) -> None:
-    """Load the compiled loops before Lava forks, so that its processes share them."""
-    for kind in {layer.neuron for _, layer, _ in graph.neuron_layers()}:
-        warm_up(NEURONS[kind], checked)
+def _warm_up(graph: Graph) -> None:
+    """Load the compiled loops of the synapses before Lava forks, so that its processes share them."""
     for index, _, _ in graph.neuron_layers():
         for feed in graph.inputs(index):
             if isinstance(feed.synapse, Conv | Dense):

@@ -2,8 +2,8 @@
 
 Stock Lava starts a thread for every port, which hands each message on under the interpreter's lock, and its service
 sends every process a command for every step. Here a port waits on the semaphore itself, and where all models of a
-network follow their data (they say so: `free_running`), one command lets them run many steps; the data channels alone
-keep them in order, as a network of processes that block on reading (Kahn 1974). Both concern watched runtimes only.
+network follow their data (see `free_running`), one command lets them run many steps; the data channels alone keep them
+in order, as a network of processes that block on reading (Kahn 1974). Both concern watched runtimes only.
 """
 
 import lava_conv.backends.lava_start  # noqa: F401  before Lava
@@ -16,11 +16,16 @@ from typing import Any
 import numpy as np
 from lava.magma.compiler.channels.interfaces import Channel
 from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSelector, CspSendPort
+from lava.magma.core.model.py.model import PyLoihiProcessModel
 from numpy.typing import NDArray
 
 SLOTS = 4  # messages under way on a channel between models: few, so that they stay in the cache
 POLL = 0.0002  # seconds between looks at several channels at once
 STOCK_FREE_RUNNING = ("lava.proc.conv.models", "lava.proc.dense.models", "lava.proc.io.source", "lava.proc.io.sink")
+PHASES = (  # what makes more of a time step than `run_spk`; a stride has none of it
+    *("pre_guard", "lrn_guard", "post_guard", "run_pre_mgmt", "run_lrn", "run_post_mgmt", "run"),
+    *("_spike", "_pre_mgmt", "_lrn", "_post_mgmt", "_host", "add_ports_for_polling", "advance_to_time_step"),
+)
 
 
 class _Port:
@@ -144,6 +149,31 @@ def _select(self: CspSelector, *channel_actions: Any) -> Any:
 CspSelector.select = _select
 
 
-def free_running(model: type) -> bool:
-    """Whether a model only follows its data: it may run several steps to a command."""
-    return getattr(model, "free_running", model.__module__ in STOCK_FREE_RUNNING)
+def free_running(builder: Any) -> bool:
+    """Whether a process only follows its data, so that it may run several steps to a command.
+
+    That takes a model whose `run_spk` is known to (`_declared`), with no phase of its own beside it, inherited or not,
+    and without RefPorts.
+
+    Args:
+        builder: Lava's builder of the process, which knows its model and its ports.
+    """
+    model = builder.proc_model
+    return (
+        issubclass(model, PyLoihiProcessModel)
+        and not getattr(builder, "ref_ports", True)
+        and _declared(model)
+        and all(getattr(model, name) is getattr(PyLoihiProcessModel, name) for name in PHASES)
+    )
+
+
+def _declared(model: type) -> bool:
+    """Whether the class whose `run_spk` it is says `free_running = True`, or is one of Lava's own that are known to."""
+    for base in model.__mro__:
+        if "free_running" in vars(base):
+            return bool(vars(base)["free_running"])
+        if base.__module__ in STOCK_FREE_RUNNING:
+            return True
+        if "run_spk" in vars(base):
+            return False
+    return False

@@ -55,7 +55,7 @@ def kill(manager: Any) -> None:
 def died(manager: Any) -> bool:
     """Whether the process was there and is not any more."""
     process = process_of(manager)
-    if process is None:
+    if process is None or process.pid is None:  # it could not be started
         return False
     process.join(SETTLE)  # its connection is reset a moment before it is seen to be gone
     return not process.is_alive()

@@ -17,6 +17,9 @@ from lava.magma.core.model.py.ports import PyInPortVectorDense, PyOutPortVectorD
 from lava.magma.runtime.runtime_services.runtime_service import LoihiPyRuntimeService
 from numpy.typing import NDArray
 
+from lava_conv.backends.lava_channels import PHASES
+from lava_conv.errors import BackendError
+
 IDLE, COMPUTING, RECEIVING, SENDING = range(4)
 DOING = {
     IDLE: "between two steps",
@@ -24,6 +27,11 @@ DOING = {
     RECEIVING: "waiting for input",
     SENDING: "waiting to send",
 }
+
+DECLARE = (
+    "while the network runs many steps to a command; write `free_running = False` into the class, and every step is "
+    "a command of its own"
+)
 
 _board: "Board | None" = None  # inherited by the children through fork
 
@@ -82,10 +90,14 @@ def _spike(self: Any) -> None:
         self._run_number, self._run_steps = run, 0
     count = min(stride, steps - self._run_steps)
     self._run_steps += count
+    if count > 1 and (own := [name for name in PHASES if name in self.__dict__]):
+        raise BackendError(f"{type(self).__name__} sets {own[0]} on the instance, {DECLARE}")
     for _ in range(count - 1):
         self.time_step += 1
         row[0], row[1] = self.time_step, COMPUTING
         self.run_spk()
+        if self._req_pause or self._req_stop:
+            raise BackendError(f"{type(self).__name__} asks to pause or stop in step {self.time_step}, {DECLARE}")
     row[0], row[1] = self.time_step + 1, COMPUTING
     _stock_spike(self)
     row[1] = IDLE

@@ -12,7 +12,8 @@ import atexit
 import contextlib
 import ctypes
 import logging
-import multiprocessing.util  # noqa: F401  its exit hook must be registered before ours: the last one in runs first
+import math
+import multiprocessing.util  # its exit hook must be registered before ours: the last one in runs first
 import os
 import queue
 import signal
@@ -25,18 +26,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lava.magma.compiler.channels.interfaces import ChannelType
 from lava.magma.core.process.message_interface_enum import ActorType
 from lava.magma.core.process.process import AbstractProcess, LogConfig, ProcessServer
 from lava.magma.core.process.variable import VarServer
 from lava.magma.core.run_conditions import RunSteps
-from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal
+from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal, enum_to_np
 from lava.magma.runtime.runtime import Runtime
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
-from lava_conv.backends import lava_memory, lava_segments
+from lava_conv.backends import lava_memory, lava_segments, lava_vars
 from lava_conv.backends.lava_channels import DirectChannel, free_running
 from lava_conv.backends.lava_progress import Board
-from lava_conv.errors import BackendError, LavaConvError
+from lava_conv.errors import BackendError, DataError, LavaConvError, RangeError
 
 STRIDE = 64  # steps to a command, where all models follow their data; a pause waits for the end of one
 POLL = 0.0005  # seconds between looks at the children while nothing arrives
@@ -86,15 +90,17 @@ class WatchedRuntime(Runtime):
     """
 
     def __init__(self, executable: Any, timeout: float = 60.0) -> None:
+        _check_timeout(timeout)
         super().__init__(executable, ActorType.MultiProcessing, loglevel=logging.CRITICAL)
         self._timeout = timeout
         self._names = [proc.name for proc in executable.proc_builders]
         self._board = Board({builder._model_id: proc.name for proc, builder in executable.proc_builders.items()})
-        models = [builder.proc_model for builder in executable.proc_builders.values()]
-        self._stride = STRIDE if all(map(free_running, models)) else 1
+        self._stride = STRIDE if all(map(free_running, executable.proc_builders.values())) else 1
         self._parent = os.getpid()
         self._progress: Callable[[int], Any] | None = None
+        self._places = lava_vars.places(executable)
         self._ended = False
+        self._reason = "was stopped"  # why it ended, once it has
         self._note: Path | None = None
         self._memory: tuple[Any, list[Any]] | None = None  # who gave out the segments, and which
         self._finished: set[int] = set()  # children that said goodbye without an error
@@ -109,12 +115,18 @@ class WatchedRuntime(Runtime):
             node_cfg_idx: Lava's number of the node configuration; there is one.
 
         Raises:
-            BackendError: not the main thread, or a process model that cannot be built.
+            BackendError: not the main thread, a daemon process, or a process model that cannot be built.
         """
         global _forking
         if threading.current_thread() is not threading.main_thread():
             raise BackendError(
                 "Lava must be started from the main thread; its children end with the thread that made them"
+            )
+        if multiprocessing.current_process().daemon:
+            raise BackendError(
+                f"Lava starts processes, and {multiprocessing.current_process().name} may not: it is a daemon, as the "
+                f"workers of multiprocessing.Pool are; use concurrent.futures.ProcessPoolExecutor or a Process with "
+                f"daemon=False"
             )
         _live.add(self)
         lava_segments.sweep()
@@ -188,9 +200,14 @@ class WatchedRuntime(Runtime):
 
         Raises:
             BackendError: the network was stopped, or is running.
+            RangeError: the number of steps is no integer of 1 or more.
         """
         if self._ended:
-            raise BackendError("this Lava network was stopped; build it again to run it once more")
+            raise BackendError(f"this Lava network {self._reason}; build it again to run it once more")
+        if isinstance(run_condition, RunSteps):
+            steps = run_condition.num_steps  # Lava takes -1 for its command to stop, and so on
+            if not isinstance(steps, int | np.integer) or steps < 1:
+                raise RangeError(f"the number of time steps is {steps!r}, allowed is an integer of 1 or more")
         if self._is_running:
             raise BackendError("this Lava network is still running; wait for it, pause it or stop it first")
         try:
@@ -208,9 +225,13 @@ class WatchedRuntime(Runtime):
 
         Raises:
             BackendError: a process failed, died or stood still for `timeout` seconds; names it and its time step.
+            RangeError: `steps` is no integer of 1 or more.
         """
         self._progress = progress
-        self.start(RunSteps(num_steps=steps, blocking=True))
+        try:
+            self.start(RunSteps(num_steps=steps, blocking=True))
+        finally:
+            self._progress = None
         if progress:
             progress(self._board.steps()[0])
 
@@ -224,9 +245,12 @@ class WatchedRuntime(Runtime):
             if enum_equal(answer, MGMT_RESPONSE.REQ_STOP):
                 return self.stop()
             if not enum_equal(answer, MGMT_RESPONSE.DONE):
-                # An ERROR travels faster than the traceback of the child that caused it.
-                self._wait(lambda: None, "collecting the traceback of a failed process", limit=STOP_TIMEOUT)
+                self._collect()
         self._is_running = False
+
+    def _collect(self) -> None:
+        """Raise what a child failed of: its ERROR travels faster than its traceback."""
+        self._wait(lambda: None, "collecting the traceback of a failed process", limit=STOP_TIMEOUT)
 
     def pause(self) -> None:
         """Pause a run started with blocking=False; Vars can be read and set, and run() goes on from here."""
@@ -242,6 +266,96 @@ class WatchedRuntime(Runtime):
 
     def _answer(self, port: Any, phase: str) -> Any:
         return self._wait(lambda: (port.recv(),) if port.probe() else None, phase, doze=port.wait)[0]
+
+    # -- Vars ------------------------------------------------------------------------------------------------------
+
+    def get_var(self, var_id: int, idx: Any = None) -> NDArray[np.float64]:
+        """What `Var.get` gives: the values of a Var as its process holds them, float64 in the Var's shape.
+
+        Works from the start on, before the first run too, and whenever no run is under way.
+
+        Args:
+            var_id: Lava's number of the Var.
+            idx: index of the values to return, None: all of them.
+
+        Raises:
+            BackendError: the network has ended or is running, a child failed, died or did not answer in time.
+        """
+        place = self._place(var_id, "read")
+        values = self._fetch(place, var_id)
+        if place.holder not in (str, csr_matrix):
+            if values.size != math.prod(place.shape):
+                raise BackendError(f"{place} is declared with shape {place.shape}, and holds {values.size} values")
+            values = values.reshape(place.shape)
+        return values if idx is None else values[idx]
+
+    def set_var(self, var_id: int, value: Any, idx: Any = None) -> None:
+        """What `Var.set` does: replace all values of a Var, checked before anything is sent.
+
+        Args:
+            var_id: Lava's number of the Var.
+            value: numbers of the Var's shape, or one for all of them.
+            idx: not supported, because stock Lava writes such values to the first places.
+
+        Raises:
+            DataError: no numbers, or of another shape; or an idx.
+            RangeError: a number that the Var cannot hold (see its dtype), or that its process does not allow.
+            BackendError: the network has ended or is running, a child failed, died or did not answer in time.
+        """
+        place = self._place(var_id, "set")
+        if idx is not None:
+            raise DataError(f"{place} cannot be set in part; get it, change the array, and set the whole")
+        values = lava_vars.checked(place, value)
+        if place.asynchronous:
+            raise BackendError(f"{place} cannot be set: its process runs asynchronously, and Lava has no way to")
+        if place.holder is csr_matrix and len(kept := self._fetch(place, var_id)) != len(values):
+            raise DataError(f"{place} holds {len(kept)} values that are not 0, the value has {len(values)}")
+        with self._exchange():
+            head = MGMT_COMMAND.SET_DATA, place.model, var_id, len(values)
+            self._send(place, "setting", *head, *values)
+            if not enum_equal(self._receive(place, "setting"), MGMT_RESPONSE.SET_COMPLETE):
+                self._collect()
+
+    def _place(self, var_id: int, done: str) -> lava_vars.Place:
+        """Where a Var is, if it can be read or set now."""
+        place = self._places.get(var_id)
+        if place is None:
+            raise BackendError(f"Lava's Var number {var_id} cannot be {done}: no process model of this network has it")
+        if self._ended:
+            raise BackendError(f"{place} cannot be {done}: this Lava network {self._reason}")
+        if self._is_running:
+            raise BackendError(f"{place} cannot be {done} during a run; wait for it or pause it first")
+        if not self._is_initialized:
+            raise BackendError(f"{place} cannot be {done} before the network has started")
+        return place
+
+    @contextlib.contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """Messages that belong together: after half of them the next answer would be taken for the wrong one."""
+        try:
+            yield
+        except BaseException:
+            self.kill()
+            raise
+
+    def _fetch(self, place: lava_vars.Place, var_id: int) -> NDArray[np.float64]:
+        with self._exchange():
+            self._send(place, "reading", MGMT_COMMAND.GET_DATA, place.model, var_id)
+            count = int(self._receive(place, "reading")[0])
+            if count < 0:  # an ERROR
+                self._collect()
+            return np.array([self._receive(place, "reading")[0] for _ in range(count)], np.float64)
+
+    def _send(self, place: lava_vars.Place, phase: str, *messages: Any) -> None:
+        port: Any = self.runtime_to_service[place.service]  # type: ignore[index]
+        for message in messages:
+            if not port.probe():
+                self._wait(lambda: port.probe() or None, f"{phase} {place}")
+            port.send(message if isinstance(message, np.ndarray) else enum_to_np(message))
+
+    def _receive(self, place: lava_vars.Place, phase: str) -> Any:
+        port: Any = self.service_to_runtime[place.service]  # type: ignore[index]
+        return port.recv() if port.wait(POLL_MAX) else self._answer(port, f"{phase} {place}")
 
     def stop(self) -> None:
         """End the children in order where they wait, else at once, and free the shared memory; never raises."""
@@ -259,11 +373,16 @@ class WatchedRuntime(Runtime):
         with contextlib.suppress(Exception):
             super().stop()
 
-    def kill(self) -> None:
-        """End the children and free the shared memory, now; harmless when that has happened already."""
+    def kill(self, reason: str | None = None) -> None:
+        """End the children and free the shared memory, now; harmless when that has happened already.
+
+        Args:
+            reason: what later calls say about it, None: that it was stopped.
+        """
         if self._ended or os.getpid() != self._parent:
             return
         self._ended = True
+        self._reason = f"has ended ({reason})" if reason else self._reason
         self._is_running = self._is_started = False
         _live.discard(self)
         structure: Any = self._messaging_infrastructure
@@ -312,11 +431,9 @@ class WatchedRuntime(Runtime):
                 if self._progress:
                     self._progress(step)
             if time.monotonic() > begun + seconds:
-                self.kill()
-                raise BackendError(
-                    f"Lava did not move for {seconds:g} s while {phase}; it hangs at {self._board.stalled()}; the "
-                    f"run was ended, try a larger timeout or fewer samples"
-                )
+                still = f"Lava did not move for {seconds:g} s while {phase}; it hangs at {self._board.stalled()}"
+                self.kill(still)
+                raise BackendError(f"{still}; the run was ended, try a larger timeout or fewer samples")
             doze(pause)
             pause = min(pause * 1.5, POLL_MAX)
 
@@ -343,15 +460,20 @@ class WatchedRuntime(Runtime):
         elif self._gone_since is None:
             self._gone_since = time.monotonic()
         elif time.monotonic() - self._gone_since > GRACE:
-            self.kill()
+            self.kill(gone)
             raise BackendError(gone)
 
     def _fail(self, name: str, error: BaseException, trace: str) -> None:
-        self.kill()
+        sentence = f"process {name} failed: {type(error).__name__}: {error}"
+        self.kill(str(error) if isinstance(error, LavaConvError) else sentence)
         if isinstance(error, LavaConvError):
             raise error
-        sentence = f"process {name} failed: {type(error).__name__}: {error}"
         raise BackendError(sentence) from ChildTraceback(trace)
+
+
+def _check_timeout(timeout: float) -> None:
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise RangeError(f"timeout is {timeout}, allowed is a number of seconds above 0")
 
 
 def _take(answers: Any) -> Any:
@@ -389,8 +511,10 @@ def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> It
         timeout: seconds without movement after which a run is given up.
 
     Raises:
+        RangeError: `timeout` is no number above 0.
         BackendError: Lava cannot compile the network; or what WatchedRuntime raises.
     """
+    _check_timeout(timeout)
     runtime: WatchedRuntime | None = None
     try:
         try:
@@ -400,6 +524,9 @@ def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> It
         except Exception as error:
             raise BackendError(f"Lava cannot compile the network: {' '.join(str(error).split())}") from error
         runtime = WatchedRuntime(executable, timeout)
+        for builder in executable.proc_builders.values():
+            if hook := getattr(builder.proc_model, "before_fork", None):  # as the models of our neurons have it
+                hook(builder.proc_params)
         process._runtime = runtime
         executable.assign_runtime_to_all_processes(runtime)
         runtime.initialize()

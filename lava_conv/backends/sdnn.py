@@ -3,7 +3,7 @@
 Also the check of every lowered file: stock netx reads it, and what it made of it is compared with what was meant.
 """
 
-import lava_conv.backends.lava_start  # noqa: F401  before Lava
+from lava_conv.backends.lava_start import missing  # before Lava
 
 # isort: split
 import contextlib
@@ -39,10 +39,7 @@ try:
     from processes import SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
 except ImportError as error:
-    raise BackendError(
-        f"backend 'sdnn' needs Lava and lava-dl, which are not installed ({error}); use Python 3.10 with "
-        f"lava-nc==0.10.0 and lava-dl==0.6.0"
-    ) from None
+    raise missing("sdnn", "Lava and lava-dl, which are", error) from None
 
 STATES = ("sigma", "act", "residue")  # of a SigmaDelta neuron, to be reset after every image; Sigma has the first
 

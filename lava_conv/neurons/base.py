@@ -63,6 +63,8 @@ def map_channels(neuron: Neuron, params: Any, convert: Callable[[Any], Any]) -> 
 def out_of_range(name: str, value: Any, low: int, high: int) -> str | None:
     """A sentence if any element of `value` leaves low..high."""
     values = np.asarray(value)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        return f"{name} is {values[~np.isfinite(values)][0]}, allowed is {low}..{high}"
     if values.size and (values.min() < low or values.max() > high):
         worst = values.min() if values.min() < low else values.max()
         told = int(worst) if worst == np.rint(worst) else float(worst)

@@ -1,7 +1,8 @@
 """Exact integer products by float BLAS, as Lava's Conv and Dense need them: one frame a call, nothing but numpy.
 
 A sum of integers is exact in float32 while no partial sum can reach 2**24, in whatever order BLAS adds; the guard is
-the largest input times the L1 norm of a row of weights. Beyond it float64 is used, which is exact up to 2**53.
+the largest input times the L1 norm of a row of weights. Beyond it float64 is used, and beyond 32 bits nothing here:
+what the stock models compute there depends on their types, so it is left to them.
 """
 
 from typing import Any
@@ -11,8 +12,14 @@ from numpy.typing import NDArray
 
 from lava_conv.fixedpoint import FLOAT32_EXACT, wrap
 
+FITS = 1 << 31  # sums below this magnitude are the same in 32 bits, in 64, and in the float64 of stock Conv
 FEW = 0.6  # below this share of output positions with any input, only these are computed
 GATHER = 0.25  # below this share of active inputs, a dense layer adds up their rows alone
+
+
+def largest(frame: NDArray[Any]) -> int:
+    """The largest magnitude in a frame of integers or booleans; np.abs has none for the least of a type."""
+    return max(int(frame.max(initial=0)), -int(frame.min(initial=0)))
 
 
 class Frames:
@@ -65,12 +72,16 @@ class Frames:
             self.parts[kind] = (frame, self._windows(frame), matrix)
         return self.parts[kind]
 
-    def __call__(self, frame: NDArray[Any]) -> NDArray[np.int32]:
-        """(H, W, C) integers -> (H', W', O) int32."""
-        largest = int(np.abs(frame).max(initial=0))
-        if not largest:
+    def __call__(self, frame: NDArray[Any]) -> NDArray[np.int32] | None:
+        """(H, W, C) integers -> (H', W', O) int32, or None where a sum could leave 32 bits, or for fractions."""
+        if frame.dtype.kind == "f":
+            return None
+        most = largest(frame)
+        if not most:
             return np.zeros(self.shape, np.int32)
-        kind = np.float32 if largest * self.norm < FLOAT32_EXACT else np.float64
+        if most * self.norm >= FITS:
+            return None
+        kind = np.float32 if most * self.norm < FLOAT32_EXACT else np.float64
         padded, windows, matrix = self._part(kind)
         padded[self.inner] = frame
         self.busy[self.inner] = frame.any(-1)
@@ -107,12 +118,14 @@ class Rows:
         self.rows: dict[Any, NDArray[Any]] = {}  # by float type, made when first needed
         self.weights = weights
 
-    def __call__(self, s: NDArray[Any]) -> NDArray[np.int64]:
-        """(in,) integers -> (out,) int64."""
+    def __call__(self, s: NDArray[Any]) -> NDArray[np.int64] | None:
+        """(in,) integers -> (out,) int64, or None where a sum could leave 32 bits, or for fractions."""
+        if s.dtype.kind == "f" or (most := largest(s)) * self.norm >= FITS:
+            return None
         active = np.flatnonzero(s)
         if not active.size:
             return np.zeros(len(self.weights), np.int64)
-        kind = np.float32 if int(np.abs(s).max()) * self.norm < FLOAT32_EXACT else np.float64
+        kind = np.float32 if most * self.norm < FLOAT32_EXACT else np.float64
         if kind not in self.rows:
             self.rows[kind] = np.ascontiguousarray(self.weights.T, kind)
         rows = self.rows[kind]

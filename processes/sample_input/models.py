@@ -1,4 +1,6 @@
-"""CPU model of `SampleInput`."""
+"""CPU models of `SampleInput`."""
+
+from typing import Any
 
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
@@ -8,27 +10,52 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
+from lava_conv.errors import RangeError
+from lava_conv.fixedpoint import misfit
 from processes.sample_input.process import SampleInput
 
 
-@implements(proc=SampleInput, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt", "floating_pt")
-class PySampleInput(PyLoihiProcessModel):
-    """Sends int32 frames; which one follows from the time step alone."""
+class _Stream(PyLoihiProcessModel):
+    """Sends frames; which one follows from the time step alone."""
 
     free_running = True
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+    kind: Any
+    s_out: Any
 
-    def __init__(self, proc_params) -> None:
+    def __init__(self, proc_params: Any) -> None:
         super().__init__(proc_params)
         self._images: np.ndarray = proc_params["images"]
         self._interval: int = proc_params["interval"]
         self._constant: bool = proc_params["constant"]
+        if problem := misfit(self._images, self.kind):
+            raise RangeError(
+                f"{proc_params['label']}: images: {problem}; give integers, or choose floating_pt in the run "
+                f"configuration"
+            )
 
     def run_spk(self) -> None:
         sample, step = divmod(self.time_step - 1, self._interval)
         if sample < len(self._images) and (step == 0 or self._constant):
-            self.s_out.send(self._images[sample].astype(np.int32))
+            self.s_out.send(self._images[sample].astype(self.kind))
         else:
-            self.s_out.send(np.zeros(self._images.shape[1:], np.int32))
+            self.s_out.send(np.zeros(self._images.shape[1:], self.kind))
+
+
+@implements(proc=SampleInput, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PySampleInputFixed(_Stream):
+    """Sends int32 frames. Tag fixed_pt."""
+
+    kind = np.int32
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+
+
+@implements(proc=SampleInput, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("floating_pt")
+class PySampleInputFloat(_Stream):
+    """Sends float frames. Tag floating_pt."""
+
+    kind = np.float64
+    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
