@@ -17,6 +17,7 @@ from common import machine
 
 import lava_conv as lc
 from lava_conv.calibrate import KINDS, METHODS, calibrated, float_predictions
+from lava_conv.classes import accuracy
 from lava_conv.data import centred, load_dataset
 from lava_conv.report.ledger import worst_first
 from lava_conv.train import load_trained
@@ -50,7 +51,7 @@ def main() -> None:
     images = data.some(options.images, trained.shape)
     x, y = centred(data.x_test[: options.samples], trained.shape), data.y_test[: options.samples]
     said = float_predictions(trained.model, x)
-    ann = 100 * (said == y).mean()
+    ann = 100 * accuracy(said, y, trained.outputs)
     print(machine())
     print(
         f"{options.checkpoint}: {trained.recipe.model}, {len(trained.losses)} epochs on {trained.data}, float "
@@ -68,7 +69,7 @@ def main() -> None:
                 seconds = time.perf_counter() - began
                 parts = [lc.run(graph, x[i : i + CHUNK], record=()).predictions[-1] for i in range(0, len(x), CHUNK)]
                 found = np.concatenate(parts)
-                right, agree = 100 * (found == y).mean(), 100 * (found == said).mean()
+                right, agree = 100 * accuracy(found, y, graph.classes), 100 * (found == said).mean()
                 row = f"{steps:4d} {neuron:6} {method:10} {right:8.2f} {right - ann:+6.2f} {agree:6.2f} {seconds:7.1f}"
                 print(row, flush=True)
                 if options.layers:

@@ -36,7 +36,7 @@ def measured(
         record = lc.run(graph, images[start : start + CHUNK], steps)
         for meter in meters:
             meter.add(record)
-        right += (record.predictions == labels[start : start + CHUNK]).sum(1)
+        right += record.accuracy(labels[start : start + CHUNK]) * record.logits.shape[1]
     found = [meter.result() for meter in meters]
     curve = Tradeoff(name, (right / len(images)).tolist(), [a.synops for a in found])
     return curve, found[-1]

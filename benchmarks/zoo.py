@@ -22,6 +22,7 @@ import numpy as np
 from common import machine, side_by_side
 
 import lava_conv as lc
+from lava_conv import classes
 from lava_conv.activity import MAC, Activity, Meter
 from lava_conv.calibrate import calibrated, float_predictions
 from lava_conv.data import centred, load_dataset
@@ -88,13 +89,18 @@ def settled(
         differ += sum(int((record.counts[i] != c).sum()) for i, c in reference.counts.items())
         total += sum(c.size for c in reference.counts.values())
         predictions.append(reference.predictions[0])
-        right += (record.predictions == labels[part]).sum(1)
+        right += record.accuracy(labels[part]) * len(images[part])
     return differ, total, np.concatenate(predictions), right / len(images)
+
+
+def split(labels: np.ndarray, parts: list[Exit]) -> list[np.ndarray]:
+    """The labels of each part."""
+    return np.split(labels, np.cumsum([len(part.steps) for part in parts])[:-1])
 
 
 def ties(logits: np.ndarray) -> int:
     """Images whose two largest logits are equal."""
-    ranked = np.sort(logits, axis=-1)
+    ranked = np.sort(classes.class_scores(logits), axis=-1)
     return int((ranked[..., -1] == ranked[..., -2]).sum())
 
 
@@ -142,7 +148,7 @@ def publish(options: argparse.Namespace) -> None:
     accuracy = {}
     if options.calibrate:
         said = float_predictions(trained.model, x_test)
-        accuracy["float network"] = round(float((said == data.y_test).mean()), 4)
+        accuracy["float network"] = round(float(classes.accuracy(said, data.y_test, trained.outputs)), 4)
         images = data.some(options.images, trained.shape)
         how = {"neuron": options.neuron, "per_channel": True, "iterations": options.iterations}
         graph, _, quantised = calibrated(trained.model, images, options.steps, options.calibrate, **how)
@@ -154,6 +160,7 @@ def publish(options: argparse.Namespace) -> None:
     constant = graph.input_code == "constant"  # an input that comes for so many steps, and then nothing can settle
     after = graph.steps if constant else options.settle
     model = evaluate(quantised, x_test)
+    named = classes.predictions(model)
     differ, total, predictions, by_step = settled(graph, x_test, data.y_test, after)
     unsettled = "counts not yet settled after the last step" if constant else (
         f"counts of reference and simulator that differ after {after} steps"
@@ -170,12 +177,12 @@ def publish(options: argparse.Namespace) -> None:
         "sha256": hashlib.sha256(target.read_bytes()).hexdigest(),
         "accuracy": {
             **accuracy,
-            "quantised model (float64)": round(float((model.argmax(1) == data.y_test).mean()), 4),
-            "integer reference": round(float((predictions == data.y_test).mean()), 4),
+            "quantised model (float64)": round(float(classes.accuracy(named, data.y_test, graph.classes)), 4),
+            "integer reference": round(float(classes.accuracy(predictions, data.y_test, graph.classes)), 4),
             "spiking, after each step": [round(float(a), 4) for a in by_step[: max(options.steps, 8)]],
         },
         "exactness": {
-            "predictions of model and reference that differ": int((model.argmax(1) != predictions).sum()),
+            "predictions of model and reference that differ": int((named != predictions).sum()),
             "ties among the model's logits": ties(model),
             unsettled: differ,
             "counts compared": total,
@@ -199,7 +206,7 @@ def publish_lowered(options: argparse.Namespace) -> None:
     lowered = lc.lower(graph, x_test)
     write_stock(lowered, f"{base}.net")
     values = check_file(lowered, f"{base}.net")
-    model = evaluate(trained.model, x_test).argmax(1)
+    model = classes.predictions(evaluate(trained.model, x_test))
     reference = np.concatenate([graph.reference(x_test[part]).predictions[0] for part in chunks(len(x_test))])
     layers, differ = lowered.differences(x_test)
     few, began = x_test[: options.samples], time.perf_counter()
@@ -218,8 +225,8 @@ def publish_lowered(options: argparse.Namespace) -> None:
         "bytes": Path(f"{base}.net").stat().st_size,
         "sha256": hashlib.sha256(Path(f"{base}.net").read_bytes()).hexdigest(),
         "accuracy": {
-            "quantised model": round(float((model == labels).mean()), 4),
-            "integer reference": round(float((reference == labels).mean()), 4),
+            "quantised model": round(float(classes.accuracy(model, labels, graph.classes)), 4),
+            "integer reference": round(float(classes.accuracy(reference, labels, graph.classes)), 4),
             f"stock netx, first {len(few)} images": round(float(stock.accuracy(labels[: len(few)])[0]), 4),
         },
         "exactness": {
@@ -254,7 +261,7 @@ def table(options: argparse.Namespace) -> None:
         for part in chunks(len(images)):
             record = lc.run(graph, images[part], steps)
             meter.add(record)
-            right += (record.predictions == labels[part]).sum(1)
+            right += record.accuracy(labels[part]) * len(images[part])
             reference.append(graph.reference(images[part]).predictions[0])
             decided.append(decided_after(record))
             silent.append(silent_after(record))
@@ -263,7 +270,7 @@ def table(options: argparse.Namespace) -> None:
             for threshold in THRESHOLDS:
                 left = leave(graph, record, "confidence", threshold)
                 exits.setdefault(f"confidence {threshold:g}", []).append(left)
-        settled_accuracy = (np.concatenate(reference) == labels).mean()
+        settled_accuracy = classes.accuracy(np.concatenate(reference), labels, graph.classes)
         print(f"\n{name}: {len(images):,} test images, all layers integer. {PAPER.get(name, '')}")
         print_accuracy(right / len(images), settled_accuracy)
         print_activity(meter.result())
@@ -327,9 +334,9 @@ def print_exits(
     print(f"  last spike in step {silent.mean():.2f} on average, {silent.max()} at most")
     for policy, parts in exits.items():
         left = np.concatenate([part.steps for part in parts])
-        said = np.concatenate([part.predictions for part in parts])
+        right = sum(part.accuracy(y) * len(y) for part, y in zip(parts, split(labels, parts), strict=True))
         print(
-            f"    leave by {policy:14} {left.mean():6.2f} steps on average  {100 * (said == labels).mean():.2f} %",
+            f"    leave by {policy:14} {left.mean():6.2f} steps on average  {100 * right / len(labels):.2f} %",
             flush=True,
         )
 

@@ -40,7 +40,7 @@ def soft_labels(
     """What the teachers say, once for all epochs (not of each crop): log of the mean of their probabilities.
 
     Args:
-        teachers: in evaluation mode, (N, C, H, W) to (N, classes).
+        teachers: in evaluation mode, (N, C, H, W) to (N, outputs).
         images: what each of them sees of the same images, uint8 (N, C, H, W).
         mirrored: the mean is over images and their mirror images.
         device: where to compute.
@@ -56,16 +56,24 @@ def soft_labels(
             for part in seen.split(BATCH):
                 x = part.to(device, torch.float32)
                 views = [x, x.flip(3)] if mirrored else [x]
-                said.append(torch.stack([network(view).float().softmax(1) for view in views]).mean(0).cpu())
+                said.append(
+                    torch.stack([class_scores(network(view).float()).softmax(1) for view in views]).mean(0).cpu()
+                )
         total = total + torch.cat(said)
     return (total / len(teachers)).log().clone()
+
+
+def class_scores(logits: Tensor) -> Tensor:
+    """A score for each class, (N, classes), whose softmax is the probability: of one logit 0 and itself, as in
+    `lava_conv.classes`. Its cross-entropy is then the binary cross-entropy of the logit."""
+    return functional.pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
 
 
 def divergence(logits: Tensor, soft: Tensor, temperature: float) -> Tensor:
     """temperature^2 * KL(teacher || student) of each image, both sides softened by the temperature, (N,).
 
     Args:
-        logits: of the student, (N, classes).
+        logits: scores of the student, (N, classes), see `class_scores`.
         soft: of `soft_labels`, (N, classes).
         temperature: above 0; the square keeps the gradient's size.
     """
@@ -78,10 +86,11 @@ def fitted_scale(logits: Tensor, labels: Tensor) -> float:
     2017), found among 64 in each factor of 10.
 
     Args:
-        logits: (N, classes), of any size.
+        logits: (N, outputs), of any size.
         labels: (N,).
     """
     logits = logits.double()
     factors = torch.logspace(-3, 2, 5 * 64 + 1, dtype=torch.float64) / logits.std().clamp_min(torch.finfo().tiny)
-    losses = [float(functional.cross_entropy(logits * factor, labels)) for factor in factors]
+    scores = class_scores(logits)
+    losses = [float(functional.cross_entropy(scores * factor, labels)) for factor in factors]
     return float(factors[losses.index(min(losses))])

@@ -1,10 +1,12 @@
 """When a sample is done: settle detection, and policies that stop before the last step."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.classes import accuracy, class_scores
 from lava_conv.errors import ConversionError, DataError
 from lava_conv.fixedpoint import WEIGHT_MAX
 from lava_conv.graph import Graph
@@ -21,15 +23,17 @@ class Exit:
 
     Fields:
         steps: int64 (N,), steps taken, from 1.
-        predictions: int64 (N,), the class with the largest logit after that step.
+        predictions: int64 (N,), the class that the logits name after that step.
+        outputs: how many logits the network has.
     """
 
     steps: NDArray[np.int64]
     predictions: NDArray[np.int64]
+    outputs: int
 
-    def accuracy(self, labels: NDArray[np.integer]) -> float:
-        """Share of correct predictions."""
-        return float((self.predictions == np.asarray(labels)).mean())
+    def accuracy(self, labels: Any) -> float:
+        """Share of correct predictions; labels as in `Record.accuracy`."""
+        return float(accuracy(self.predictions, labels, self.outputs))
 
 
 def decided_after(record: Record) -> NDArray[np.int64]:
@@ -65,9 +69,10 @@ def leave(graph: Graph, record: Record, policy: str = "margin", threshold: float
     """Stop each sample as early as a policy allows.
 
     "margin": when the network fell silent, or when the largest logit can no longer be overtaken until the last step of
-    the record, whatever the neurons in front of the readout do (each moves by at most one count a step, within
-    0..n_max). The prediction is that of the last step, exactly. Proven for a flash input and for the neurons DTB, CALIF
-    without leak and decay, and ACC; anything else is refused, a neuron of your own too.
+    the record (of one output: its sign cannot change), whatever the neurons in front of the readout do (each moves by
+    at most one count per step, within 0..n_max). The prediction is that of the last step, exactly. Proven for a flash
+    input and for the neurons DTB, CALIF without leak and decay, and ACC; anything else is refused, a neuron of your own
+    too.
 
     "confidence": when the largest logit leads the second by at least `threshold` spikes of the largest weight
     (threshold * 127); may change predictions.
@@ -87,7 +92,7 @@ def leave(graph: Graph, record: Record, policy: str = "margin", threshold: float
     """
     if policy not in POLICIES:
         raise DataError(f"policy is {policy!r}, allowed are {', '.join(POLICIES)}")
-    ranked = np.sort(record.logits, axis=2)
+    ranked = np.sort(class_scores(record.logits), axis=2)
     lead = ranked[:, :, -1] - ranked[:, :, -2]
     if policy == "confidence":
         done = lead >= threshold * WEIGHT_MAX * (1 << graph.layers[-1].params.shift)
@@ -97,7 +102,7 @@ def leave(graph: Graph, record: Record, policy: str = "margin", threshold: float
         done |= _cannot_be_overtaken(graph, record)
     done[-1] = True
     step = done.argmax(0)
-    return Exit(step + 1, record.predictions[step, np.arange(len(step))])
+    return Exit(step + 1, record.predictions[step, np.arange(len(step))], graph.classes)
 
 
 def _refuse_unending(graph: Graph) -> None:
@@ -118,7 +123,8 @@ def _refuse_unending(graph: Graph) -> None:
 
 def _cannot_be_overtaken(graph: Graph, record: Record) -> NDArray[np.bool_]:
     """(steps, N): whether no class can pass the leading one in the steps that remain."""
-    steps, samples, classes = record.logits.shape
+    scores = class_scores(record.logits)
+    steps, samples, classes = scores.shape
     last = len(graph.layers) - 1
     leader = record.predictions
     reach = np.zeros((steps, samples, classes))  # how much each class can gain on the leader
@@ -130,6 +136,7 @@ def _cannot_be_overtaken(graph: Graph, record: Record) -> NDArray[np.bool_]:
         params = graph.layers[source].params
         n_max = getattr(params, "n_max", 0) or getattr(params, "ca_max", 0)
         weight = feed.synapse.weight.astype(np.int64) << graph.layers[last].params.shift
+        weight = class_scores(weight.T).T  # the class that one output does not name has the score 0 for ever
         for t in range(steps):
             left = steps - 1 - t
             up = np.minimum(left, n_max - count[t]) if n_max else np.full_like(count[t], left)
@@ -138,7 +145,7 @@ def _cannot_be_overtaken(graph: Graph, record: Record) -> NDArray[np.bool_]:
                 mine = leader[t] == a
                 gain = weight - weight[a]
                 reach[t, mine] += up[mine] @ np.maximum(gain, 0).T + down[mine] @ np.maximum(-gain, 0).T
-    lead = np.take_along_axis(record.logits, leader[..., None], 2) - record.logits
+    lead = np.take_along_axis(scores, leader[..., None], 2) - scores
     # a tie goes to the lower class, so a higher one must really pass
     passes = np.where(np.arange(classes) < leader[..., None], lead <= reach, lead < reach)
     np.put_along_axis(passes, leader[..., None], False, 2)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.classes import class_count
 from lava_conv.errors import ConversionError, DataError, RangeError
 from lava_conv.fixedpoint import BOUND_LIMIT, INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN, STEPS_LIMIT
 from lava_conv.neurons import NEURONS, Neuron, map_channels
@@ -78,7 +79,7 @@ class Graph:
             all of them.
         steps: time steps a sample takes unless `run` is told otherwise.
         input_code: "flash" (the image as one graded frame at the first step) or "constant" (at every step).
-        labels: names of the classes, may be empty.
+        labels: names of the classes, may be empty; of one output those of class 0 and 1, or of class 1 alone.
         generator: what wrote the network.
         input_bits: of a pixel, 8.
 
@@ -112,7 +113,7 @@ class Graph:
                 self._check_layer(index)
             except ConversionError as error:
                 raise ConversionError(f"layer {index}: {error}") from None
-        if self.labels and len(self.labels) != self.classes:
+        if self.labels and len(self.labels) not in {self.classes, class_count(self.classes)}:
             raise ConversionError(f"labels names {len(self.labels)} classes, but the readout has {self.classes}")
         object.__setattr__(self, "layers", tuple(map(_per_channel, self.layers)))
 
@@ -163,7 +164,7 @@ class Graph:
 
     @property
     def classes(self) -> int:
-        """How many logits the readout gives."""
+        """How many logits the readout gives; one logit tells two classes apart, see `lava_conv.classes`."""
         return self.layers[-1].shape[0]
 
     def neuron(self, index: int) -> Neuron:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.errors import DataError
+from lava_conv.classes import accuracy, predictions
 
 
 class Counts(Mapping[int, NDArray[np.int64]]):
@@ -56,21 +57,16 @@ class Record:
 
     @property
     def predictions(self) -> NDArray[np.int64]:
-        """int64 (steps, N): the class with the largest logit after each step; the lower index wins a tie."""
-        return self.logits.argmax(axis=2)
+        """int64 (steps, N): the class that the logits name after each step, see `lava_conv.classes`."""
+        return predictions(self.logits)
 
-    def accuracy(self, labels: NDArray[np.integer]) -> NDArray[np.float64]:
+    def accuracy(self, labels: Any) -> NDArray[np.float64]:
         """Share of correct predictions after each step, float64 (steps,) of 0..1.
 
         Args:
-            labels: integers (N,), the right classes.
+            labels: the right classes, integers (N,) or (N, 1); with one or two outputs also booleans.
 
         Raises:
-            DataError: they have another shape or dtype.
+            DataError: they are no class numbers of this network, see `lava_conv.classes.check_labels`.
         """
-        labels = np.asarray(labels)
-        if labels.shape != self.logits.shape[1:2] or labels.dtype.kind not in "iu":
-            raise DataError(
-                f"labels have shape {labels.shape} and dtype {labels.dtype}, needed are {self.logits.shape[1]} integers"
-            )
-        return (self.predictions == labels[None]).mean(axis=1)
+        return accuracy(self.predictions, labels, self.logits.shape[2])

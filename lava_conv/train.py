@@ -16,9 +16,10 @@ from torch.nn import functional
 
 from lava_conv.augment import augmented
 from lava_conv.checkpoint import read_state, reason, write_state
+from lava_conv.classes import class_count
 from lava_conv.data import Dataset, centred
 from lava_conv.device import find_device
-from lava_conv.distill import NetworkTeacher, divergence, soft_labels
+from lava_conv.distill import NetworkTeacher, class_scores, divergence, soft_labels
 from lava_conv.distributed import Team, joint_statistics
 from lava_conv.errors import DataError
 from lava_conv.netx import load
@@ -92,6 +93,7 @@ class Recipe:
             `lava_conv.distill`), (): none.
         distill: how much of the loss that is, 0..1; the rest are the labels.
         temperature: by which both are softened.
+        one_output: two classes as one logit, class 1 above 0, trained with binary cross-entropy; False: a logit each.
     """
 
     model: str = "digits"
@@ -129,6 +131,7 @@ class Recipe:
     teachers: tuple[str, ...] = ()
     distill: float = 0.7
     temperature: float = 2.0
+    one_output: bool = False
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ class Trained:
     classes: int
     data: str
     losses: tuple[float, ...]
+
+    @property
+    def outputs(self) -> int:
+        """How many logits the model gives."""
+        return 1 if self.recipe.one_output else self.classes
 
 
 def train(
@@ -181,7 +189,7 @@ def train(
     """
     device = find_device(device)
     shape = seen_shape(recipe, data)
-    _check(recipe, shape)
+    _check(recipe, shape, data)
     torch.manual_seed(recipe.seed)
     model = _begun(recipe, shape, data, members).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
@@ -244,7 +252,7 @@ def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tens
     if recipe.bf16:
         logits = logits.float()
     last = logits[-2:] if recipe.unroll else logits[None]
-    logits = last.flatten(0, 1)
+    logits = class_scores(last.flatten(0, 1))
     each = functional.cross_entropy(logits, y.repeat(len(last)), label_smoothing=recipe.smoothing, reduction="none")
     if soft is not None:
         learned = divergence(logits, soft.to(logits).repeat(len(last), 1), recipe.temperature)
@@ -252,11 +260,15 @@ def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tens
     return each.reshape(len(last), -1).mean(0)
 
 
-def _check(recipe: Recipe, shape: tuple[int, ...]) -> None:
+def _check(recipe: Recipe, shape: tuple[int, ...], data: Dataset) -> None:
     """Raise DataError for a recipe that cannot be followed. shape: of what the network sees."""
     for name, most in (("skip_easy", MOST), ("dropout", MOST), ("distill", 1), ("cutout", shape[-1])):
         if not 0 <= getattr(recipe, name) <= most:
             raise DataError(f"{name} is {getattr(recipe, name)}, allowed is 0 to {most}")
+    if data.classes < 2:
+        raise DataError(f"every label of {data.name} is 0, so there is nothing to learn; number the classes from 0 up")
+    if recipe.one_output and data.classes != 2:
+        raise DataError(f"one_output tells 2 classes apart, {data.name} has {data.classes}; leave it out")
     if recipe.dropout and recipe.unroll:
         raise DataError("dropout does not go together with unroll; leave one of them out")
     if not 0 < recipe.temperature < math.inf:
@@ -307,7 +319,7 @@ def _teacher(path: str, data: Dataset) -> tuple[nn.Module, NDArray[np.uint8]]:
     """A teacher and what it sees of the images. A `.net` does not know of which data it is."""
     if path.endswith(NETWORK):
         graph = load(path)
-        images = _seen_by(path, graph.input_shape, graph.classes, data.name, data)
+        images = _seen_by(path, graph.input_shape, class_count(graph.classes), data.name, data)
         return NetworkTeacher(graph, images[:MEASURED], data.y_train[:MEASURED]), images
     trained = load_trained(path)
     return trained.model, _seen_by(path, trained.shape, trained.classes, trained.data, data)
@@ -344,6 +356,7 @@ def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
 
 
 def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
+    classes = 1 if recipe.one_output else classes
     width = {"width": recipe.width} if recipe.width else {}
     if recipe.method == FLOAT:
         return build_float(recipe.model, shape[0], shape[1], classes, **width)

@@ -101,15 +101,17 @@ def test_wrong_images_end_in_a_sentence(graph, images, kind):
 # -- labels and data sets ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("labels", [[0, 1], np.zeros((6, 1), int), np.zeros(6), 3, ["a"] * 6, np.zeros((2, 6), int)])
+@pytest.mark.parametrize("labels", [[0, 1], np.zeros((6, 2, 1), int), np.zeros(6), 3, ["a"] * 6, np.zeros((2, 6), int)])
 def test_labels_of_another_shape_or_type_are_no_accuracy(graph, images, labels):
     with pytest.raises(lc.DataError, match=r"labels have shape .* needed are 6 integers"):
         lc.run(graph, images).accuracy(labels)
 
 
-def test_labels_out_of_range_are_just_wrong(graph, images):
+def test_labels_out_of_range_are_of_another_data_set(graph, images):
     record = lc.run(graph, images)
-    assert (record.accuracy(np.full(6, 77)) == 0).all() and (record.accuracy(record.predictions[-1])[-1]) == 1
+    with pytest.raises(lc.DataError, match="labels go from 77 to 77, the network has classes 0 to 4"):
+        record.accuracy(np.full(6, 77))
+    assert record.accuracy(record.predictions[-1])[-1] == 1
 
 
 BAD_SETS = {

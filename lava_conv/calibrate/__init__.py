@@ -27,6 +27,7 @@ from lava_conv.calibrate.restructure import restructure
 from lava_conv.calibrate.segments import BATCH, Segments, plain, quantised, watch
 from lava_conv.calibrate.thresholds import Histogram
 from lava_conv.calibrate.tuning import LayerError, Tuning
+from lava_conv.classes import predictions
 from lava_conv.convert import convert
 from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import INPUT_MAX, STATE_MAX, WEIGHT_MAX
@@ -210,8 +211,8 @@ def float_predictions(
     model, said = model.eval(), []
     with torch.no_grad():
         for start in range(0, len(pixels), BATCH):
-            said.append(model(normalised(pixels[start : start + BATCH], scale, mean, std)).argmax(1))
-    return torch.cat(said).numpy()
+            said.append(predictions(model(normalised(pixels[start : start + BATCH], scale, mean, std))))
+    return np.concatenate(said)
 
 
 def _check_options(

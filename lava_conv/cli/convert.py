@@ -89,6 +89,7 @@ def calibrate(
     """
     import lava_conv as lc
     from lava_conv.calibrate import calibrated, float_predictions
+    from lava_conv.classes import accuracy
     from lava_conv.data import centred, load_dataset
     from lava_conv.report.ledger import worst_first
 
@@ -106,7 +107,7 @@ def calibrate(
     with progress("comparing", len(x), not as_json) as advance:
         spiking = lc.run(result.graph, x, record=(), progress=advance)
     said = float_predictions(network, x, **scaling)
-    ann, snn = float((said == y).mean()), spiking.accuracy(y)
+    ann, snn = float(accuracy(said, y, result.graph.classes)), spiking.accuracy(y)
     rows = worst_first(result.layers)
     if as_json:
         found = {"net": target, "ann_accuracy": ann, "accuracy": snn.tolist(), "layers": [vars(row) for row in rows]}

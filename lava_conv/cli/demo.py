@@ -39,6 +39,7 @@ def demo(target: str, with_lava: bool | None, seed: int, as_json: bool) -> None:
     import torch
 
     import lava_conv as lc
+    from lava_conv.classes import predictions
     from lava_conv.data import load_dataset
     from lava_conv.qat import evaluate
     from lava_conv.report.ledger import build_ledger, spike_table
@@ -57,11 +58,11 @@ def demo(target: str, with_lava: bool | None, seed: int, as_json: bool) -> None:
     graph = lc.load(target)
     say(f"converted and written to {target} ({os.path.getsize(target):,} bytes), read back:\n")
     say(graph.summary() + "\n", markup=False)
-    predictions = evaluate(trained.model, data.x_test).argmax(1)
+    said = predictions(evaluate(trained.model, data.x_test))
     reference = graph.reference(data.x_test)
     simulator = lc.run(graph, data.x_test)
     lava = _demo_lava(lc, graph, data.x_test[:FEW_SAMPLES], with_lava, as_json)
-    ledger = build_ledger(data.y_test, reference, simulator, predictions, lava)
+    ledger = build_ledger(data.y_test, reference, simulator, said, lava)
     if as_json:
         click.echo(json.dumps({"net": target, "exact": ledger.exact, **asdict(ledger)}))
     else:

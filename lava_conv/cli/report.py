@@ -64,6 +64,7 @@ def report(
 def _source(checkpoint: str, graph: Any) -> Any:
     """The model of a checkpoint, as the report asks it."""
     from lava_conv.activations import in_counts
+    from lava_conv.classes import predictions
     from lava_conv.errors import DataError
     from lava_conv.qat import evaluate
     from lava_conv.report.findings import Source
@@ -77,6 +78,6 @@ def _source(checkpoint: str, graph: Any) -> Any:
         )
     return Source(
         "float model" if trained.recipe.method == FLOAT else "quantised model",
-        lambda x, advance: evaluate(trained.model, x, progress=advance).argmax(1),
+        lambda x, advance: predictions(evaluate(trained.model, x, progress=advance)),
         lambda x, counts: in_counts(trained.model, graph, x, counts),
     )

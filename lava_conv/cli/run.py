@@ -32,6 +32,7 @@ def run(
     import numpy as np
 
     import lava_conv as lc
+    from lava_conv.classes import accuracy, check_labels
     from lava_conv.distributed import team
     from lava_conv.errors import BackendError
     from lava_conv.report.ledger import Unlike, unlike_counts
@@ -41,6 +42,7 @@ def run(
     options: dict[str, Any] = {"device": device} if device else {}
     graph = lc.load(net)
     x, y = images(graph, data_name, folder, split, samples, crop, seed)
+    y = check_labels(y, len(x), graph.classes)  # before the run, not after it
     with team() as members:
         if members.size > 1 and backend == "lava":
             raise BackendError("--backend lava starts processes of its own; run it without torchrun")
@@ -55,8 +57,8 @@ def run(
         return
     said, wanted = (np.concatenate([part[i] for part in parts], axis=1) for i in (0, 1))
     unlike = Unlike(*(sum(numbers) for numbers in zip(*(part[2] for part in parts), strict=True)))
-    differ, correct = (said != wanted).sum(axis=1), (said == y).mean(axis=1)
-    reference = float((wanted[0] == y).mean())
+    differ, correct = (said != wanted).sum(axis=1), accuracy(said, y, graph.classes)
+    reference = float(accuracy(wanted[0], y, graph.classes))
     if as_json:
         result = {
             "net": net, "data": data_name, "samples": len(x), "backend": record.backend,
@@ -67,8 +69,8 @@ def run(
         click.echo(json.dumps(result))
         return
     table = Table("step", "accuracy", "predictions unlike the reference", title=f"{net} on {record.backend}")
-    for step, (accuracy, count) in enumerate(zip(correct, differ, strict=True), 1):
-        table.add_row(str(step), f"{100 * accuracy:.2f} %", str(count))
+    for step, (right, count) in enumerate(zip(correct, differ, strict=True), 1):
+        table.add_row(str(step), f"{100 * right:.2f} %", str(count))
     out.print(table)
     out.print(f"integer reference: {100 * reference:.2f} % on {len(x)} images of {data_name}")
     out.print(f"after the last step {unlike.differ:,} of {unlike.of:,} spike counts differ from the reference")

@@ -95,6 +95,7 @@ from lava_conv.cli.screen import out, progress, progress_of
     "--skip-easy", type=click.FloatRange(0, 0.9), default=0.0,
     help="Leave this share of the images that are learned already out of each epoch (InfoBatch).",
 )  # fmt: skip
+@click.option("--one-output", is_flag=True, help="Two classes as one logit, above 0 for class 1.")
 @click.option(
     "--bf16", is_flag=True, help="Compute in bfloat16 while training; faster on some processors, slower on others."
 )
@@ -119,6 +120,7 @@ def train(
     """
     from dataclasses import asdict, replace
 
+    from lava_conv.classes import accuracy, predictions
     from lava_conv.data import centred, load_dataset
     from lava_conv.distributed import team
     from lava_conv.qat import evaluate
@@ -136,10 +138,11 @@ def train(
         return
     seen = centred(data.x_test, trained.shape)
     with progress("testing", len(seen), not as_json) as advance:
-        accuracy = float((evaluate(trained.model, seen, progress=advance).argmax(1) == data.y_test).mean())
+        logits = evaluate(trained.model, seen, progress=advance)
+    right = float(accuracy(predictions(logits), data.y_test, logits.shape[1]))
     if as_json:
         found = {"checkpoint": target, "data": data.name, "recipe": asdict(recipe), "losses": trained.losses}
-        click.echo(json.dumps(found | {"samples": len(data.y_test), "accuracy": accuracy}))
+        click.echo(json.dumps(found | {"samples": len(data.y_test), "accuracy": right}))
         return
     kind = FLOAT if recipe.method == FLOAT else "quantised"
-    out.print(f"{target}: {kind} model, {100 * accuracy:.2f} % on {len(data.y_test)} test images")
+    out.print(f"{target}: {kind} model, {100 * right:.2f} % on {len(data.y_test)} test images")

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lava_conv.classes import check_labels
 from lava_conv.errors import DataError
 from lava_conv.figures.style import (
     BLUE,
@@ -34,10 +35,15 @@ def confusion(
 
     Args:
         predictions: int64 (N,).
-        labels: int64 (N,).
+        labels: (N,), see `lava_conv.classes.check_labels`.
         classes: how many; rows and columns of the matrix.
         names: of the classes, () for their numbers.
+
+    Raises:
+        DataError: labels or predictions are no such classes.
     """
+    labels = check_labels(labels, len(predictions), classes)
+    predictions = check_labels(predictions, len(labels), classes)
     table = np.zeros((classes, classes), np.int64)
     np.add.at(table, (labels, predictions), 1)
     words = names_of(classes, names)
@@ -116,8 +122,9 @@ def changed(
         most: thumbnails, at most.
 
     Raises:
-        DataError: there are no changes.
+        DataError: there are no changes, or labels are no such classes.
     """
+    labels = check_labels(labels, len(images), classes)
     by_sample: dict[int, Change] = {}
     for change in changes:
         by_sample.setdefault(change.sample, change)

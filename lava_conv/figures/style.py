@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from lava_conv.classes import class_names
+from lava_conv.errors import DataError
 from lava_conv.files import replacing
 
 WIDTH = 3.9  # inches; narrow, so that letters are still readable when a phone shows it 330 pixels wide
@@ -82,8 +84,14 @@ def fading(colour: str) -> LinearSegmentedColormap:
 
 
 def names_of(classes: int, labels: Sequence[str] = ()) -> list[str]:
-    """The names of the classes, numbers where there are none."""
-    return [str(label) for label in labels] or [str(number) for number in range(classes)]
+    """A name for each class, numbers where there are none.
+
+    Raises:
+        DataError: there are names, but not one for each class.
+    """
+    if labels and len(labels) != classes:
+        raise DataError(f"there are {len(labels)} names for {classes} classes; give one for each, or none")
+    return class_names(classes, labels)
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:

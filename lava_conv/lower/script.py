@@ -38,7 +38,7 @@ INTERVAL = {interval}
 
 
 def main(images):
-    """Logits (N, classes) for images (N, *SHAPE)."""
+    """Logits (N, outputs) for images (N, *SHAPE)."""
     constants = np.broadcast_to(np.reshape(CONSTANTS, (1, -1, 1, 1)), (len(images), len(CONSTANTS), *SHAPE[1:]))
     frames = np.concatenate([images.astype(np.int32), constants], axis=1)
     frames = {order}
@@ -67,7 +67,8 @@ if __name__ == "__main__":
     images = np.load(sys.argv[1])
     if images.dtype != np.uint8 or images.shape[1:] != SHAPE:
         sys.exit(f"{{sys.argv[1]}} holds {{images.dtype}} {{images.shape}}, needed is uint8 (N, *{{SHAPE}})")
-    predictions = main(images).argmax(1)
+    logits = main(images)
+    predictions = logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).astype(np.int64)
     if len(sys.argv) > 2:
         np.save(sys.argv[2], predictions)
     else:

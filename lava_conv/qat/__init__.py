@@ -56,7 +56,10 @@ def exact(model: nn.Module) -> nn.Module:
 def evaluate(
     model: nn.Module, images: NDArray[np.uint8], batch: int = 256, progress: Callable[[int], Any] | None = None
 ) -> NDArray[np.float64]:
-    """Logits float64 (N, classes) of the quantised model on uint8 images (N, C, H, W), computed in float64."""
+    """Logits float64 (N, outputs) of the quantised model on uint8 images (N, C, H, W), computed in float64.
+
+    `lava_conv.classes.predictions` names their classes.
+    """
     model = exact(model)
     logits = []
     with torch.inference_mode():

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lava_conv.activity import Activity, Meter
 from lava_conv.backends import run
+from lava_conv.classes import check_labels
 from lava_conv.errors import DataError
 from lava_conv.graph import Graph
 from lava_conv.loihi.cost import Cost, cost
@@ -113,7 +114,7 @@ def collect(
         data: what to call the data set.
         graph: the network.
         images: uint8 (N, C, H, W).
-        labels: int64 (N,).
+        labels: (N,), see `lava_conv.classes.check_labels`.
         steps: time steps a sample, default the graph's.
         sample: number of the image whose spikes are shown.
         source: the model that the network was made of, None: not given.
@@ -127,10 +128,7 @@ def collect(
     steps = graph.steps if steps is None else steps
     if not 0 <= sample < len(images):
         raise DataError(f"sample is {sample}, allowed is 0..{len(images) - 1}")
-    if len(labels) and int(labels.max()) >= graph.classes:
-        raise DataError(
-            f"labels go up to {int(labels.max())}, but the network has {graph.classes} classes; use its own data set"
-        )
+    labels = check_labels(labels, len(images), graph.classes)
     spikes = sum(int(np.prod(layer.shape)) for layer in graph.layers) * steps
     size = max(1, min(PART, PART_SPIKES // spikes))
     size = LAVA_SAMPLES if lava else size

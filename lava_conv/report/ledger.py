@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.classes import accuracy
 from lava_conv.record import Record
 
 
@@ -71,7 +72,7 @@ def build_ledger(
     """Put the stages side by side.
 
     Args:
-        labels: int64 (N,).
+        labels: (N,), see `lava_conv.classes.check_labels`.
         reference: record of all N images.
         simulator: record of all N images, with spikes if `lava` is given.
         model_predictions: int64 (N,), of the model that the network was made of.
@@ -86,7 +87,8 @@ def build_ledger(
         nonlocal previous
         known = labels[: len(predictions)]
         differ = None if previous is None else int((predictions != previous[: len(predictions)]).sum())
-        stages.append(Stage(name, float((predictions == known).mean()), len(known), differ))
+        right = float(accuracy(predictions, known, reference.logits.shape[2]))
+        stages.append(Stage(name, right, len(known), differ))
         previous = predictions
 
     if model_predictions is not None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lava_conv import figures
 from lava_conv.activity import MAC
+from lava_conv.classes import class_names
 from lava_conv.early_exit import decided_after
 from lava_conv.figures.agreement import PANELS
 from lava_conv.figures.predictions import THUMBNAILS, find_changes
@@ -155,16 +156,16 @@ def _agreement(found: Findings) -> Section:
 
 
 def _confusion(found: Findings) -> Section:
-    said = found.record.predictions[-1]
+    said, names = found.record.predictions[-1], class_names(found.graph.classes, found.graph.labels)
     wrong = np.flatnonzero(said != found.labels)
     told = "No image is taken for another class."
     if len(wrong):
         pairs, times = np.unique(np.stack([found.labels[wrong], said[wrong]]), axis=1, return_counts=True)
-        label, taken = (found.graph.labels[i] if found.graph.labels else str(i) for i in pairs[:, times.argmax()])
+        label, taken = (names[i] for i in pairs[:, times.argmax()])
         told = f"Most often {label} is taken for {taken}: {int(times.max())} of them."
     picture = Picture(
         "confusion",
-        figures.confusion(said, found.labels, found.graph.classes, found.graph.labels),
+        figures.confusion(said, found.labels, len(names), names),
         f"Confusion matrix: {len(wrong):,} of {len(said):,} images are wrong. {told}",
         f"How often an image of each class (row) was taken for each class (column) after {found.record.steps} steps: "
         f"{len(wrong):,} of {len(said):,} are wrong. {told}",
@@ -190,10 +191,11 @@ def _changed(found: Findings) -> Section | None:
     table = Table("How many predictions change between neighbouring stages.", head, tuple(rows), frozenset({1, 2, 3}))
     if not changes:
         return Section("changed", "Changed predictions", (table,))
+    names = class_names(found.graph.classes, found.graph.labels)
     shown = min(THUMBNAILS, len({c.sample for c in changes}))
     picture = Picture(
         "changed",
-        figures.changed(found.images, found.labels, changes, found.graph.classes, found.graph.labels),
+        figures.changed(found.images, found.labels, changes, len(names), names),
         f"Thumbnails of {shown} images whose prediction changed between two stages.",
         f"Images whose prediction changed between two neighbouring stages, the latest stages first, {shown} of "
         f"{len({c.sample for c in changes}):,}; below each what was said before and after.",
