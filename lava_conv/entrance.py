@@ -1,0 +1,328 @@
+"""What users pass where a model or images are expected: brought to one form, or refused by what it is.
+
+torch is needed for models only; nobody holds a tensor or a loader in a process that never imported it.
+"""
+
+import copy
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.errors import ConversionError, DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+INSIDE = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod",
+          "AveragedModel": "module"}  # fmt: skip  # wrapper of torch -> where the model is that it runs
+SHARDED = ("FullyShardedDataParallel",)
+MODEL_KEYS = ("model", "network", "net", "state_dict", "model_state_dict", "module")  # of checkpoints
+
+
+# -- models ----------------------------------------------------------------------------------------------------------
+
+
+def model_of(model: Any) -> "nn.Module":
+    """The module that holds the layers; what is passed is not changed.
+
+    DataParallel, DistributedDataParallel, AveragedModel and compiled modules give the module they run, and inner ones
+    are unwrapped in a copy. SyncBatchNorm becomes batch normalisation with the same parameters, also in a copy.
+
+    Args:
+        model: what a user passed.
+
+    Raises:
+        ConversionError: it is no module with readable layers and weights: a state dict, a path, a class, a scripted or
+            exported program, a lazy module before its first call, weights on the meta device.
+    """
+    from torch import nn
+
+    while _wraps(model):
+        model = getattr(model, INSIDE[type(model).__name__])
+    if not isinstance(model, nn.Module):
+        raise ConversionError(f"model {_first(NO_MODEL, model)}")
+    _refuse_unreadable(model)
+    odd = [n for n, m in model.named_modules() if n and (_wraps(m) or isinstance(m, nn.SyncBatchNorm))]
+    if not odd and not isinstance(model, nn.SyncBatchNorm):
+        return model
+    return _plain(copy.deepcopy(model))
+
+
+def _wraps(model: Any) -> bool:
+    """Whether it is one of torch's wrappers around a module."""
+    kind = type(model)
+    return kind.__name__ in INSIDE and kind.__module__.partition(".")[0] == "torch"
+
+
+def _plain(module: Any) -> Any:
+    """The module without wrappers and SyncBatchNorm inside; changed in place."""
+    from torch import nn
+
+    while _wraps(module):
+        module = getattr(module, INSIDE[type(module).__name__])
+    if isinstance(module, nn.SyncBatchNorm):
+        return _batch_norm(module)
+    for name, child in list(module.named_children()):
+        new = _plain(child)
+        if new is not child:
+            setattr(module, name, new)
+    return module
+
+
+def _any_rank(x: "Tensor") -> None:
+    """What SyncBatchNorm checks of its input, which BatchNorm2d takes with four axes only."""
+    if x.ndim < 2:
+        raise ValueError(f"expected input with 2 axes or more, got {x.ndim}")
+
+
+def _batch_norm(module: Any) -> Any:
+    """BatchNorm2d with the parameters and statistics of a SyncBatchNorm, for inputs of any rank as that one is."""
+    from torch import nn
+
+    new: Any = nn.BatchNorm2d(
+        module.num_features, module.eps, module.momentum, module.affine, module.track_running_stats
+    )
+    for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+        setattr(new, name, getattr(module, name))
+    new._check_input_dim = _any_rank
+    return new.train(module.training)
+
+
+Table = tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...]  # what something is -> what to do about it
+PATHS = (str, bytes, os.PathLike)
+
+
+def _first(table: Table, value: Any) -> str | None:
+    """The words of the first row that holds for `value`."""
+    return next((words(value) for holds, words in table if holds(value)), None)
+
+
+def _ours(value: Any, *names: str) -> bool:
+    """Whether it is of a class of this package with one of these names; the class itself need not be imported."""
+    return type(value).__name__ in names and type(value).__module__.partition(".")[0] == "lava_conv"
+
+
+def _network_in(values: Any) -> str | None:
+    """The key of a dictionary under which there is a network."""
+    if not isinstance(values, Mapping):
+        return None
+    return next((key for key in MODEL_KEYS if callable(getattr(values.get(key), "state_dict", None))), None)
+
+
+NO_MODEL: Table = (
+    (
+        lambda m: isinstance(m, PATHS),
+        lambda m: (
+            f"is the path {os.fspath(m)!r}; pass the network itself, with its weights loaded: "
+            f"network.load_state_dict(torch.load(path)), or lava_conv.train.load_trained(path).model where it is of "
+            f"`lava-conv train`"
+        ),
+    ),
+    (
+        lambda m: _network_in(m) is not None,
+        lambda m: f"is a dictionary that holds the network; pass that, checkpoint[{_network_in(m)!r}]",
+    ),
+    (
+        lambda m: isinstance(m, Mapping),
+        lambda m: (
+            f"is {'a state dict' if _is_state(m) else 'a dictionary'} of {len(m)} entries, which does not say "
+            f"how the layers are connected; build the network, load the weights with network.load_state_dict, and pass "
+            f"it"
+        ),
+    ),
+    (
+        lambda m: isinstance(m, type),
+        lambda m: f"is the class {m.__name__}; pass a network made of it, {m.__name__}(...)",
+    ),
+    (
+        lambda m: _ours(m, "Graph"),
+        lambda m: "is a Graph, which is converted already; pass it to lava_conv.run or lava_conv.save",
+    ),
+    (
+        lambda m: _ours(m, "Trained", "Calibration"),
+        lambda m: f"is a {type(m).__name__}; pass its field `model`",
+    ),
+    (
+        lambda m: type(m).__name__ == "ExportedProgram",
+        lambda m: "is an ExportedProgram, whose layers are taken apart; pass the nn.Module that was exported",
+    ),
+    (
+        lambda m: hasattr(m, "shape"),
+        lambda m: f"is a {type(m).__name__} of numbers; pass the network first, then the images",
+    ),
+    (
+        lambda m: True,
+        lambda m: f"is a {type(m).__name__}, needed is a torch.nn.Module; build the network, load its weights, pass it",
+    ),
+)
+
+
+def _is_state(values: Mapping[Any, Any]) -> bool:
+    """Whether a mapping looks like what state_dict() gives."""
+    return bool(values) and all(isinstance(key, str) and hasattr(value, "shape") for key, value in values.items())
+
+
+def _refuse_unreadable(model: "nn.Module") -> None:
+    """Raise ConversionError where the layers or their values cannot be read."""
+    import torch
+    from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+
+    for name, module in model.named_modules():
+        where = f"{name} of the model" if name else "model"
+        if isinstance(module, torch.jit.ScriptModule | torch.jit.ScriptFunction):
+            raise ConversionError(
+                f"{where} is a TorchScript module, whose layers are compiled; pass the nn.Module that was scripted or "
+                f"traced, with its weights loaded"
+            )
+        if type(module).__name__ in SHARDED:
+            raise ConversionError(
+                f"{where} is a {type(module).__name__}, whose weights lie in several processes; gather its full state "
+                f"dict, load it into a plain network and pass that"
+            )
+        for parameter in (*module._parameters.values(), *module._buffers.values()):
+            if isinstance(parameter, UninitializedParameter | UninitializedBuffer):
+                raise ConversionError(
+                    f"{where} is a {type(module).__name__} without weights, for its input size is not known yet; call "
+                    f"the model on one batch first"
+                )
+            if parameter is not None and parameter.is_meta:
+                raise ConversionError(
+                    f"{where} has its weights on the device 'meta', which keeps no values; build the network on 'cpu' "
+                    f"and load its weights"
+                )
+
+
+# -- images ----------------------------------------------------------------------------------------------------------
+
+
+def images_of(images: Any, name: str = "images") -> "Tensor":
+    """Images as a tensor on the CPU, detached, with their own shape and dtype (float16 becomes float32).
+
+    Args:
+        images: an array (any strides and byte order), a tensor on any device, or a list of either.
+        name: what to call them in messages.
+
+    Raises:
+        DataError: they are a loader, a data set, a path, a batch with labels, booleans, complex, or no numbers; or one
+            is NaN or infinite; or there are none.
+    """
+    import torch
+
+    if isinstance(images, torch.Tensor):
+        kind = "b" if images.dtype == torch.bool else "c" if images.is_complex() or images.is_quantized else "f"
+        _refuse_dtype(kind, images.dtype, name)
+        found = images.detach().cpu()
+    else:
+        given = array_of(images, name)
+        _refuse_dtype(given.dtype.kind, given.dtype, name)
+        # torch takes neither negative strides nor foreign byte order nor uint16, and warns of arrays it cannot write to
+        given = given.astype(np.int64) if given.dtype.kind in "iu" and given.dtype.itemsize > 1 else given
+        given = given.astype(np.float64) if given.dtype.itemsize > 8 else given
+        given = given.astype(given.dtype.newbyteorder("="), copy=False)
+        found = torch.from_numpy(np.require(given, requirements=("C", "A", "W")))
+    if not found.numel() or found.ndim == 0:
+        raise DataError(f"{name} have shape {tuple(found.shape)}; pass one image at least")
+    if found.dtype in (torch.float16, torch.bfloat16):
+        found = found.float()
+    if found.is_floating_point() and not bool(torch.isfinite(found).all()):
+        raise DataError(f"{name} hold NaN or infinity; clean the data first")
+    return found
+
+
+def array_of(images: Any, name: str = "images") -> NDArray[Any]:
+    """Images as an array with their own shape and dtype; for where torch is not needed.
+
+    Raises:
+        DataError: they are no array; says what they look like, and what to pass.
+    """
+    if sentence := _first(NO_IMAGES, images):
+        raise DataError(f"{name} {sentence}")
+    if np.ma.is_masked(images):
+        raise DataError(f"{name} are masked at some places, where there is no value; fill them first: images.filled(0)")
+    try:
+        if hasattr(images, "detach"):
+            return np.asarray(images.detach().cpu())
+        if isinstance(images, list | tuple) and any(hasattr(image, "detach") for image in images):
+            images = [image.detach().cpu().numpy() if hasattr(image, "detach") else image for image in images]
+        return np.asarray(images)
+    except (ValueError, TypeError) as error:
+        if "shape" in str(error) or "sequence" in str(error):
+            raise DataError(
+                f"{name} are of different shapes; pass one array (N, C, H, W), cut or padded to one size"
+            ) from None
+        raise DataError(f"{name} are a {type(images).__name__}, which is no array; pass one (N, C, H, W)") from None
+
+
+def _torch_kind(value: Any, kind: str) -> bool:
+    """Whether it is of this class of torch.utils.data."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, getattr(torch.utils.data, kind))
+
+
+def _rank(value: Any) -> int:
+    return len(getattr(value, "shape", ()))
+
+
+def _starts_with(value: Any, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, list | tuple) and len(value) > 0 and isinstance(value[0], kinds)
+
+
+NO_IMAGES: Table = (
+    (lambda x: x is None, lambda x: "is None; pass an array of images (N, C, H, W)"),
+    (
+        lambda x: isinstance(x, PATHS),
+        lambda x: (
+            f"is the path {os.fspath(x)!r}; load it and pass the array (N, C, H, W): numpy.load, or "
+            f"lava_conv.data.load_dataset"
+        ),
+    ),
+    (
+        lambda x: isinstance(x, Mapping),
+        lambda x: f"is a dictionary of {', '.join(map(str, list(x)[:4]))}; pass the array of images in it",
+    ),
+    (
+        lambda x: _ours(x, "Dataset"),
+        lambda x: "is a data set; pass its images, data.x_train[:256] or data.x_test",
+    ),
+    (lambda x: hasattr(x, "read"), lambda x: "is an open file; load it and pass the array (N, C, H, W)"),
+    (
+        lambda x: callable(getattr(x, "state_dict", None)) and callable(x),
+        lambda x: f"is a {type(x).__name__}; pass the network first, then the images",
+    ),
+    (
+        lambda x: _torch_kind(x, "DataLoader"),
+        lambda x: "is a DataLoader; pass one batch of it: images, labels = next(iter(loader))",
+    ),
+    (
+        lambda x: _torch_kind(x, "Dataset"),
+        lambda x: "is a torch Dataset; pass a stack of its images: torch.stack([data[i][0] for i in range(256)])",
+    ),
+    (
+        lambda x: isinstance(x, list | tuple) and not len(x),
+        lambda x: "is empty; pass one image at least",
+    ),
+    (
+        lambda x: isinstance(x, list | tuple) and len(x) == 2 and _rank(x[0]) == 4 and _rank(x[1]) in (1, 2),
+        lambda x: "is a batch of images and labels; pass the images alone, batch[0]",
+    ),
+    (
+        lambda x: _starts_with(x, PATHS),
+        lambda x: "is a list of paths; load them and pass one array (N, C, H, W)",
+    ),
+    (
+        lambda x: not (isinstance(x, list | tuple | int | float) or hasattr(x, "__array__")),
+        lambda x: f"is a {type(x).__name__}; pass an array of images (N, C, H, W)",
+    ),
+)
+
+
+def _refuse_dtype(kind: str, dtype: Any, name: str) -> None:
+    """kind: as numpy's, b, i, u, f, c or another letter."""
+    if kind == "b":
+        raise DataError(f"{name} have dtype bool, which does not say how bright True is; pass uint8 images, x * 255")
+    if kind not in "iuf":
+        raise DataError(f"{name} have dtype {dtype}; pass an array of numbers, (N, C, H, W)")
