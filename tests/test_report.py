@@ -189,7 +189,7 @@ def test_changes_in_the_table_add_up(found):
 def test_wrong_samples_and_labels_are_refused(found):
     with pytest.raises(DataError, match=r"sample is 360, allowed is 0\.\.359"):
         collect("a", "b", found.graph, found.images, found.labels, sample=360)
-    with pytest.raises(DataError, match="labels go from . to 11"):
+    with pytest.raises(DataError, match="labels go from 2 to 11"):
         collect("a", "b", found.graph, found.images, found.labels + 2)
 
 
