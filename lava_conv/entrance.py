@@ -152,11 +152,11 @@ NO_MODEL: Table = (
     ),
     (
         lambda m: hasattr(m, "shape"),
-        lambda m: f"is a {type(m).__name__} of numbers; pass the network first, then the images",
+        lambda m: f"is of type {type(m).__name__}, which holds numbers; pass the network first, then the images",
     ),
     (
         lambda m: True,
-        lambda m: f"is a {type(m).__name__}, needed is a torch.nn.Module; build the network, load its weights, pass it",
+        lambda m: f"is of type {type(m).__name__}, needed is a torch.nn.Module; build the network and load its weights",
     ),
 )
 
@@ -315,7 +315,7 @@ NO_IMAGES: Table = (
     ),
     (
         lambda x: not (isinstance(x, list | tuple | int | float) or hasattr(x, "__array__")),
-        lambda x: f"is a {type(x).__name__}; pass an array of images (N, C, H, W)",
+        lambda x: f"is of type {type(x).__name__}; pass an array of images (N, C, H, W)",
     ),
 )
 

@@ -71,8 +71,8 @@ NO_MODEL = {
     "without values": (lambda m: nn.Linear(2, 2, device="meta"), "on the device 'meta'.*load its weights"),
     "images": (lambda m: torch.rand(1, 1, 4, 4), "pass the network first, then the images"),
     "an array": (lambda m: np.zeros(3), "pass the network first, then the images"),
-    "None": (lambda m: None, "is a NoneType, needed is a torch.nn.Module"),
-    "a function": (lambda m: m.forward, "is a method, needed is a torch.nn.Module"),
+    "None": (lambda m: None, "is of type NoneType, needed is a torch.nn.Module"),
+    "a function": (lambda m: m.forward, "is of type method, needed is a torch.nn.Module"),
 }
 
 
