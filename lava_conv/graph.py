@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.classes import class_count
+from lava_conv.entrance import array_of
 from lava_conv.errors import ConversionError, DataError, RangeError
 from lava_conv.fixedpoint import BOUND_LIMIT, INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN, STEPS_LIMIT
 from lava_conv.neurons import NEURONS, Neuron, map_channels
@@ -412,10 +413,7 @@ def _same_layer(a: Layer, b: Layer) -> bool:
 
 def check_images(graph: Graph, images: Any) -> NDArray[np.uint8]:
     """The images as a contiguous uint8 (N, C, H, W) array; DataError says what is wrong with them."""
-    try:
-        images = np.asarray(images)
-    except ValueError:
-        raise DataError("images are of different shapes; the network takes one array (N, C, H, W)") from None
+    images = array_of(images)
     if images.dtype != np.uint8:
         raise DataError(f"images have dtype {images.dtype}, allowed is uint8 (0..255); do not scale or normalise them")
     if images.ndim != 4 or images.shape[1:] != graph.input_shape:

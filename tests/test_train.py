@@ -135,7 +135,7 @@ def test_wrong_device(device):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + bytes(50)])
 def test_damaged_checkpoint(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(lc.DataError, match="not a readable checkpoint|is an empty file"):
+    with pytest.raises(lc.DataError, match=r"not a readable checkpoint|is an empty file"):
         load_trained(tmp_path / "x.pt")
     with pytest.raises(lc.DataError, match="no such checkpoint"):
         load_trained(tmp_path / "y.pt")
