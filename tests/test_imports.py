@@ -79,7 +79,17 @@ MAY = {
     | {"activity", "backends", "early_exit", "figures", "files", "graph", "loihi", "record", "report", "synapses", ""},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distill", "distributed"}
+TORCH = {
+    "activations",
+    "assemble",
+    "augment",
+    "calibrate",
+    "checkpoint",
+    "device",
+    "distill",
+    "distributed",
+    "entrance",
+}
 TORCH |= {"simulate", "qat", "convert", "verify", "train", "selection", "restore"}
 LAVA = {
     "backends.lava",
