@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.classes import class_count
-from lava_conv.entrance import array_of, graph_of, whole
+from lava_conv.entrance import array_of, graph_of
 from lava_conv.errors import ConversionError, DataError, RangeError
 from lava_conv.fixedpoint import BOUND_LIMIT, INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN, STEPS_LIMIT
 from lava_conv.neurons import NEURONS, Neuron, map_channels
@@ -264,7 +264,9 @@ class Graph:
         Raises:
             RangeError: one could leave them; names the layer, the channel, the value and the remedy.
         """
-        steps = self.steps if steps is None else whole(steps, "steps")
+        steps = self.steps if steps is None else steps
+        if not isinstance(steps, int | np.integer):
+            raise RangeError(f"steps is {steps!r}, allowed is a whole number of 1 or more, up to {STEPS_LIMIT}")
         if steps in self._checked:  # a graph does not change
             return
         if not 1 <= steps <= STEPS_LIMIT:

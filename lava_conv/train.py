@@ -189,6 +189,7 @@ def train(
         DataError: images and model do not go together, or the checkpoint is of another recipe or other data.
         BackendError: no such device.
     """
+    _check_kinds(data, recipe)
     device = find_device(device)
     shape = seen_shape(recipe, data)
     _check(recipe, shape, data)
@@ -247,6 +248,17 @@ def train(
     return Trained(model, recipe, shape, data.classes, data.name, tuple(losses))
 
 
+def _check_kinds(data: Any, recipe: Any) -> None:
+    """Raise DataError where one of them is something else."""
+    if not isinstance(data, Dataset):
+        raise DataError(
+            f"data is of type {type(data).__name__}, needed is a Dataset; make one of arrays with "
+            f"lava_conv.data.Dataset(name, x_train, y_train, x_test, y_test)"
+        )
+    if not isinstance(recipe, Recipe):
+        raise DataError(f"recipe is of type {type(recipe).__name__}, needed is a Recipe; make one: Recipe(**options)")
+
+
 def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tensor | None) -> Tensor:
     """The loss of each image, (N,). soft: what the teachers say, (N, classes)."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16):
@@ -268,6 +280,12 @@ def _check(recipe: Recipe, shape: tuple[int, ...], data: Dataset) -> None:
     for name, least in LEAST.items():
         if not least <= getattr(recipe, name) < math.inf:
             raise DataError(f"{name} is {getattr(recipe, name)}, allowed is {least} or more")
+    if not 0 <= recipe.smoothing < 1:
+        raise DataError(f"smoothing is {recipe.smoothing}, allowed is 0 or more, below 1")
+    if recipe.batch == 1:
+        raise DataError("batch is 1, allowed is 2 or more; batch normalisation needs several images")
+    if recipe.shift >= min(shape[1:]):
+        raise DataError(f"shift is {recipe.shift}, allowed is 0 to {min(shape[1:]) - 1} for images of {shape}")
     if recipe.unroll and recipe.method == FLOAT:
         raise DataError("unroll is for methods zou and gao, a float network has no time steps; leave it out")
     for name, most in (("skip_easy", MOST), ("dropout", MOST), ("distill", 1), ("cutout", shape[-1])):

@@ -62,7 +62,7 @@ MAY = {
     "activity": CORE | {"backends", "graph", "record"},
     "loihi": CORE | {"activity", "backends", "graph", "loihi", "lower", "record", "synapses"},
     "early_exit": CORE | {"graph", "record", "synapses"},
-    "data": CORE,
+    "data": CORE | {"files"},
     "calibrate": CORE
     | {"algebra", "assemble", "calibrate", "convert", "checkpoint", "graph", "neurons", "qat", "simulate", "synapses"},
     "augment": set(),

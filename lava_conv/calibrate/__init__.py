@@ -29,7 +29,8 @@ from lava_conv.calibrate.thresholds import Histogram
 from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.classes import predictions
 from lava_conv.convert import convert
-from lava_conv.errors import ConversionError
+from lava_conv.entrance import model_of
+from lava_conv.errors import ConversionError, DataError, one_line
 from lava_conv.fixedpoint import INPUT_MAX, STATE_MAX, WEIGHT_MAX
 from lava_conv.graph import INPUT_CODES, Graph
 from lava_conv.qat.layers import Quantiser
@@ -208,10 +209,17 @@ def float_predictions(
 ) -> NDArray[np.int64]:
     """The classes (N,) that the float model says for uint8 images; scale, mean and std as in `calibrated`."""
     pixels, scale = to_pixels(images, input_scale, mean, std)
-    model, said = model.eval(), []
+    model, said = copy.deepcopy(model_of(model)).cpu().float().eval(), []  # the caller's stays in its mode and place
     with torch.no_grad():
         for start in range(0, len(pixels), BATCH):
-            said.append(predictions(model(normalised(pixels[start : start + BATCH], scale, mean, std))))
+            part = normalised(pixels[start : start + BATCH], scale, mean, std)
+            try:
+                said.append(predictions(model(part)))
+            except RuntimeError as error:
+                raise DataError(
+                    f"the model does not take images of shape {tuple(part.shape)} ({one_line(error)}); pass those it "
+                    f"was trained on"
+                ) from error
     return np.concatenate(said)
 
 

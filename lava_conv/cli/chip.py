@@ -80,14 +80,14 @@ def _replay(graph: Any, x: Any, laid: Any) -> Any:
 
 
 def _draw(laid: Any, target: str) -> None:
-    from lava_conv.errors import DataError
+    from lava_conv.errors import DataError, one_line
     from lava_conv.figures.cores import occupancy
 
     try:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         occupancy(laid).savefig(target, dpi=120)
     except (OSError, ValueError) as error:  # ValueError: matplotlib does not know the ending
-        raise DataError(f"{target}: cannot write the picture ({' '.join(str(error).split())[:120]})") from None
+        raise DataError(f"{target}: cannot write the picture ({one_line(error)})") from None
 
 
 def _print_fit(net: str, laid: Any) -> None:

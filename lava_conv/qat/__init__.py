@@ -49,7 +49,7 @@ def exact(model: nn.Module) -> nn.Module:
     In float32 the normalisation rounds, and a value next to a step of the staircase may fall on its other side. Logits
     are rounded to the whole multiples that they are, so that classes whose integers are equal are equal here, too.
     """
-    model = copy.deepcopy(model).double().eval()
+    model = copy.deepcopy(model_of(model)).double().eval()
     for module in model.modules():
         if isinstance(module, Readout) and module.source:
             module.whole = True
@@ -92,7 +92,7 @@ def evaluate(
     """
     if not isinstance(batch, int) or batch < 1:
         raise DataError(f"batch is {batch!r}, allowed is a whole number of 1 or more")
-    model, pixels = exact(model_of(model)).cpu(), pixels_of(images)
+    model, pixels = exact(model).cpu(), pixels_of(images)
     logits: list[NDArray[np.float64]] = []
     with torch.inference_mode():
         for start in range(0, len(pixels), batch):
