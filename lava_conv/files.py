@@ -26,7 +26,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
     """
     target = Path(path)
     if target.exists() and not target.is_file():  # root would put a file in the place of a device
-        raise OSError(f"{target} is no file that could be replaced")
+        raise OSError(f"{target} is no file that could be replaced; name another one")
     # named before it is made, so that Ctrl-C at any moment finds it
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:

@@ -189,7 +189,6 @@ def train(
         DataError: images and model do not go together, or the checkpoint is of another recipe or other data.
         BackendError: no such device.
     """
-    _check_kinds(data, recipe)
     device = find_device(device)
     shape = seen_shape(recipe, data)
     _check(recipe, shape, data)
@@ -369,6 +368,7 @@ def _seen_by(path: str, shape: tuple[int, ...], classes: int, name: str, data: D
 
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
     """C, H, W of what the network sees of the data set's images."""
+    _check_kinds(data, recipe)
     channels, height, width = data.shape
     if not 0 <= recipe.crop <= min(height, width):
         raise DataError(f"crop is {recipe.crop}, allowed is 0 (none) to {min(height, width)} for images of {data.name}")

@@ -57,8 +57,6 @@ Fill = Callable[[h5py.File, dict[str, Any]], None]  # writes into an empty file,
 
 def _write(path: str | os.PathLike[str], fill: Fill) -> None:
     target = Path(file_name(path))
-    if target.is_dir():
-        raise NetFormatError(f"{target}: cannot be written, for it is a folder; name a file in it")
     try:
         image, declared = _image(fill, PACKING)
         if declared > most_elements(len(image)):  # `load` would take it for a bomb
