@@ -276,6 +276,8 @@ def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tens
 def _check(recipe: Recipe, shape: tuple[int, ...], data: Dataset) -> None:
     """Raise DataError for a recipe that cannot be followed. shape: of what the network sees."""
     check_types(recipe)
+    if (kind := torch.get_default_dtype()) not in (torch.float32, torch.float64):
+        raise DataError(f"the default dtype is {kind}; train in torch.float32 (torch.set_default_dtype), or with bf16")
     for name, least in LEAST.items():
         if not least <= getattr(recipe, name) < math.inf:
             raise DataError(f"{name} is {getattr(recipe, name)}, allowed is {least} or more")

@@ -33,6 +33,7 @@ class _Recorder(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule, wanted: dict[str, Activation]) -> None:
         super().__init__(module)
+        self.extra_traceback = False  # else fx adds its own lines to the words of every error
         self.wanted = wanted
         self.taken: dict[str, torch.Tensor] = {}
         self.given: dict[str, torch.Tensor] = {}

@@ -29,6 +29,7 @@ from lava_conv.calibrate.thresholds import Histogram
 from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.classes import predictions
 from lava_conv.convert import convert
+from lava_conv.device import single_precision
 from lava_conv.entrance import model_of
 from lava_conv.errors import ConversionError, DataError, one_line
 from lava_conv.fixedpoint import INPUT_MAX, STATE_MAX, WEIGHT_MAX
@@ -91,6 +92,7 @@ def calibrate(model: nn.Module, images: Any, steps: int = 32, method: str = "lig
     return calibrated(model, images, steps, method, **options).graph
 
 
+@single_precision()
 def calibrated(
     model: nn.Module,
     images: Any,
