@@ -76,7 +76,7 @@ class World:
             write(f"empty.{ending}", b"")
             write(f"page.{ending}", b"<!DOCTYPE html><html>")
         write("tensors.safetensors", (9).to_bytes(8, "little") + b'{"a":{}}')
-        write("mine.py", USER.encode())
+        write("usermade.py", USER.encode())
         write("broken.py", b"x = (")
         (folder / "folder").mkdir()
         (folder / "folder" / "inside.net").touch()
@@ -326,18 +326,21 @@ COMMANDS = {
     "calibrate a trained one": ("calibrate trained.pt x.net", "`lava-conv convert` takes it as it is"),
     "calibrate a network": ("calibrate good.net x.net", "an HDF5 file"),
     "calibrate with an argument": (
-        "calibrate weights.pt x.net --model mine:one",
+        "calibrate weights.pt x.net --model usermade:one",
         r"one\(\) failed \(TypeError.*no arg",
     ),
-    "calibrate a number": ("calibrate weights.pt x.net --model mine:number", "the model is of type int"),
-    "calibrate a scripted one": ("calibrate weights.pt x.net --model mine:scripted", "TorchScript"),
-    "calibrate what fails": ("calibrate weights.pt x.net --model mine:fails", r"ValueError: \[bold\] words"),
+    "calibrate a number": ("calibrate weights.pt x.net --model usermade:number", "the model is of type int"),
+    "calibrate a scripted one": ("calibrate weights.pt x.net --model usermade:scripted", "TorchScript"),
+    "calibrate what fails": ("calibrate weights.pt x.net --model usermade:fails", r"ValueError: \[bold\] words"),
     "calibrate what is broken": ("calibrate weights.pt x.net --model broken:f", "was never closed"),
     "calibrate nobody's": ("calibrate weights.pt x.net --model nowhere:f", "No module named 'nowhere'"),
-    "calibrate no function": ("calibrate weights.pt x.net --model mine:none", "no attribute 'none'"),
-    "calibrate half a name": ("calibrate weights.pt x.net --model mine", "--model is 'mine'; write PACKAGE.MODULE"),
+    "calibrate no function": ("calibrate weights.pt x.net --model usermade:none", "no attribute 'none'"),
+    "calibrate half a name": (
+        "calibrate weights.pt x.net --model usermade",
+        "--model is 'usermade'; write PACKAGE.MODULE",
+    ),
     "calibrate other weights": (
-        "calibrate weights.pt x.net --model mine:linear",
+        "calibrate weights.pt x.net --model usermade:linear",
         "of another network: weight is missing",
     ),
     "calibrate with words": ("calibrate float.pt x.net --mean red", "--mean is 'red'; write a number"),
