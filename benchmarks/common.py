@@ -1,5 +1,6 @@
 """What the benchmarks share: networks of the source papers with random weights, medians, the machine in a line."""
 
+import argparse
 import os
 import platform
 import time
@@ -14,6 +15,13 @@ from lava_conv import qat
 from lava_conv.qat import models
 
 SHAPES = {"lenet": (1, 28, 28), "vgg11": (3, 24, 24)}
+
+
+def known(name: str) -> str:
+    """The name of a network, for argparse."""
+    if name not in SHAPES:
+        raise argparse.ArgumentTypeError(f"{name!r} is no network of this benchmark; allowed are {', '.join(SHAPES)}")
+    return name
 
 
 def network(name: str, steps: int = 8, bias: float = -0.3, **options: int) -> lc.Graph:

@@ -19,7 +19,7 @@ import time
 from typing import Any
 
 import numpy as np
-from common import SHAPES, images, machine, network, spikes_a_neuron
+from common import SHAPES, images, known, machine, network, spikes_a_neuron
 
 import lava_conv as lc
 
@@ -91,7 +91,7 @@ def main() -> None:
     if sys.argv[1:2] == ["--child"]:
         return child(*sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=["lenet"], metavar="NAME", help=" or ".join(SHAPES))
+    parser.add_argument("names", nargs="*", default=["lenet"], type=known, metavar="NAME", help=" or ".join(SHAPES))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--net", help="a .net file in place of random weights (with one NAME, for its images)")
     options = parser.parse_args()

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from common import SHAPES, images, machine, network, side_by_side, spikes_a_neuron
+from common import SHAPES, images, known, machine, network, side_by_side, spikes_a_neuron
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 
@@ -158,7 +158,7 @@ def memory() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=list(SHAPES), metavar="NAME", help=" or ".join(SHAPES))
+    parser.add_argument("names", nargs="*", default=list(SHAPES), type=known, metavar="NAME", help=" or ".join(SHAPES))
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     warnings.simplefilter("ignore")

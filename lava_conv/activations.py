@@ -22,7 +22,7 @@ class _Keeper(fx.Interpreter):
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
-        self.extra_traceback = False  # torch.fx would write the node behind our own sentences
+        self.extra_traceback = False  # else fx adds its own lines to the words of every error
         self.found: list[NDArray[np.float64]] = []
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:

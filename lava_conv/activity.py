@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.backends import run
+from lava_conv.entrance import graph_of, whole
 from lava_conv.errors import DataError
 from lava_conv.graph import Graph
 from lava_conv.record import Record
@@ -92,7 +93,8 @@ class Meter:
     """
 
     def __init__(self, graph: Graph, steps: int | None = None) -> None:
-        self.graph, self.steps, self.samples = graph, graph.steps if steps is None else steps, 0
+        self.graph, self.samples = graph_of(graph), 0
+        self.steps = graph.steps if steps is None else whole(steps, "steps")
         shapes = {i: layer.shape for i, layer, neuron in graph.neuron_layers() if neuron.spiking}
         self._up = {i: np.zeros(shape) for i, shape in shapes.items()}
         self._down = {i: np.zeros(shape) for i, shape in shapes.items()}

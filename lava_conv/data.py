@@ -8,14 +8,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.errors import DataError
+from lava_conv.entrance import whole
+from lava_conv.errors import DataError, one_line
+from lava_conv.files import file_name, kind_of, unreadable
 
 FOLDER_VARIABLE = "LAVA_CONV_DATA"
 TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10", "cifar100": "CIFAR100"}
 NAMES = ("digits", *TORCHVISION)
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+OTHER_KINDS = {  # see `lava_conv.files.kind_of`
+    "an HDF5 file": "networks stand in front of --data, images behind it",
+    "a single array (.npy)": f"write all of it with numpy.savez: {', '.join(KEYS)}",
+    "a pickle": f"write it with numpy.savez: {', '.join(KEYS)}",
+}
 DIGITS_SCALE = 15  # scikit-learn's digits hold 0..16; 15 * 16 = 240 fits a byte and stays a whole number
 DIGITS_TEST = 0.2
+MAX_SEED = (1 << 32) - 1  # that scikit-learn takes
 MAX_CLASSES = 1 << 20  # a larger label is damage; the readout would have a neuron for each number below it
 
 
@@ -40,12 +48,20 @@ class Dataset:
     def __post_init__(self) -> None:
         for part in ("train", "test"):
             images, labels = getattr(self, f"x_{part}"), getattr(self, f"y_{part}")
+            if not isinstance(images, np.ndarray) or not isinstance(labels, np.ndarray):
+                found = type(images if not isinstance(images, np.ndarray) else labels).__name__
+                raise DataError(f"{self.name}: the {part} part is of type {found}, needed are arrays of numpy")
             if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
                 raise DataError(
                     f"{self.name}: x_{part} has shape {images.shape} and dtype {images.dtype}, needed are uint8 images "
                     f"(N, C, H, W), one at least"
                 )
             _labels(labels, len(images), f"{self.name}: y_{part}")
+        if self.x_train.shape[1:] != self.x_test.shape[1:]:
+            raise DataError(
+                f"{self.name}: x_train has images of {self.x_train.shape[1:]}, x_test of {self.x_test.shape[1:]}; cut "
+                f"them to one size"
+            )
 
     @property
     def classes(self) -> int:
@@ -68,11 +84,14 @@ class Dataset:
         Returns:
             uint8 (count, C, H, W).
         """
-        chosen = np.random.default_rng(seed).permutation(len(self.x_train))[:count]
+        whole(count, "count")
+        chosen = np.random.default_rng(whole(seed, "seed", 0)).permutation(len(self.x_train))[:count]
         return centred(self.x_train[chosen], shape)
 
 
-def load_dataset(name: str = "digits", folder: str | os.PathLike[str] | None = None, seed: int = 0) -> Dataset:
+def load_dataset(
+    name: str | os.PathLike[str] = "digits", folder: str | os.PathLike[str] | None = None, seed: int = 0
+) -> Dataset:
     """A data set by name or path.
 
     Args:
@@ -84,8 +103,9 @@ def load_dataset(name: str = "digits", folder: str | os.PathLike[str] | None = N
     Raises:
         DataError: unknown, missing or damaged; says which and what to do.
     """
+    name = file_name(name)
     if name == "digits":
-        return _digits(seed)
+        return _digits(whole(seed, "seed", 0, MAX_SEED))
     if name.endswith(".npz"):
         return _npz(Path(name))
     if name not in TORCHVISION:
@@ -99,6 +119,9 @@ def load_dataset(name: str = "digits", folder: str | os.PathLike[str] | None = N
 
 def centred(images: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """The middle of images (N, C, H, W) in the size of `shape` (C, H, W); as they are where they are no larger."""
+    images = np.asarray(images)
+    if images.ndim != 4 or len(shape) != 3:
+        raise DataError(f"images have shape {images.shape}, cut to {tuple(shape)}; needed are N,C,H,W and C,H,W")
     height, width = shape[1:]
     top, left = (images.shape[2] - height) // 2, (images.shape[3] - width) // 2
     if top < 0 or left < 0 or images.shape[2:] == (height, width):
@@ -119,8 +142,10 @@ def _digits(seed: int) -> Dataset:
 
 
 def _npz(path: Path, name: str | None = None) -> Dataset:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
+    if problem := unreadable(path, ending=".npz"):
+        raise DataError(f"{path}: {problem}")
+    if (kind := kind_of(path)) in OTHER_KINDS:
+        raise DataError(f"{path}: is {kind}, not an .npz data set; {OTHER_KINDS[kind]}")
     try:
         # numpy leaves the file open when it is no archive, so it is opened here
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -143,11 +168,13 @@ def _npz(path: Path, name: str | None = None) -> Dataset:
 
 def _images(x: NDArray[Any], place: str) -> NDArray[np.uint8]:
     if x.dtype != np.uint8:
-        raise DataError(f"{place} has dtype {x.dtype}, allowed is uint8 (0..255)")
+        raise DataError(f"{place} has dtype {x.dtype}, allowed is uint8 (0..255); scale it and write it again as uint8")
     if x.ndim == 3:
         x = x[..., None]
     if x.ndim != 4 or x.shape[-1] not in (1, 3) or 0 in x.shape:
-        raise DataError(f"{place} has shape {x.shape}, allowed is (N, H, W) or (N, H, W, C) with C = 1 or 3")
+        first = x.ndim == 4 and x.shape[1] in (1, 3)
+        remedy = "; transpose it, x.transpose(0, 2, 3, 1)" if first else ""
+        raise DataError(f"{place} has shape {x.shape}, allowed is (N, H, W) or (N, H, W, C) with C = 1 or 3{remedy}")
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
@@ -181,7 +208,7 @@ def _torchvision(name: str, root: Path) -> Dataset:
             found = _stored_or_downloaded(kind, root, train)
         except Exception as error:
             raise DataError(
-                f"data set {name} is not in {root} and cannot be downloaded ({' '.join(str(error).split())[:120]}); "
+                f"data set {name} is not in {root} and cannot be downloaded ({one_line(error)}); "
                 f"set {FOLDER_VARIABLE} to a folder with {name}.npz"
             ) from None
         images = np.asarray(found.data)

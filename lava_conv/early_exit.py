@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.classes import accuracy, class_scores
+from lava_conv.entrance import graph_of, record_of
 from lava_conv.errors import ConversionError, DataError
 from lava_conv.fixedpoint import WEIGHT_MAX
 from lava_conv.graph import Graph
@@ -38,7 +39,7 @@ class Exit:
 
 def decided_after(record: Record) -> NDArray[np.int64]:
     """Per sample, the first step (from 1) from which the prediction stays the same until the end; int64 (N,)."""
-    same = record.predictions == record.predictions[-1]
+    same = record_of(record).predictions == record.predictions[-1]
     return record.steps - np.cumprod(same[::-1], axis=0).sum(0) + 1
 
 
@@ -57,7 +58,7 @@ def silent_after(record: Record) -> NDArray[np.int64]:
     Raises:
         DataError: the record holds no spikes.
     """
-    if not record.spikes:
+    if not record_of(record).spikes:
         raise DataError("the record holds no spikes; run with record=('spikes',)")
     busy = np.zeros((record.steps, record.logits.shape[1]), bool)
     for spikes in record.spikes.values():
@@ -90,6 +91,11 @@ def leave(graph: Graph, record: Record, policy: str = "margin", threshold: float
         DataError: unknown policy, or no spikes.
         ConversionError: "margin" cannot tell: the input is constant, or a layer has another neuron, a leak or a decay.
     """
+    graph_of(graph)
+    if (outputs := record_of(record).logits.shape[2]) != graph.classes:
+        raise DataError(f"the record has {outputs} logits, the network {graph.classes}; pass its own record")
+    if policy == "confidence" and not (isinstance(threshold, int | float | np.number) and threshold >= 0):
+        raise DataError(f"threshold is {threshold!r}, allowed is a number of 0 or more")
     if policy not in POLICIES:
         raise DataError(f"policy is {policy!r}, allowed are {', '.join(POLICIES)}")
     ranked = np.sort(class_scores(record.logits), axis=2)

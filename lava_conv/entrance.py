@@ -3,6 +3,7 @@
 torch is needed for models only; nobody holds a tensor or a loader in a process that never imported it.
 """
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -153,11 +154,11 @@ NO_MODEL: Table = (
     ),
     (
         lambda m: hasattr(m, "shape"),
-        lambda m: f"is a {type(m).__name__} of numbers; pass the network first, then the images",
+        lambda m: f"is of type {type(m).__name__}, which holds numbers; pass the network first, then the images",
     ),
     (
         lambda m: True,
-        lambda m: f"is a {type(m).__name__}, needed is a torch.nn.Module; build the network, load its weights, pass it",
+        lambda m: f"is of type {type(m).__name__}, needed is a torch.nn.Module; build the network and load its weights",
     ),
 )
 
@@ -316,7 +317,7 @@ NO_IMAGES: Table = (
     ),
     (
         lambda x: not (isinstance(x, list | tuple | int | float) or hasattr(x, "__array__")),
-        lambda x: f"is a {type(x).__name__}; pass an array of images (N, C, H, W)",
+        lambda x: f"is of type {type(x).__name__}; pass an array of images (N, C, H, W)",
     ),
 )
 
@@ -327,3 +328,73 @@ def _refuse_dtype(kind: str, dtype: Any, name: str) -> None:
         raise DataError(f"{name} have dtype bool, which does not say how bright True is; pass uint8 images, x * 255")
     if kind not in "iuf":
         raise DataError(f"{name} have dtype {dtype}; pass an array of numbers, (N, C, H, W)")
+
+
+# -- what this package makes -----------------------------------------------------------------------------------------
+
+NO_GRAPH: Table = (
+    (lambda g: isinstance(g, PATHS), lambda g: f"is the path {os.fspath(g)!r}; load it first: lava_conv.load(path)"),
+    (lambda g: _ours(g, "Calibration", "Lowered"), lambda g: f"is a {type(g).__name__}; pass its field `graph`"),
+    (
+        lambda g: callable(getattr(g, "state_dict", None)),
+        lambda g: f"is a PyTorch network ({type(g).__name__}); convert it first, with lava_conv.convert or calibrate",
+    ),
+    (
+        lambda g: _ours(g, "Record") or hasattr(g, "shape"),
+        lambda g: f"is of type {type(g).__name__}; pass the graph first, then the images or the record",
+    ),
+    (
+        lambda g: True,
+        lambda g: f"is of type {type(g).__name__}, needed is a Graph, as lava_conv.convert, calibrate and load give it",
+    ),
+)
+
+
+def graph_of(graph: Any) -> Any:
+    """The graph itself.
+
+    Raises:
+        DataError: it is none; says what to do with what it is.
+    """
+    if not _made(graph, "Graph"):
+        raise DataError(f"graph {_first(NO_GRAPH, graph)}")
+    return graph
+
+
+def record_of(record: Any) -> Any:
+    """The record itself.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not _made(record, "Record"):
+        raise DataError(f"record is of type {type(record).__name__}, needed is a Record, as lava_conv.run gives it")
+    return record
+
+
+def _made(value: Any, name: str) -> bool:
+    """Whether it is of this class of the package, or of one made from it; the class itself need not be imported."""
+    return any(kind.__name__ == name and kind.__module__.startswith("lava_conv.") for kind in type(value).__mro__)
+
+
+def whole(value: Any, name: str, least: int = 1, most: int | None = None) -> int:
+    """An integer of any type, within least..most.
+
+    Raises:
+        DataError: it is none, or out of range.
+    """
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least or value > (most or value):
+        words = f"{least} or more" if most is None else f"{least} to {most}"
+        raise DataError(f"{name} is {value!r}, allowed is a whole number, {words}")
+    return int(value)
+
+
+def check_options(function: Callable[..., Any], options: Mapping[str, Any], name: str) -> None:
+    """Refuse options that a function does not know, before it is called.
+
+    Raises:
+        DataError: names them, and those there are.
+    """
+    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
+    if odd := [option for option in options if option not in known]:
+        raise DataError(f"{name} has no option {', '.join(odd)}; allowed are {', '.join(known)}")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.classes import class_count
+from lava_conv.entrance import array_of, graph_of
 from lava_conv.errors import ConversionError, DataError, RangeError
 from lava_conv.fixedpoint import BOUND_LIMIT, INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN, STEPS_LIMIT
 from lava_conv.neurons import NEURONS, Neuron, map_channels
@@ -96,6 +97,10 @@ class Graph:
     _checked: set[int] = field(default_factory=set, init=False, repr=False)  # steps whose bounds are known to fit
 
     def __post_init__(self) -> None:
+        if not isinstance(self.layers, tuple | list) or not all(isinstance(layer, Layer) for layer in self.layers):
+            raise ConversionError("layers must be a tuple of Layer, the input first and the readout last")
+        if not isinstance(self.steps, int | np.integer):
+            raise ConversionError(f"steps is {self.steps!r}, allowed is a whole number of 1 or more")
         if len(self.layers) < 2:
             raise ConversionError(f"the network has {len(self.layers)} layers, allowed is 2 or more")
         if self.layers[0].kind != "input":
@@ -260,6 +265,8 @@ class Graph:
             RangeError: one could leave them; names the layer, the channel, the value and the remedy.
         """
         steps = self.steps if steps is None else steps
+        if not isinstance(steps, int | np.integer):
+            raise RangeError(f"steps is {steps!r}, allowed is a whole number of 1 or more, up to {STEPS_LIMIT}")
         if steps in self._checked:  # a graph does not change
             return
         if not 1 <= steps <= STEPS_LIMIT:
@@ -412,10 +419,8 @@ def _same_layer(a: Layer, b: Layer) -> bool:
 
 def check_images(graph: Graph, images: Any) -> NDArray[np.uint8]:
     """The images as a contiguous uint8 (N, C, H, W) array; DataError says what is wrong with them."""
-    try:
-        images = np.asarray(images)
-    except ValueError:
-        raise DataError("images are of different shapes; the network takes one array (N, C, H, W)") from None
+    graph_of(graph)
+    images = array_of(images)
     if images.dtype != np.uint8:
         raise DataError(f"images have dtype {images.dtype}, allowed is uint8 (0..255); do not scale or normalise them")
     if images.ndim != 4 or images.shape[1:] != graph.input_shape:

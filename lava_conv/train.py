@@ -15,9 +15,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from lava_conv.augment import augmented
-from lava_conv.checkpoint import read_state, reason, write_state
+from lava_conv.checkpoint import load_weights, read_state, reason, write_state
 from lava_conv.classes import class_count
-from lava_conv.data import Dataset, centred
+from lava_conv.data import MAX_CLASSES, Dataset, centred
 from lava_conv.device import find_device
 from lava_conv.distill import NetworkTeacher, class_scores, divergence, soft_labels
 from lava_conv.distributed import Team, joint_statistics
@@ -37,6 +37,8 @@ MOMENTUM = 0.9
 MOST = 0.9  # that is skipped or dropped
 NETWORK = ".net"  # the ending of a network of integers
 MEASURED = 1000  # images on which to measure what a network of integers does not say
+LEAST = {"epochs": 1, "batch": 1, "lr": 0, "shift": 0, "warmup": 0, "decay": 0, "unroll": 0, "width": 0, "rotate": 0,
+         "crop": 0}  # fmt: skip
 FLOAT_PART = "1."  # see `lava_conv.qat.models.build_float`
 STEPS = ("step", "step_ready")  # what quantisers learn
 PREPARED = (  # what `prepare` is told
@@ -245,6 +247,17 @@ def train(
     return Trained(model, recipe, shape, data.classes, data.name, tuple(losses))
 
 
+def _check_kinds(data: Any, recipe: Any) -> None:
+    """Raise DataError where one of them is something else."""
+    if not isinstance(data, Dataset):
+        raise DataError(
+            f"data is of type {type(data).__name__}, needed is a Dataset; make one of arrays with "
+            f"lava_conv.data.Dataset(name, x_train, y_train, x_test, y_test)"
+        )
+    if not isinstance(recipe, Recipe):
+        raise DataError(f"recipe is of type {type(recipe).__name__}, needed is a Recipe; make one: Recipe(**options)")
+
+
 def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tensor | None) -> Tensor:
     """The loss of each image, (N,). soft: what the teachers say, (N, classes)."""
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.bf16):
@@ -262,6 +275,20 @@ def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tens
 
 def _check(recipe: Recipe, shape: tuple[int, ...], data: Dataset) -> None:
     """Raise DataError for a recipe that cannot be followed. shape: of what the network sees."""
+    check_types(recipe)
+    if (kind := torch.get_default_dtype()) not in (torch.float32, torch.float64):
+        raise DataError(f"the default dtype is {kind}; train in torch.float32 (torch.set_default_dtype), or with bf16")
+    for name, least in LEAST.items():
+        if not least <= getattr(recipe, name) < math.inf:
+            raise DataError(f"{name} is {getattr(recipe, name)}, allowed is {least} or more")
+    if not 0 <= recipe.smoothing < 1:
+        raise DataError(f"smoothing is {recipe.smoothing}, allowed is 0 or more, below 1")
+    if recipe.batch == 1:
+        raise DataError("batch is 1, allowed is 2 or more; batch normalisation needs several images")
+    if recipe.shift >= min(shape[1:]):
+        raise DataError(f"shift is {recipe.shift}, allowed is 0 to {min(shape[1:]) - 1} for images of {shape}")
+    if recipe.unroll and recipe.method == FLOAT:
+        raise DataError("unroll is for methods zou and gao, a float network has no time steps; leave it out")
     for name, most in (("skip_easy", MOST), ("dropout", MOST), ("distill", 1), ("cutout", shape[-1])):
         if not 0 <= getattr(recipe, name) <= most:
             raise DataError(f"{name} is {getattr(recipe, name)}, allowed is 0 to {most}")
@@ -343,6 +370,7 @@ def _seen_by(path: str, shape: tuple[int, ...], classes: int, name: str, data: D
 
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
     """C, H, W of what the network sees of the data set's images."""
+    _check_kinds(data, recipe)
     channels, height, width = data.shape
     if not 0 <= recipe.crop <= min(height, width):
         raise DataError(f"crop is {recipe.crop}, allowed is 0 (none) to {min(height, width)} for images of {data.name}")
@@ -479,15 +507,49 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Fields that Recipe has got since the checkpoint was written have their defaults.
     """
     state = read_state(path)
-    if not isinstance(state, dict) or state.get("version", CHECKPOINT_VERSION) != CHECKPOINT_VERSION:
+    if not isinstance(state, dict) or not {"version", "recipe", "losses"} & state.keys():
+        raise DataError(
+            f"{path}: holds weights of another program; `lava-conv calibrate --model PACKAGE.MODULE:FUNCTION` takes "
+            f"those of a float network, lava_conv.convert a network trained with quantisation"
+        )
+    if state.get("version", CHECKPOINT_VERSION) != CHECKPOINT_VERSION:
         raise DataError(f"{path}: is no checkpoint of this release; write it with `lava-conv train`")
     if missing := [key for key in CHECKPOINT_KEYS if key not in state]:
         raise DataError(f"{path}: the checkpoint lacks {', '.join(missing)}; write it with `lava-conv train`")
+    if odd := [key for key, right in CONTENTS.items() if not right(state[key])]:
+        raise DataError(f"{path}: the checkpoint is damaged at {', '.join(odd)}; write it with `lava-conv train`")
     try:
-        state["recipe"] = asdict(replace(Recipe(), **state["recipe"]))
+        recipe = replace(Recipe(), **state["recipe"])
     except TypeError as error:
         raise DataError(f"{path}: the checkpoint's recipe is not of this release ({reason(error)})") from None
+    check_types(recipe, f"{path}: the checkpoint's recipe: ")
+    state["recipe"] = asdict(recipe)
     return state
+
+
+def _numbers(values: Any, kind: type | tuple[type, ...]) -> bool:
+    return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
+
+
+CONTENTS: dict[str, Callable[[Any], bool]] = {  # of a checkpoint: what each value must be
+    "recipe": lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value),
+    "shape": lambda value: _numbers(value, int) and len(value) == 3 and min(value) > 0,
+    "classes": lambda value: isinstance(value, int) and 1 < value <= MAX_CLASSES,
+    "data": lambda value: isinstance(value, str),
+    "losses": lambda value: _numbers(value, (int, float)),
+    "model": lambda value: isinstance(value, dict) and all(isinstance(weight, Tensor) for weight in value.values()),
+}
+WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", tuple: "a tuple of paths"}
+
+
+def check_types(recipe: Recipe, place: str = "") -> None:
+    """Raise DataError where a value of the recipe is of another type than its default; whole numbers are numbers."""
+    for name, default in asdict(Recipe()).items():
+        value, kind = getattr(recipe, name), type(default)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if type(value) is kind or (kind is float and whole) or (kind is tuple and isinstance(value, list)):
+            continue
+        raise DataError(f"{place}{name} is {value!r}, needed is {WORDS[kind]}")
 
 
 def load_trained(path: str | os.PathLike[str]) -> Trained:
@@ -497,7 +559,7 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
         recipe = Recipe(**state["recipe"])
         shape = tuple(state["shape"])
         model = _model(recipe, shape, state["classes"])
-        model.load_state_dict(state["model"])
-    except (KeyError, TypeError, RuntimeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
         raise DataError(f"{path}: the checkpoint does not fit its own recipe ({reason(error)})") from None
+    load_weights(model, state["model"], f"{path}: the checkpoint does not fit its own recipe")
     return Trained(model.eval(), recipe, shape, state["classes"], state["data"], tuple(state["losses"]))

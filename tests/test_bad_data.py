@@ -79,7 +79,7 @@ WRONG = {
     "int8": (lambda x: x.astype(np.int8), "dtype int8"),
     "text": (lambda x: np.full(x.shape, "7"), "dtype <U1"),
     "objects": (lambda x: x.astype(object), "dtype object"),
-    "nothing": (lambda x: None, "dtype object"),
+    "nothing": (lambda x: None, "images is None; pass an array"),
     "one image without N": (lambda x: x[0], r"shape \(2, 9, 7\)"),
     "H and W swapped": (lambda x: x.transpose(0, 1, 3, 2), r"shape \(6, 2, 7, 9\)"),
     "N last": (lambda x: x.transpose(1, 2, 3, 0), r"shape \(2, 9, 7, 6\)"),

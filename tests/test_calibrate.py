@@ -435,7 +435,7 @@ def test_command_with_a_network_of_ones_own(digits, tmp_path):
     for words, sentence in (
         (("calibrate", "w.pt", "o.net", "--model", "mine:nothing"), "write PACKAGE.MODULE:FUNCTION"),
         (("calibrate", "nowhere.pt", "o.net"), "there is no such checkpoint"),
-        (("calibrate", "w.pt", "o.net"), "lacks"),
+        (("calibrate", "w.pt", "o.net"), "weights of another program"),
         (("calibrate", "w.pt", "o.net", "--model", "mine:network", "--mean", "a,b"), "write a number for each channel"),
     ):
         done = call(*words, cwd=tmp_path)

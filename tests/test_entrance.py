@@ -71,8 +71,8 @@ NO_MODEL = {
     "without values": (lambda m: nn.Linear(2, 2, device="meta"), "on the device 'meta'.*load its weights"),
     "images": (lambda m: torch.rand(1, 1, 4, 4), "pass the network first, then the images"),
     "an array": (lambda m: np.zeros(3), "pass the network first, then the images"),
-    "None": (lambda m: None, "is a NoneType, needed is a torch.nn.Module"),
-    "a function": (lambda m: m.forward, "is a method, needed is a torch.nn.Module"),
+    "None": (lambda m: None, "is of type NoneType, needed is a torch.nn.Module"),
+    "a function": (lambda m: m.forward, "is of type method, needed is a torch.nn.Module"),
 }
 
 
@@ -173,3 +173,47 @@ def test_foreign_words_are_cut_between_words():
     assert one_line(ValueError()) == "ValueError"
     assert one_line("word " * 100, 23) == "word word word word ..."
     assert one_line("x" * 100, 10) == "x" * 10 + " ..."
+
+
+# -- the default dtype ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def double():
+    """`torch.set_default_dtype(torch.float64)`, called from within the test."""
+    yield lambda: torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("method", ["light", "advanced", "distilled"])
+def test_calibration_is_the_same_whatever_the_default_dtype(method, rng, double):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 4))
+    x = rng.integers(0, 256, (40, 1, 6, 6), dtype=np.uint8)
+    wanted = lc.calibrate(model, x, 6, method, iterations=3)
+    double()
+    assert lc.calibrate(model, x, 6, method, iterations=3) == wanted
+    assert torch.get_default_dtype() == torch.float64
+
+
+@pytest.mark.parametrize("method", ["zou", "gao"])
+def test_training_in_double_converts_to_what_was_trained(method, rng, double):
+    double()
+    layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4)
+    model = lc.qat.prepare(nn.Sequential(*layers), method=method, levels=6)
+    x = rng.integers(0, 256, (40, 1, 6, 6), dtype=np.uint8)
+    optimiser = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(3):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(torch.tensor(x).double()), torch.arange(40) % 4).backward()
+        optimiser.step()
+    graph = lc.convert(model, x)
+    assert np.array_equal(graph.reference(x).predictions[0], lc.qat.evaluate(model, x).argmax(1))
+
+
+def test_errors_within_a_traced_model_keep_their_words(rng):
+    layers = nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)
+    model = nn.Sequential(*layers).eval()  # its normalisation has seen nothing
+    with pytest.raises(lc.DataError, match="times the variance that the model was trained with") as caught:
+        lc.calibrate(model, rng.integers(0, 256, (20, 1, 4, 4), dtype=np.uint8))
+    assert "While executing" not in str(caught.value) and "\n" not in str(caught.value)

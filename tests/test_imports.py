@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).parent.parent
-CORE = {"errors", "fixedpoint"}
+CORE = {"errors", "fixedpoint", "classes", "entrance"}  # they need nothing but each other
 MAY = {
     "errors": set(),
     "fixedpoint": CORE,
-    "files": set(),
+    "classes": {"errors"},
+    "entrance": {"errors"},
+    "files": {"errors"},
     "device": CORE,
     "neurons": CORE | {"neurons"},
     "synapses": CORE,
@@ -62,9 +64,21 @@ MAY = {
     "activity": CORE | {"backends", "graph", "record"},
     "loihi": CORE | {"activity", "backends", "graph", "loihi", "lower", "record", "synapses"},
     "early_exit": CORE | {"graph", "record", "synapses"},
-    "data": CORE,
+    "data": CORE | {"files"},
     "calibrate": CORE
-    | {"algebra", "assemble", "calibrate", "convert", "checkpoint", "graph", "neurons", "qat", "simulate", "synapses"},
+    | {
+        "algebra",
+        "assemble",
+        "calibrate",
+        "convert",
+        "checkpoint",
+        "device",
+        "graph",
+        "neurons",
+        "qat",
+        "simulate",
+        "synapses",
+    },
     "augment": set(),
     "checkpoint": CORE | {"files"},
     "distributed": CORE | {"qat"},
@@ -79,7 +93,17 @@ MAY = {
     | {"activity", "backends", "early_exit", "figures", "files", "graph", "loihi", "record", "report", "synapses", ""},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distill", "distributed"}
+TORCH = {
+    "activations",
+    "assemble",
+    "augment",
+    "calibrate",
+    "checkpoint",
+    "device",
+    "distill",
+    "distributed",
+    "entrance",
+}
 TORCH |= {"simulate", "qat", "convert", "verify", "train", "selection", "restore"}
 LAVA = {
     "backends.lava",

@@ -90,7 +90,7 @@ def test_checkpoint_of_an_older_release(checkpoint):
         (lambda state: [state.pop(key) for key in ("rng", "data")], "lacks data, rng;"),
         (lambda state: state.update(version=2), "no checkpoint of this release"),
         (lambda state: state["recipe"].update(colour=1), "recipe is not of this release .*'colour'"),
-        (lambda state: state.update(recipe=[3]), "recipe is not of this release"),
+        (lambda state: state.update(recipe=[3]), "the checkpoint is damaged at recipe"),
     ],
 )
 def test_incomplete_checkpoint(checkpoint, change, message):
@@ -135,7 +135,7 @@ def test_wrong_device(device):
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04" + bytes(50)])
 def test_damaged_checkpoint(tmp_path, content):
     (tmp_path / "x.pt").write_bytes(content)
-    with pytest.raises(lc.DataError, match="not a readable checkpoint"):
+    with pytest.raises(lc.DataError, match=r"not a readable checkpoint|is an empty file"):
         load_trained(tmp_path / "x.pt")
     with pytest.raises(lc.DataError, match="no such checkpoint"):
         load_trained(tmp_path / "y.pt")

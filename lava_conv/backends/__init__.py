@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.entrance import check_options, graph_of, whole
 from lava_conv.errors import BackendError, DataError
 from lava_conv.graph import Graph
 from lava_conv.record import Record
@@ -49,12 +50,13 @@ def run(
         BackendError: an unknown backend, one that is not installed, or a run that failed or stopped moving.
         ConversionError: "sdnn" cannot be lowered exactly.
     """
-    if backend not in BACKENDS:
+    graph_of(graph)
+    if not isinstance(backend, str) or backend not in BACKENDS:
         raise BackendError(f"backend is {backend!r}, allowed are {', '.join(BACKENDS)}")
-    if steps is not None and (not isinstance(steps, int | np.integer) or steps < 1):
-        raise DataError(f"steps is {steps!r}, allowed is an integer of 1 or more")
-    if odd := [name for name in record if name not in RECORDABLE]:
-        raise DataError(f"record names {odd[0]!r}, allowed is {', '.join(RECORDABLE)}")
-    module, function = BACKENDS[backend]
-    steps = None if steps is None else int(steps)
-    return getattr(importlib.import_module(module), function)(graph, images, steps, tuple(record), **options)
+    steps = None if steps is None else whole(steps, "steps")
+    if not isinstance(record, tuple | list | set) or any(name not in RECORDABLE for name in record):
+        raise DataError(f"record is {record!r}, allowed are () and ({', '.join(map(repr, RECORDABLE))},)")
+    module, name = BACKENDS[backend]
+    function = getattr(importlib.import_module(module), name)
+    check_options(function, options, f"backend {backend!r}")
+    return function(graph, images, steps, tuple(record), **options)

@@ -40,8 +40,9 @@ from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.calibrate.widths import Widths
 from lava_conv.classes import predictions
 from lava_conv.convert import convert
+from lava_conv.device import single_precision
 from lava_conv.entrance import model_of
-from lava_conv.errors import ConversionError, DataError, RangeError
+from lava_conv.errors import ConversionError, DataError, RangeError, one_line
 from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import INPUT_CODES, Graph
 from lava_conv.qat import exact
@@ -171,6 +172,7 @@ def calibrate(model: nn.Module, images: Any, steps: int = 32, method: str = "lig
     return calibrated(model, images, steps, method, **options).graph
 
 
+@single_precision()
 def calibrated(
     model: nn.Module,
     images: Any,
@@ -345,7 +347,14 @@ def _float_logits(model: nn.Module, pixels: Tensor, scale: float, mean: Any, std
     model, found = copied(model_of(model)).cpu().float().eval(), []
     with torch.no_grad():
         for start in range(0, len(pixels), BATCH):
-            found.append(model(normalised(pixels[start : start + BATCH], scale, mean, std)))
+            part = normalised(pixels[start : start + BATCH], scale, mean, std)
+            try:
+                found.append(model(part))
+            except RuntimeError as error:
+                raise DataError(
+                    f"the model does not take images of shape {tuple(part.shape)} ({one_line(error)}); pass those it "
+                    f"was trained on"
+                ) from error
     return torch.cat(found)
 
 

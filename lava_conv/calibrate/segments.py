@@ -87,7 +87,7 @@ class _Activations(fx.Interpreter):
 
     def __init__(self, traced: fx.GraphModule, see: See) -> None:
         super().__init__(traced)
-        self.extra_traceback = False  # torch.fx would write the node behind our own sentences
+        self.extra_traceback = False  # else fx adds its own lines to the words of every error
         self.see = see
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:

@@ -4,8 +4,10 @@ Exit codes: 0 done (and, for compare, equal; for fit, it fits), 1 different, not
 told in one sentence.
 """
 
+import io
 import os
 import sys
+from contextlib import suppress
 
 import click
 
@@ -26,27 +28,51 @@ from lava_conv.errors import LavaConvError
 def main() -> None:
     """Entry point: every error a user can cause is one sentence and exit code 2."""
     begin()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name of a file may hold bytes that no encoding has
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _outcome()
+        sys.stdout.flush()  # a full device tells it now, and not after the last line of this program
+    except BrokenPipeError:
+        code = _forget_output(1)
+    except OSError as error:
+        with suppress(OSError):
+            complain(f"the output cannot be written ({error.strerror}); write it elsewhere")
+        code = _forget_output(2)
+    sys.exit(code)
+
+
+def _forget_output(code: int) -> int:
+    """What could not be written would be tried again when the program ends. Gives the exit code back."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _outcome() -> int:
+    """Run the command; its exit code.
+
+    Raises:
+        OSError: the output cannot be written.
+    """
     try:
         code = cli.main(prog_name="lava-conv", standalone_mode=False)
-    except click.exceptions.Abort:
+        return code if isinstance(code, int) else 0
+    except (click.exceptions.Abort, KeyboardInterrupt):
         err.print("interrupted")
-        sys.exit(1)
+        return 1
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
     except LavaConvError as error:
         complain(str(error))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("interrupted")
-        sys.exit(1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except MemoryError:
         complain("out of memory; use fewer samples or steps")
-        sys.exit(2)
-    sys.exit(code if isinstance(code, int) else 0)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        complain(f"{os.fsdecode(error.filename)}: {error.strerror}; check the name and its permissions")
+    return 2
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

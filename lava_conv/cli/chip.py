@@ -7,6 +7,7 @@ from typing import Any
 import click
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from lava_conv.cli.options import FEW_SAMPLES, images, json_option, optional_image_options
 from lava_conv.cli.screen import out, progress
@@ -79,14 +80,14 @@ def _replay(graph: Any, x: Any, laid: Any) -> Any:
 
 
 def _draw(laid: Any, target: str) -> None:
-    from lava_conv.errors import DataError
+    from lava_conv.errors import DataError, one_line
     from lava_conv.figures.cores import occupancy
 
     try:
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         occupancy(laid).savefig(target, dpi=120)
     except (OSError, ValueError) as error:  # ValueError: matplotlib does not know the ending
-        raise DataError(f"{target}: cannot write the picture ({' '.join(str(error).split())[:120]})") from None
+        raise DataError(f"{target}: cannot write the picture ({one_line(error)})") from None
 
 
 def _print_fit(net: str, laid: Any) -> None:
@@ -104,13 +105,13 @@ def _print_fit(net: str, laid: Any) -> None:
         out.print(one)
         out.print()
     for group in laid.groups():
-        out.print(f"breaks: {group}", style="red", markup=False)
+        out.print(f"breaks: {group}", style="red")
     names = ", ".join(unchecked(laid.chip))
     if names:
-        out.print(f"not checked, for want of a number: {names}", markup=False)
+        out.print(f"not checked, for want of a number: {names}")
     for key, text in laid.chip.unpublished.items():
-        out.print(f"not published: {key}: {text}", markup=False)
-    out.print(f"{net} {'fits' if laid.ok else 'does not fit'} {laid.chip.name}", markup=False)
+        out.print(f"not published: {key}: {text}")
+    out.print(f"{net} {'fits' if laid.ok else 'does not fit'} {laid.chip.name}")
 
 
 def _table(*columns: str, title: str) -> Table:
@@ -139,7 +140,7 @@ def _limits(laid: Any) -> Table:
     table = _table("layer", *headers, title="used and allowed, in the fullest core")
     for load in laid.loads:
         here = [found[load.layer, f.rule] for f in first]
-        table.add_row(str(load.layer), *(_amount(f.used, f) if f.ok else f"[red]{_amount(f.used, f)}[/]" for f in here))
+        table.add_row(str(load.layer), *(Text(_amount(f.used, f), style="" if f.ok else "red") for f in here))
     table.add_section()
     table.add_row("limit", *(_amount(f.allowed, f) for f in first))
     whole = [f for f in laid.findings if f.layer is None]
@@ -168,14 +169,13 @@ def _print_cost(spent: Any, laid: Any) -> None:
     if not known:
         out.print(
             f"no energy and no latency, for the description of {spent.chip} has none; --chip loihi1 gives Loihi 1's",
-            markup=False,
         )
         return
     parts = ", ".join(f"{name} {value / 1e6:.2f}" for name, value in spent.energy_pj.items())
     out.print(f"energy {sum(spent.energy_pj.values()) / 1e6:.2f} uJ a sample ({parts}): {spent.label}")
     out.print(f"latency {spent.latency_ns / 1e3:.1f} us a sample: {spent.label}")
     if not laid.ok:
-        out.print("as if it fitted: the figures are for the cores above, whatever breaks", markup=False)
+        out.print("as if it fitted: the figures are for the cores above, whatever breaks")
 
 
 def _print_replay(replayed: Any) -> None:

@@ -136,9 +136,7 @@ def calibrate(
 
 def _float_network(weights: str, model: str | None) -> tuple[Any, tuple[int, ...] | None]:
     """The network, and the shape of its images where the checkpoint tells."""
-    import importlib
-
-    from lava_conv.checkpoint import read_state
+    from lava_conv.checkpoint import load_weights, read_state
     from lava_conv.errors import DataError
     from lava_conv.train import FLOAT, load_trained
 
@@ -147,16 +145,34 @@ def _float_network(weights: str, model: str | None) -> tuple[Any, tuple[int, ...
         if trained.recipe.method != FLOAT:
             raise DataError(f"{weights}: was trained with quantisation; `lava-conv convert` takes it as it is")
         return trained.model, trained.shape
+    network = _made_by(model)
+    load_weights(network, read_state(weights), weights)
+    return network, None
+
+
+def _made_by(model: str) -> Any:
+    """What the user's function PACKAGE.MODULE:FUNCTION returns."""
+    import importlib
+
+    from lava_conv.entrance import model_of
+    from lava_conv.errors import ConversionError, one_line
+
     place, _, name = model.partition(":")
+    if not place or not name:
+        raise click.UsageError(f"--model is {model!r}; write PACKAGE.MODULE:FUNCTION")
     sys.path.insert(0, os.getcwd())
     try:
-        network = getattr(importlib.import_module(place), name)()
-    except (ImportError, AttributeError, ValueError) as error:
-        raise click.UsageError(f"--model {model}: {error}; write PACKAGE.MODULE:FUNCTION") from None
-    try:
-        network.load_state_dict(read_state(weights))
-    except RuntimeError as error:
-        raise DataError(
-            f"{weights}: its weights are of another network ({' '.join(str(error).split())[:120]})"
+        make = getattr(importlib.import_module(place), name)
+    except Exception as error:  # the module is the user's, and so is whatever it raises
+        raise click.UsageError(
+            f"--model {model}: {one_line(error)}; write PACKAGE.MODULE:FUNCTION of a module that can be imported here"
         ) from None
-    return network, None
+    try:
+        return model_of(make())
+    except ConversionError as error:
+        raise click.UsageError(f"--model {model}: the {error}") from None
+    except Exception as error:
+        raise click.UsageError(
+            f"--model {model}: the call {name}() failed ({type(error).__name__}: {one_line(error)}); name a function "
+            f"that needs no arguments and returns the network"
+        ) from None

@@ -57,7 +57,7 @@ def demo(target: str, with_lava: bool | None, seed: int, as_json: bool) -> None:
     lc.save(lc.convert(trained.model, data.x_train[:64], steps=DEMO_STEPS), target)
     graph = lc.load(target)
     say(f"converted and written to {target} ({os.path.getsize(target):,} bytes), read back:\n")
-    say(graph.summary() + "\n", markup=False)
+    say(graph.summary() + "\n")
     said = predictions(evaluate(trained.model, data.x_test))
     reference = graph.reference(data.x_test)
     simulator = lc.run(graph, data.x_test)
@@ -83,5 +83,5 @@ def _demo_lava(lc: Any, graph: Any, images: Any, wanted: bool | None, as_json: b
     except lc.BackendError as error:
         if wanted or "not installed" not in str(error):
             raise
-        err.print(f"without Lava: {error}", markup=False)
+        err.print(f"without Lava: {error}")
         return None

@@ -47,12 +47,12 @@ def inspect(net: str, as_json: bool) -> None:
         summary = {"net": net, "steps": graph.steps, "input_code": graph.input_code, "layers": layers}
         click.echo(json.dumps(summary | {"generator": graph.generator, "labels": list(graph.labels)}))
         return
-    out.print(f"{net}, written by {graph.generator}", markup=False)
-    out.print(graph.summary(), markup=False)
+    out.print(f"{net}, written by {graph.generator}")
+    out.print(graph.summary())
     for index, layer, neuron in graph.neuron_layers():
         values = {n: np.asarray(getattr(layer.params, n)) for n in neuron.channel_fields + neuron.scalar_fields}
         parts = [f"{n} {int(v.min())}" + ("" if v.min() == v.max() else f"..{int(v.max())}") for n, v in values.items()]
-        out.print(f"layer {index} {layer.neuron}: {', '.join(parts)}", markup=False)
+        out.print(f"layer {index} {layer.neuron}: {', '.join(parts)}")
 
 
 def _inspect_stock(net: str, as_json: bool) -> None:
@@ -63,11 +63,11 @@ def _inspect_stock(net: str, as_json: bool) -> None:
         layers = [layer._asdict() for layer in found.layers]
         click.echo(json.dumps({"net": net, "stock": True, "layers": layers, "problems": found.problems}))
         return
-    out.print(f"{net}, a stock netx file of {len(found.layers)} layers", markup=False)
-    out.print(table(found), markup=False)
+    out.print(f"{net}, a stock netx file of {len(found.layers)} layers")
+    out.print(table(found))
     out.print("cannot be run here:")
     for problem in found.problems:
-        out.print(f"  {problem}", markup=False)
+        out.print(f"  {problem}")
 
 
 @click.command()
@@ -87,7 +87,7 @@ def validate(nets: tuple[str, ...], as_json: bool) -> None:
         found.append(one)
         if one["valid"] and not as_json:
             told = f"valid, {one['layers']} layers, states fit 24 bits for {one['steps']} steps"
-            out.print(f"{net}: {told}", markup=False)
+            out.print(f"{net}: {told}")
     if as_json:
         click.echo(json.dumps(found))
     if not all(one["valid"] for one in found):
@@ -104,9 +104,9 @@ def _validated(net: str) -> dict[str, Any]:
             found = describe(net)
             fine = [index for index, layer in enumerate(found.layers) if not layer.problems]
             complain(f"{net}: a stock netx file, which cannot be run here; convert its model with lava-conv")
-            err.print(f"  supported as they are: layers {', '.join(map(str, fine)) or 'none'}", markup=False)
+            err.print(f"  supported as they are: layers {', '.join(map(str, fine)) or 'none'}")
             for problem in found.problems:
-                err.print(f"  {problem}", markup=False)
+                err.print(f"  {problem}")
             return {"net": net, "valid": False, "stock": True, "supported": fine, "problems": found.problems}
         graph = lc.load(net)
         graph.check()

@@ -95,7 +95,7 @@ def _print_conditions(net: str, conditions: Any) -> None:
     out.print("weights and biases in 64ths of a step; * measured on the images, ! not met and approximated")
     for c in conditions:
         if c.status != "met":
-            out.print(str(c), markup=False)
+            out.print(str(c))
 
 
 def _size(shape: tuple[int, ...]) -> int:

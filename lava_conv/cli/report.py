@@ -58,7 +58,7 @@ def report(
         click.echo(json.dumps({"net": net, "data": data_name, "html": target, **asdict(found.ledger)}))
         return
     print_ledger(found.ledger)
-    out.print(f"{target}: {Path(target).stat().st_size:,} bytes, opens in any browser", markup=False)
+    out.print(f"{target}: {Path(target).stat().st_size:,} bytes, opens in any browser")
 
 
 def _source(checkpoint: str, graph: Any) -> Any:

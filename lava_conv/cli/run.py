@@ -104,6 +104,6 @@ def compare(
     if as_json:
         click.echo(json.dumps({"equal": result.equal, "values": result.values, "difference": result.difference}))
     else:
-        out.print(str(result), markup=False)
+        out.print(str(result))
     if not result.equal:
         raise click.exceptions.Exit(1)

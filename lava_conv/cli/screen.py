@@ -26,8 +26,10 @@ from rich.table import Table
 
 from lava_conv import __version__
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+# what is printed holds names of files and other words of users, which are no markup
+PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
+out = Console(**PLAIN)
+err = Console(stderr=True, **PLAIN)
 TOLD = ("lava-nc", "lava-dl", "torch", "numpy", "h5py", "numba")  # with --verbose, of what release they are
 
 
@@ -60,7 +62,7 @@ def _choose(context: click.Context, parameter: click.Parameter, chosen: bool) ->
         raise click.UsageError("--quiet and --verbose exclude each other; choose one")
     if level == Level.VERBOSE and _level != level:
         _listen("lava_conv")
-        err.print(versions(), markup=False)
+        err.print(versions())
     _level = level
 
 
@@ -87,15 +89,15 @@ def versions() -> str:
 def complain(sentence: str) -> None:
     """An error, in one sentence; with --verbose where it arose."""
     if _level == Level.VERBOSE and sys.exc_info()[0]:
-        err.print(traceback.format_exc().rstrip(), markup=False)
+        err.print(traceback.format_exc().rstrip())
     rank = os.environ.get("RANK", "0")  # set by torchrun; the others must be told apart from the first
-    err.print(f"{'' if rank == '0' else f'process {rank}: '}error: {sentence}", style="red", markup=False)
+    err.print(f"{'' if rank == '0' else f'process {rank}: '}error: {sentence}", style="red")
 
 
 @contextmanager
 def _bar(text: str, total: int | None, shown: bool) -> Iterator[tuple[Progress, TaskID]]:
     columns = (
-        TextColumn("{task.description:<28}"),
+        TextColumn("{task.description:<28}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -122,7 +124,7 @@ def progress_of(text: str, shown: bool = True) -> Iterator[Callable[[int, int], 
 def _listen(*names: str) -> logging.Handler:
     """What these modules log goes to stderr, a sentence each."""
     handler = logging.Handler()
-    handler.emit = lambda record: err.print(record.getMessage(), markup=False)  # type: ignore[method-assign]
+    handler.emit = lambda record: err.print(record.getMessage())  # type: ignore[method-assign]
     for name in names:
         logging.getLogger(name).addHandler(handler)
         logging.getLogger(name).setLevel(logging.INFO)
@@ -149,4 +151,4 @@ def print_ledger(ledger: Any) -> None:
     out.print(table)
     out.print("each row against the one above; each simulator row against the reference")
     for check in ledger.checks:
-        out.print(check, markup=False)
+        out.print(check)

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lava_conv.early_exit import decided_after
+from lava_conv.entrance import record_of
 from lava_conv.figures.style import BLUE, GREEN, INK, MUTED, SMALL, dress, legend, new_figure, step_ticks
 from lava_conv.record import Record
 
@@ -19,7 +20,7 @@ def accuracy_by_step(record: Record, labels: NDArray[np.integer], reference: Rec
         labels: int64 (N,).
         reference: of `graph.reference`, for its accuracy and the share of predictions that equal its.
     """
-    steps = np.arange(1, record.steps + 1)
+    steps = np.arange(1, record_of(record).steps + 1)
     accuracy = 100 * record.accuracy(labels)
     figure = new_figure(3.1)
     ax = dress(figure.subplots(), x="time steps T", y="%", grid="y")

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from lava_conv.entrance import graph_of
 from lava_conv.figures.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, SMALL, WIDTH, bare, new_figure
 from lava_conv.graph import Graph, Layer, Skip
 from lava_conv.synapses import Conv, Dense
@@ -20,7 +21,7 @@ LANE = 0.11
 def network(graph: Graph) -> Figure:
     """Layers with their kernels, shapes, neurons and number of weights; arrows are what a layer reads, those at the
     right side reach over other layers (skips and branches)."""
-    heights = [HEIGHT.get(layer.kind, BOX) for layer in graph.layers]
+    heights = [HEIGHT.get(layer.kind, BOX) for layer in graph_of(graph).layers]
     tops = np.cumsum([0.0, *(h + SPACE for h in heights[:-1])])
     far = _far_feeds(graph)
     lanes = _lanes([(source, index) for source, index, _ in far])

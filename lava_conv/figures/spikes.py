@@ -9,6 +9,7 @@ from matplotlib.path import Path
 from numpy.typing import NDArray
 
 from lava_conv.activity import Activity
+from lava_conv.entrance import graph_of, record_of
 from lava_conv.errors import DataError
 from lava_conv.figures.style import (
     GRID,
@@ -37,7 +38,8 @@ def raster(graph: Graph, record: Record, sample: int = 0) -> Figure:
     Raises:
         DataError: the record holds no spikes, or no such sample.
     """
-    if not record.spikes or not 0 <= sample < record.logits.shape[1]:
+    graph_of(graph)
+    if not record_of(record).spikes or not 0 <= sample < record.logits.shape[1]:
         raise DataError(f"a raster needs a record with spikes that has a sample {sample}; run with record=('spikes',)")
     indices = sorted(record.spikes)
     if len(indices) > SHOWN_LAYERS:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lava_conv.classes import class_names
 from lava_conv.errors import DataError
-from lava_conv.files import replacing
+from lava_conv.files import file_name, replacing
 
 WIDTH = 3.9  # inches; narrow, so that letters are still readable when a phone shows it 330 pixels wide
 TEXT, SMALL = 9.5, 8.8  # points
@@ -95,9 +95,18 @@ def names_of(classes: int, labels: Sequence[str] = ()) -> list[str]:
 
 
 def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure as PNG on light paper, complete or not at all."""
-    with replacing(path) as partial, open(partial, "wb") as file:
-        figure.savefig(file, format="png", dpi=DPI, facecolor=PAPER)
+    """Write a figure as PNG on light paper, complete or not at all.
+
+    Raises:
+        DataError: it is no figure, or cannot be written; what was at `path` stays.
+    """
+    if not isinstance(figure, Figure):
+        raise DataError(f"figure is of type {type(figure).__name__}; pass what a function of lava_conv.figures gives")
+    try:
+        with replacing(path) as partial, open(partial, "wb") as file:
+            figure.savefig(file, format="png", dpi=DPI, facecolor=PAPER)
+    except OSError as error:
+        raise DataError(f"{file_name(path)}: the picture cannot be written ({error.strerror or error})") from None
 
 
 def as_svg(figure: Figure, name: str, description: str) -> str:

@@ -4,6 +4,7 @@ A file holds `name`, a table `[unpublished]` (what is not known, key = sentence)
 `value`, `source` and `status`. Keys that are not required may be absent: what they limit is then not checked.
 """
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -129,6 +130,8 @@ def load_chip(name: str) -> Chip:
     Raises:
         FitError: unknown, unreadable, or an entry is not what the schema says; names the key, the value, the allowed.
     """
+    if not isinstance(name, str | os.PathLike):
+        raise FitError(f"chip is {name!r}, allowed are {', '.join(shipped())} or the path of a TOML file that exists")
     path = FOLDER / f"{name}.toml" if name in shipped() else Path(name)
     if not path.is_file():
         raise FitError(f"chip is {name!r}, allowed are {', '.join(shipped())} or the path of a TOML file that exists")

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+from lava_conv.entrance import graph_of, whole
 from lava_conv.graph import Graph
 from lava_conv.loihi.chip import Chip, load_chip
 from lava_conv.loihi.load import Load, lowered_loads, network_loads
@@ -129,11 +130,12 @@ def fit(graph: Graph | Lowered, chip: str | Chip = "loihi2", steps: int | None =
     Raises:
         FitError: the chip is unknown or its description is wrong.
     """
-    chip = load_chip(chip) if isinstance(chip, str) else chip
+    chip = chip if isinstance(chip, Chip) else load_chip(chip)
     if isinstance(graph, Lowered):
         steps, loads = 1, lowered_loads(graph)
     else:
-        steps = graph.steps if steps is None else steps
+        graph_of(graph)
+        steps = graph.steps if steps is None else whole(steps, "steps")
         loads = network_loads(graph, steps)
     plans = partition(loads, chip)
     return Fit(chip, steps, loads, plans, check(loads, plans, chip))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.entrance import graph_of
 from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import REFERENCE_CHUNK, Graph, Skip, check_images
@@ -196,6 +197,7 @@ def lower(graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bo
         ConversionError: every condition that fails, one sentence each with the layer, what is there, what is allowed
             and the remedy.
     """
+    graph_of(graph)
     counts: dict[int, Ints] = {0: np.full(graph.input_shape[0], INPUT_MAX, np.int64)}
     conditions: list[Condition] = []
     plan: dict[int, LayerIntegers] = {}

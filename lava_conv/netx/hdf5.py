@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import NetFormatError
+from lava_conv.files import file_name, kind_of, unreadable
 from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.netx.heaps import check_heaps, longest_string, string_length
 
@@ -33,6 +34,11 @@ MAX_TEXT = 1000  # bytes of a word
 MAX_ATTRIBUTE = 1 << 20  # bytes
 MAX_PAIR = (1 << 16) - 1  # of stride, padding and dilation
 FRACTIONS = "holds values that are not integers; export quantised values without their scale"
+HDF5 = "an HDF5 file"
+OTHER_KINDS = {  # see `lava_conv.files.kind_of`
+    "a zip archive": "of a checkpoint `lava-conv convert` makes a network; an .npz holds a data set, for --data",
+    "a pickle": "write weights with torch.save, and make a network of them with lava_conv.convert",
+}
 MAX_SHOWN = 80  # characters of what a file holds, in an error
 LOWER: Any = h5py  # its annotations leave the lower interface out
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)  # what h5py raises
@@ -41,9 +47,11 @@ UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowEr
 @contextmanager
 def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[h5py.File]:
     """The file, open for reading; what goes wrong inside the block becomes one sentence with the file's name."""
-    name = os.fspath(path)
-    if not os.path.isfile(name):
-        raise NetFormatError(f"{name}: there is no such file")
+    name = file_name(path)
+    if problem := unreadable(path, ending=".net"):
+        raise NetFormatError(f"{name}: {problem}")
+    if (kind := kind_of(name)) not in ("", HDF5):
+        raise NetFormatError(f"{name}: not a readable HDF5 file, but {kind}; {OTHER_KINDS.get(kind, remedy)}")
     try:
         check_heaps(name)
         with h5py.File(name, "r") as file:
@@ -69,7 +77,7 @@ def shown_name(name: Any) -> str:
 def read_layers(file: h5py.File) -> list[h5py.Group]:
     """The groups /layer/0, /layer/1 and so on, if together they do not declare far more than the file can hold."""
     if "layer" not in file:
-        raise NetFormatError("/layer is missing")
+        raise NetFormatError(f"/layer is missing{whose(file)}")
     root = read_group(file, "layer", "/layer")
     count = len(root)
     if not 2 <= count <= MAX_LAYERS:
@@ -89,6 +97,16 @@ def read_layers(file: h5py.File) -> list[h5py.Group]:
                 f"of {size:,} bytes; it is damaged or made to fill the memory"
             )
     return groups
+
+
+def whose(file: h5py.File) -> str:
+    """Whose file it may be, judged by its names."""
+    names = set(file)
+    if "node" in names or "nodes" in names:
+        return "; this looks like a NIR file: build its network in PyTorch, train or calibrate it, and convert that"
+    if names & {"model_weights", "layers", "optimizer_weights"}:
+        return "; this looks like a Keras file: build its network in PyTorch, and convert that"
+    return "; the file holds no network, so name another one"
 
 
 def most_elements(size: int) -> int:

@@ -30,6 +30,7 @@ from lava_conv.netx.hdf5 import (
     read_weight,
     shown,
     shown_name,
+    whose,
 )
 from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION, stored_fields
 from lava_conv.neurons import NEURONS
@@ -71,6 +72,8 @@ def _as_path(sentence: str) -> str:
 
 
 def _read_graph(file: h5py.File) -> Graph:
+    if "layer" not in file:
+        raise NetFormatError(f"/layer is missing{whose(file)}")
     only_keys(file, "/", ROOT_KEYS)
     written = read_attribute(file, "format", str, "")
     if written == STOCK_FORMAT:

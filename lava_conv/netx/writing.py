@@ -8,8 +8,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lava_conv.errors import NetFormatError
-from lava_conv.files import replacing
+from lava_conv.entrance import graph_of
+from lava_conv.errors import DataError, NetFormatError
+from lava_conv.files import file_name, replacing
 from lava_conv.graph import Graph, Layer
 from lava_conv.netx.hdf5 import declared_elements, most_elements
 from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION
@@ -28,6 +29,9 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     Raises:
         NetFormatError: the folder is missing or the file cannot be written; an existing file stays as it was.
     """
+    if isinstance(graph, str | os.PathLike):
+        raise DataError("save takes the graph first, then the path: save(graph, path)")
+    graph_of(graph)
     _write(path, lambda file, packing: _write_graph(file, graph, packing))
 
 
@@ -52,7 +56,7 @@ Fill = Callable[[h5py.File, dict[str, Any]], None]  # writes into an empty file,
 
 
 def _write(path: str | os.PathLike[str], fill: Fill) -> None:
-    target = Path(path)
+    target = Path(file_name(path))
     try:
         image, declared = _image(fill, PACKING)
         if declared > most_elements(len(image)):  # `load` would take it for a bomb

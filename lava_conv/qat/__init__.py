@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lava_conv.entrance import images_of, model_of
+from lava_conv.errors import DataError, one_line
 from lava_conv.qat.effective import copied
 from lava_conv.qat.layers import (
     Int8Conv1d,
@@ -20,6 +22,7 @@ from lava_conv.qat.layers import (
     TernaryConv1d,
     TernaryConv2d,
     TernaryLinear,
+    check_pixels,
 )
 from lava_conv.qat.prepare import prepare
 
@@ -42,13 +45,13 @@ __all__ = [
 ]
 
 
-def exact(model: Module) -> Module:
+def exact(model: nn.Module) -> nn.Module:
     """A copy of `model` in eval mode and float64, in which every quantisation falls as the equations say.
 
     In float32 the normalisation rounds, and a value next to a step of the staircase may fall on its other side. Logits
     are rounded to the whole multiples that they are, so that classes whose integers are equal are equal here, too.
     """
-    return in_float64(copied(model))
+    return in_float64(copied(model_of(model)))
 
 
 def in_float64(model: Module) -> Module:
@@ -60,19 +63,59 @@ def in_float64(model: Module) -> Module:
     return model
 
 
+def pixels_of(images: Any, name: str = "images") -> torch.Tensor:
+    """Images as uint8 tensor, whatever integer or float dtype they come in.
+
+    Raises:
+        DataError: they are no images (see `lava_conv.entrance.images_of`), or not whole numbers in 0..255.
+    """
+    found = images_of(images, name)
+    try:
+        return check_pixels(found)
+    except ValueError:
+        low, high = float(found.min()), float(found.max())
+        raise DataError(
+            f"{name} hold values ({low:.3g} to {high:.3g}) that are not whole numbers in 0..255; pass uint8 images, "
+            f"neither scaled nor normalised"
+        ) from None
+
+
 def evaluate(
-    model: nn.Module, images: NDArray[np.uint8], batch: int = 256, progress: Callable[[int], Any] | None = None
+    model: nn.Module, images: Any, batch: int = 256, progress: Callable[[int], Any] | None = None
 ) -> NDArray[np.float64]:
     """Logits float64 (N, outputs) of the quantised model on uint8 images (N, C, H, W), computed in float64.
 
     `lava_conv.classes.predictions` names their classes.
+
+    Args:
+        model: quantised; wrappers such as DataParallel are looked through (see `lava_conv.entrance.model_of`).
+        images: whole numbers in 0..255, of any integer or float dtype.
+        batch: images at a time.
+        progress: called after each batch with its number of images.
+
+    Raises:
+        ConversionError: there is no readable model.
+        DataError: images that are not pixels, or that the model does not take, or logits of another shape.
     """
-    model = exact(model)
-    logits = []
+    if not isinstance(batch, int) or batch < 1:
+        raise DataError(f"batch is {batch!r}, allowed is a whole number of 1 or more")
+    model, pixels = exact(model).cpu(), pixels_of(images)
+    logits: list[NDArray[np.float64]] = []
     with torch.inference_mode():
-        for start in range(0, len(images), batch):
-            part = torch.tensor(images[start : start + batch], dtype=torch.float64)
-            logits.append(model(part).numpy())
+        for start in range(0, len(pixels), batch):
+            part = pixels[start : start + batch]
+            try:
+                found = model(part.double())
+            except RuntimeError as error:
+                shape = tuple(part.shape)
+                raise DataError(f"the model does not take images of shape {shape} ({one_line(error)})") from error
+            if not isinstance(found, torch.Tensor) or found.ndim != 2 or len(found) != len(part):
+                shape = tuple(getattr(found, "shape", ())) or type(found).__name__
+                raise DataError(
+                    f"the model gives {shape} for {len(part)} images, needed are logits (N, outputs); let it return "
+                    f"them alone, with the axis of the outputs also where there is one"
+                )
+            logits.append(found.numpy())
             if progress:
                 progress(len(part))
     return np.concatenate(logits)

@@ -50,6 +50,7 @@ class _Steps(fx.Interpreter):
 
     def __init__(self, model: fx.GraphModule, steps: int, count: int) -> None:
         super().__init__(model)
+        self.extra_traceback = False  # else fx adds its own lines to the words of every error
         self.steps, self.count = steps, count
 
     def run_node(self, n: fx.Node) -> Any:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from lava_conv.activity import Activity, Meter
 from lava_conv.backends import run
 from lava_conv.classes import check_labels
+from lava_conv.entrance import whole
 from lava_conv.errors import DataError
-from lava_conv.graph import Graph
+from lava_conv.graph import Graph, check_images
 from lava_conv.loihi.cost import Cost, cost
 from lava_conv.loihi.fitting import Fit, fit
 from lava_conv.record import Record
@@ -125,7 +126,8 @@ def collect(
         DataError: no such sample, or labels that the network has no class for.
         BackendError: Lava, if asked for, is not installed or failed.
     """
-    steps = graph.steps if steps is None else steps
+    images = check_images(graph, images)
+    steps = graph.steps if steps is None else whole(steps, "steps")
     if not 0 <= sample < len(images):
         raise DataError(f"sample is {sample}, allowed is 0..{len(images) - 1}")
     labels = check_labels(labels, len(images), graph.classes)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lava_conv import kernels
 from lava_conv.device import find_device
+from lava_conv.entrance import whole
 from lava_conv.errors import DataError
 from lava_conv.graph import Graph, check_images
 from lava_conv.record import Counts, Record
@@ -63,8 +64,7 @@ def simulate(
     place = find_device(device)
     if method not in METHODS:
         raise DataError(f"method is {method!r}, allowed are {', '.join(METHODS)}")
-    if threads is not None and threads < 1:
-        raise DataError(f"threads is {threads}, allowed is 1 or more")
+    threads = None if threads is None else whole(threads, "threads")
     keep = "spikes" in record
     _check_memory(graph, len(images), steps, keep)
     compiled = place.type == "cpu" and method != "tensors" and kernels.AVAILABLE
