@@ -95,7 +95,7 @@ def test_geometries_equal_the_oracle(rng):
     """The dense convolutions against the numpy one of the oracle, on random shapes."""
     assert dense.int8_works() or "onednn" not in dir(torch.ops)
     narrow = 0
-    with simulate.exact_kernels():
+    if True:
         for _ in range(150):
             channels, conv = random_conv(rng, int(rng.integers(1, 4)))
             size = rng.integers(8, 14, 2)
