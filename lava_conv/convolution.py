@@ -53,9 +53,7 @@ def exact_conv2d(x: Tensor, weight: Tensor, stride: Size, padding: Size, dilatio
     )
 
 
-def safe_form(
-    x: Tensor, kernel: Sequence[int], stride: Size, padding: Any, dilation: Size
-) -> tuple[Tensor, Size, Any]:
+def safe_form(x: Tensor, kernel: Sequence[int], stride: Size, padding: Any, dilation: Size) -> tuple[Tensor, Size, Any]:
     """Frame, stride and padding of an equal convolution that is safe; those that came if it is so already.
 
     Args:

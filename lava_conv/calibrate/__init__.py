@@ -28,6 +28,7 @@ from lava_conv.calibrate.segments import BATCH, Segments, plain, quantised, watc
 from lava_conv.calibrate.thresholds import Histogram
 from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.convert import convert
+from lava_conv.convolution import SafeConvolutions
 from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import INPUT_MAX, STATE_MAX, WEIGHT_MAX
 from lava_conv.graph import INPUT_CODES, Graph
@@ -208,7 +209,7 @@ def float_predictions(
     """The classes (N,) that the float model says for uint8 images; scale, mean and std as in `calibrated`."""
     pixels, scale = to_pixels(images, input_scale, mean, std)
     model, said = model.eval(), []
-    with torch.no_grad():
+    with torch.no_grad(), SafeConvolutions():
         for start in range(0, len(pixels), BATCH):
             said.append(model(normalised(pixels[start : start + BATCH], scale, mean, std)).argmax(1))
     return torch.cat(said).numpy()

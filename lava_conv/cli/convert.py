@@ -136,11 +136,13 @@ def _float_network(weights: str, model: str | None) -> tuple[Any, tuple[int, ...
             raise DataError(f"{weights}: was trained with quantisation; `lava-conv convert` takes it as it is")
         return trained.model, trained.shape
     place, _, name = model.partition(":")
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, folder := os.getcwd())
     try:
         network = getattr(importlib.import_module(place), name)()
     except (ImportError, AttributeError, ValueError) as error:
         raise click.UsageError(f"--model {model}: {error}; write PACKAGE.MODULE:FUNCTION") from None
+    finally:
+        sys.path.remove(folder)
     try:
         network.load_state_dict(read_state(weights))
     except RuntimeError as error:

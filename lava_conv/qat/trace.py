@@ -13,6 +13,7 @@ from torch import fx, nn
 from torch.nn import functional
 
 from lava_conv.errors import ConversionError
+from lava_conv.qat.tracer import Tracer
 
 ADD = (operator.add, operator.iadd, torch.add)
 CAT = (torch.cat, torch.concat, torch.concatenate)
@@ -29,12 +30,12 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphMod
         ConversionError: the forward cannot be traced.
     """
 
-    class Tracer(fx.Tracer):
+    class OurTracer(Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
 
     try:
-        traced = fx.GraphModule(model, Tracer().trace(model))
+        traced = fx.GraphModule(model, OurTracer().trace(model))
     except Exception as error:
         raise ConversionError(
             f"the model's forward cannot be traced ({' '.join(str(error).split())}); no control flow may depend on "
