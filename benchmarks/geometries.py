@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=100, help="geometries of one child")
     chosen = parser.parse_args()
     began, stop = time.perf_counter(), chosen.first + chosen.count
-    for number in range(20, 140):
+    for number in range(20, 20 + min(120, chosen.count // 10)):
         differences(number, training=False)  # compiles here what every child then has
     died, differ, lively, done = 0, 0, 0, 0
     for outcome in sweep(chosen.first, stop, chosen.together, chosen.processes):

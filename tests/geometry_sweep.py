@@ -1,5 +1,6 @@
 """Random convolution geometries, each computed in every way that the product has, in child processes that may die."""
 
+import faulthandler
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -219,6 +220,7 @@ def _done(task: _Task, blamed: bool) -> Iterator[Outcome]:
 
 
 def _child(send: Any, first: int, stop: int, look: Look) -> None:
+    faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a dying C library says
     found, lively = [], 0
     for number in range(first, stop):
