@@ -158,9 +158,10 @@ def test_overlapping_calls_in_threads_leave_every_setting_as_it_was(things):
 
 def crossing(action):
     """Two calls of `action(progress)`: the first begins before the second and ends before it."""
-    inside, ended = threading.Event(), threading.Event()
+    begun, inside, ended = threading.Event(), threading.Event(), threading.Event()
 
     def first(*_):
+        begun.set()
         assert inside.wait(60)
 
     def second(*_):
@@ -170,6 +171,7 @@ def crossing(action):
     a = threading.Thread(target=lambda: (action(first), ended.set()))
     b = threading.Thread(target=lambda: action(second))
     a.start()
+    assert begun.wait(60)
     b.start()
     a.join()
     b.join()
