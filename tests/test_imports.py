@@ -104,7 +104,18 @@ MAY = {
     | {"activity", "backends", "early_exit", "figures", "files", "graph", "loihi", "record", "report", "synapses", ""},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
-TORCH = {"activations", "assemble", "augment", "calibrate", "checkpoint", "device", "distill", "distributed"}
+TORCH = {
+    "convolution",
+    "randomness",
+    "activations",
+    "assemble",
+    "augment",
+    "calibrate",
+    "checkpoint",
+    "device",
+    "distill",
+    "distributed",
+}
 TORCH |= {"simulate", "qat", "convert", "verify", "train", "selection", "restore"}
 LAVA = {
     "backends.lava",
