@@ -46,7 +46,10 @@ GROUPS = {  # of the first page, in this order; what stands in none comes last
     "The network": ("graph", "neurons", "synapses", "fixedpoint", "netx", "netx_models"),
     "Lava and Loihi": ("processes", "lower", "loihi", "activity"),
     "Look at it": ("report", "figures", "activations"),
-    "Inside": ("assemble", "algebra", "verify", "entrance", "simulate", "kernels", "files", "cli"),
+    "Inside": (
+        *("assemble", "algebra", "verify", "entrance", "simulate", "convolution", "randomness", "kernels", "files"),
+        "cli",
+    ),
 }
 OTHERS = "Others"
 UNREAD = ("Args:", "Arguments:", "Fields:", "Parameters:", "Raises:", "Returns:")  # as text: nobody read the section

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from lava_conv import __version__, gate
+from lava_conv import __version__
 from lava_conv.assemble import Walk, handler
 from lava_conv.entrance import images_of, model_of
 from lava_conv.errors import ConversionError, DataError, Problem, RangeError, grouped
 from lava_conv.fixedpoint import MAX_STEPS
 from lava_conv.graph import INPUT_CODES, Graph
-from lava_conv.qat import in_float64, toolkits
+from lava_conv.qat import gate, in_float64, toolkits
 from lava_conv.qat.effective import effective
 from lava_conv.qat.layers import LEAVES, Pixels, check_pixels
 from lava_conv.qat.prepare import REMEDIES

@@ -3,6 +3,7 @@
 torch is needed for models only; nobody holds a tensor or a loader in a process that never imported it.
 """
 
+import copy
 import inspect
 import os
 import sys
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 INSIDE = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod",
           "AveragedModel": "module"}  # fmt: skip  # wrapper of torch -> where the model is that it runs
+HOOKS = (
+    "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks_always_called", "_backward_hooks", "_backward_pre_hooks",
+)  # fmt: skip  # where torch keeps what runs around a module
 SHARDED = ("FullyShardedDataParallel",)
 MODEL_KEYS = ("model", "network", "net", "state_dict", "model_state_dict", "module")  # of checkpoints
 
@@ -49,9 +54,26 @@ def model_of(model: Any) -> "nn.Module":
     odd = [n for n, m in model.named_modules() if n and (_wraps(m) or isinstance(m, nn.SyncBatchNorm))]
     if not odd and not isinstance(model, nn.SyncBatchNorm):
         return model
-    from lava_conv.qat.effective import copied
-
     return _plain(copied(model))
+
+
+def copied(model: Any) -> Any:
+    """A deep copy, also of modules that keep a computed weight, and of traced ones with hooks: torch's own copy fails
+    on the former and leaves the hooks of the latter out."""
+    from torch import Tensor, fx
+
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in vars(module).values():
+            if isinstance(value, Tensor) and value.grad_fn is not None:
+                memo[id(value)] = value.detach().clone()
+    twin = copy.deepcopy(model, memo)
+    for old, new in zip(model.modules(), twin.modules(), strict=True):
+        if isinstance(old, fx.GraphModule):
+            for name in (*HOOKS, "forward"):
+                if name in vars(old) and old is not new:
+                    vars(new)[name] = copy.copy(vars(old)[name])
+    return twin
 
 
 def _wraps(model: Any) -> bool:

@@ -17,6 +17,7 @@ from torch.nn import functional
 from lava_conv.augment import augmented
 from lava_conv.checkpoint import load_weights, read_state, reason, write_state
 from lava_conv.classes import class_count
+from lava_conv.convolution import SafeConvolutions
 from lava_conv.data import MAX_CLASSES, Dataset, centred
 from lava_conv.device import find_device
 from lava_conv.distill import NetworkTeacher, class_scores, divergence, soft_labels
@@ -28,6 +29,7 @@ from lava_conv.qat.models import build, build_float
 from lava_conv.qat.penalty import SpikePenalty
 from lava_conv.qat.prepare import ENCODER_LEVELS
 from lava_conv.qat.unroll import Unrolled
+from lava_conv.randomness import OwnRandom, dropped
 from lava_conv.restore import restore
 from lava_conv.selection import Selection
 
@@ -192,8 +194,8 @@ def train(
     device = find_device(device)
     shape = seen_shape(recipe, data)
     _check(recipe, shape, data)
-    torch.manual_seed(recipe.seed)
-    model = _begun(recipe, shape, data, members).to(device)
+    drawn = torch.Generator().manual_seed(recipe.seed)  # first weights, then dropout
+    model = _begun(recipe, shape, data, members, drawn).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
     network = Unrolled(model, recipe.unroll) if recipe.unroll else model
     penalty = _penalty(model, recipe)
@@ -207,8 +209,8 @@ def train(
     images, labels = torch.from_numpy(data.x_train), torch.from_numpy(data.y_train)
     selection = Selection(len(images), recipe.skip_easy)
     if path is not None and state is not None:
-        losses = _go_on(path, state, recipe, data, model, optimiser, generator, selection)
-    soft = members.from_first(lambda: _soft_labels(recipe, data, device, state))
+        losses = _go_on(path, state, recipe, data, model, optimiser, generator, drawn, selection)
+    soft = members.from_first(lambda: _soft_labels(recipe, data, device, state, drawn))
     usual = max(1, len(images) // recipe.batch)
     parameters = list(model.parameters())
     for epoch in range(len(losses), recipe.epochs):
@@ -223,7 +225,11 @@ def train(
             x, y = x.to(device, memory_format=torch.channels_last), labels[chosen].to(device)
             part = members.share(len(x))
             with joint_statistics(model, members):
-                with penalty.watching() if penalty else nullcontext(), _dropping(model, recipe.dropout):
+                with (
+                    penalty.watching() if penalty else nullcontext(),
+                    _dropping(model, recipe.dropout, drawn),
+                    SafeConvolutions(),
+                ):
                     each = _losses(network, x[part], y[part], recipe, None if soft is None else soft[chosen[part]])
                 loss = (each * weights[part].to(device)).mean() + (penalty.cost() if penalty else 0)
                 loss = loss * (len(x[part]) / len(x))
@@ -240,7 +246,7 @@ def train(
             raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
         losses.append(total / counted)
         if path is not None and members.first:
-            write_state(path, _state(model, optimiser, generator, recipe, data, losses, selection, soft))
+            write_state(path, _state(model, optimiser, generator, drawn, recipe, data, losses, selection, soft))
         if progress and members.first:
             progress(epoch + 1, losses[-1])
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
@@ -315,11 +321,11 @@ def _penalty(model: nn.Module, recipe: Recipe) -> SpikePenalty | None:
 
 
 @contextmanager
-def _dropping(model: nn.Module, share: float) -> Iterator[None]:
-    """Within it linear layers of `model` lose this share of their inputs."""
+def _dropping(model: nn.Module, share: float, drawn: torch.Generator) -> Iterator[None]:
+    """Within it linear layers of `model` lose this share of their inputs, drawn from the generator."""
 
     def drop(module: nn.Module, inputs: tuple[Tensor, ...]) -> Tensor:
-        return functional.dropout(inputs[0], share)
+        return dropped(inputs[0], share, drawn)
 
     linear = [module for module in model.modules() if isinstance(module, nn.Linear)] if share else []
     hooks = [module.register_forward_pre_hook(drop) for module in linear]
@@ -330,16 +336,20 @@ def _dropping(model: nn.Module, share: float) -> Iterator[None]:
             hook.remove()
 
 
-def _soft_labels(recipe: Recipe, data: Dataset, device: torch.device, state: dict[str, Any] | None) -> Tensor | None:
+def _soft_labels(
+    recipe: Recipe, data: Dataset, device: torch.device, state: dict[str, Any] | None, drawn: torch.Generator
+) -> Tensor | None:
     """What the teachers say, (N, classes): out of the checkpoint's state, or asked now."""
     if not recipe.teachers:
         return None
     kept = (state or {}).get("soft")
     if isinstance(kept, Tensor) and kept.shape == (len(data.x_train), data.classes):
         return kept
-    teachers = [_teacher(path, data) for path in recipe.teachers]
+    with OwnRandom(drawn):
+        teachers = [_teacher(path, data) for path in recipe.teachers]
     seen = [torch.from_numpy(images) for _, images in teachers]
-    return soft_labels([teacher for teacher, _ in teachers], seen, recipe.flip, device, recipe.bf16)
+    with SafeConvolutions():
+        return soft_labels([teacher for teacher, _ in teachers], seen, recipe.flip, device, recipe.bf16)
 
 
 def _teacher(path: str, data: Dataset) -> tuple[nn.Module, NDArray[np.uint8]]:
@@ -348,7 +358,7 @@ def _teacher(path: str, data: Dataset) -> tuple[nn.Module, NDArray[np.uint8]]:
         graph = load(path)
         images = _seen_by(path, graph.input_shape, class_count(graph.classes), data.name, data)
         return NetworkTeacher(graph, images[:MEASURED], data.y_train[:MEASURED]), images
-    trained = load_trained(path)
+    trained = _loaded(path)
     return trained.model, _seen_by(path, trained.shape, trained.classes, trained.data, data)
 
 
@@ -392,10 +402,11 @@ def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
     return build(recipe.model, shape[0], shape[1], classes, step_max=recipe.step_max or None, **options)
 
 
-def _begun(recipe: Recipe, shape: tuple[int, ...], data: Dataset, members: Team) -> nn.Module:
+def _begun(recipe: Recipe, shape: tuple[int, ...], data: Dataset, members: Team, drawn: torch.Generator) -> nn.Module:
     """The model with its weights to begin with: fresh, or those of a checkpoint, be it of the float network or of
     another method; steps that it has not are measured on the first batch as ever. Or those of a network of integers."""
-    model = _model(recipe, shape, data.classes)
+    with OwnRandom(drawn):
+        model = _model(recipe, shape, data.classes)
     if not recipe.start:
         return model
     if recipe.start.endswith(NETWORK):
@@ -459,6 +470,7 @@ def _go_on(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
+    drawn: torch.Generator,
     selection: Selection,
 ) -> list[float]:
     """Put a checkpoint's state into everything that has one; the losses so far."""
@@ -467,7 +479,7 @@ def _go_on(
         model.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
+        drawn.set_state(state["rng"])
         if recipe.skip_easy:
             selection.scores.copy_(state["scores"])
         return list(state["losses"])
@@ -479,6 +491,7 @@ def _state(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
+    drawn: torch.Generator,
     recipe: Recipe,
     data: Dataset,
     losses: list[float],
@@ -497,7 +510,7 @@ def _state(
         "model": model.state_dict(),
         "optimiser": optimiser.state_dict(),
         "generator": generator.get_state(),
-        "rng": torch.get_rng_state(),
+        "rng": drawn.get_state(),
     }
 
 
@@ -554,6 +567,11 @@ def check_types(recipe: Recipe, place: str = "") -> None:
 
 def load_trained(path: str | os.PathLike[str]) -> Trained:
     """The model of a checkpoint, ready to convert."""
+    with OwnRandom():  # fills layers whose weights are then loaded
+        return _loaded(path)
+
+
+def _loaded(path: str | os.PathLike[str]) -> Trained:
     state = read_checkpoint(path)
     try:
         recipe = Recipe(**state["recipe"])

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lava_conv.algebra import Part, Spikes, Sum, Sums
 from lava_conv.errors import ConversionError
-from lava_conv.gate import Activations
 from lava_conv.graph import Graph
+from lava_conv.qat.gate import Activations
 
 log = logging.getLogger(__name__)
 

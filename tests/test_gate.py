@@ -11,7 +11,8 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 import lava_conv as lc
-from lava_conv import gate, qat
+from lava_conv import qat
+from lava_conv.qat import gate
 from lava_conv.qat.effective import effective
 from lava_conv.qat.layers import LEAVES, Int8Conv2d, LearnedStep, Readout
 from lava_conv.qat.trace import trace

@@ -95,18 +95,17 @@ def test_geometries_equal_the_oracle(rng):
     """The dense convolutions against the numpy one of the oracle, on random shapes."""
     assert dense.int8_works() or "onednn" not in dir(torch.ops)
     narrow = 0
-    with simulate.exact_kernels():
-        for _ in range(150):
-            channels, conv = random_conv(rng, int(rng.integers(1, 4)))
-            size = rng.integers(8, 14, 2)
-            x = rng.integers(0, 256, (2, channels, *size))
-            got = dense.convolve(conv, torch.tensor(x, dtype=torch.uint8), 255)
-            assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x))
-            if dense.int8_exact(conv, (channels, *size)):
-                narrow += 1
-                x = rng.integers(-1, 2, (2, *size, channels), dtype=np.int8)
-                got = dense.Int8(conv).ready(torch.from_numpy(x).permute(0, 3, 1, 2))()
-                assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x.transpose(0, 3, 1, 2).astype(np.int64)))
+    for _ in range(150):
+        channels, conv = random_conv(rng, int(rng.integers(1, 4)))
+        size = rng.integers(8, 14, 2)
+        x = rng.integers(0, 256, (2, channels, *size))
+        got = dense.convolve(conv, torch.tensor(x, dtype=torch.uint8), 255)
+        assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x))
+        if dense.int8_exact(conv, (channels, *size)):
+            narrow += 1
+            x = rng.integers(-1, 2, (2, *size, channels), dtype=np.int8)
+            got = dense.Int8(conv).ready(torch.from_numpy(x).permute(0, 3, 1, 2))()
+            assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x.transpose(0, 3, 1, 2).astype(np.int64)))
     assert narrow > 130 or not dense.int8_works()
 
 

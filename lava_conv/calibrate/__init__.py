@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from lava_conv import gate
 from lava_conv.assemble import Walk
 from lava_conv.calibrate import checkpoint as store
 from lava_conv.calibrate.branches import exchanged_pools, own_quantisers, restore_pools
@@ -40,14 +39,15 @@ from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.calibrate.widths import Widths
 from lava_conv.classes import predictions
 from lava_conv.convert import convert
+from lava_conv.convolution import SafeConvolutions
 from lava_conv.device import single_precision
-from lava_conv.entrance import model_of
+from lava_conv.entrance import copied, model_of
 from lava_conv.errors import ConversionError, DataError, RangeError, one_line
 from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import INPUT_CODES, Graph
-from lava_conv.qat import exact
+from lava_conv.qat import exact, gate
 from lava_conv.qat.calls import plain, quantised
-from lava_conv.qat.effective import copied, effective
+from lava_conv.qat.effective import effective
 from lava_conv.qat.layers import LearnedStep, Quantiser
 from lava_conv.qat.prepare import NORMS, prepare
 
@@ -345,7 +345,7 @@ def _rehearse(traced: fx.GraphModule, shape: tuple[int, ...], steps: int, repeat
 def _float_logits(model: nn.Module, pixels: Tensor, scale: float, mean: Any, std: Any) -> Tensor:
     """What the model, as it came, says for uint8 pixels; it is not changed."""
     model, found = copied(model_of(model)).cpu().float().eval(), []
-    with torch.no_grad():
+    with torch.no_grad(), SafeConvolutions():
         for start in range(0, len(pixels), BATCH):
             part = normalised(pixels[start : start + BATCH], scale, mean, std)
             try:

@@ -160,13 +160,15 @@ def _made_by(model: str) -> Any:
     place, _, name = model.partition(":")
     if not place or not name:
         raise click.UsageError(f"--model is {model!r}; write PACKAGE.MODULE:FUNCTION")
-    sys.path.insert(0, os.getcwd())
+    sys.path.insert(0, folder := os.getcwd())
     try:
         make = getattr(importlib.import_module(place), name)
     except Exception as error:  # the module is the user's, and so is whatever it raises
         raise click.UsageError(
             f"--model {model}: {one_line(error)}; write PACKAGE.MODULE:FUNCTION of a module that can be imported here"
         ) from None
+    finally:
+        sys.path.remove(folder)
     try:
         return model_of(make())
     except ConversionError as error:

@@ -36,17 +36,16 @@ def demo(target: str, with_lava: bool | None, seed: int, as_json: bool) -> None:
     lava-conv demo --no-lava --seed 3   another split and another training, without Lava
     """
     began = time.perf_counter()
-    import torch
-
     import lava_conv as lc
     from lava_conv.classes import predictions
     from lava_conv.data import load_dataset
+    from lava_conv.device import torch_threads
     from lava_conv.qat import evaluate
     from lava_conv.report.ledger import build_ledger, spike_table
     from lava_conv.train import Recipe, train
 
     # The layers are so small that more threads wait for each other, badly so where cores are shared.
-    torch.set_num_threads(min(DEMO_THREADS, torch.get_num_threads()))
+    click.get_current_context().with_resource(torch_threads(DEMO_THREADS))
     data = load_dataset("digits", seed=seed)
     say = (lambda *_, **__: None) if as_json else out.print
     say(f"digits: {len(data.x_train)} images to train with, {len(data.x_test)} to test, 8x8 pixels")

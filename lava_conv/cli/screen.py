@@ -134,12 +134,14 @@ def _listen(*names: str) -> logging.Handler:
 @contextmanager
 def log_shown(*names: str) -> Iterator[None]:
     """What these modules log is shown, unless nothing is to be shown or everything is shown anyway."""
+    levels = {name: logging.getLogger(name).level for name in names}
     handler = _listen(*names) if _level == Level.NORMAL else None
     try:
         yield
     finally:
         for name in names if handler else ():
             logging.getLogger(name).removeHandler(handler)  # type: ignore[arg-type]
+            logging.getLogger(name).setLevel(levels[name])
 
 
 def print_ledger(ledger: Any) -> None:

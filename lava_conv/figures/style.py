@@ -3,10 +3,12 @@
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
 from typing import Any
 
-from matplotlib import rc_context
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -27,6 +29,7 @@ WRONG = ORANGE
 _TAG = re.compile(
     r"<(\?xml|!DOCTYPE)[^>]*>|<metadata>.*?</metadata>|<style.*?</style>| xmlns(:\w+)?=\"[^\"]*\"", re.DOTALL
 )
+_turn = Lock()
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 
 
@@ -109,6 +112,19 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
         raise DataError(f"{file_name(path)}: the picture cannot be written ({error.strerror or error})") from None
 
 
+@contextmanager
+def _settings(wanted: dict[str, Any]) -> Iterator[None]:
+    """Within it these settings of matplotlib hold. They are of the whole process, and savefig knows no other way; so
+    one thread at a time has them, and they alone are put back."""
+    with _turn:
+        before = {name: rcParams[name] for name in wanted}
+        rcParams.update(wanted)
+        try:
+            yield
+        finally:
+            rcParams.update(before)
+
+
 def as_svg(figure: Figure, name: str, description: str) -> str:
     """A figure as an `<svg>` element to stand inside an HTML page.
 
@@ -119,7 +135,7 @@ def as_svg(figure: Figure, name: str, description: str) -> str:
 
     file = io.StringIO()
     # the salt makes the ids, and with them the bytes, the same every time
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "svg.image_inline": True}):
+    with _settings({"svg.fonttype": "none", "svg.hashsalt": name, "svg.image_inline": True}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
     text = _TAG.sub("", file.getvalue()).strip()
     head, _, body = text.partition(">")

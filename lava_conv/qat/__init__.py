@@ -8,9 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from lava_conv.entrance import images_of, model_of
+from lava_conv.entrance import copied, images_of, model_of
 from lava_conv.errors import DataError, one_line
-from lava_conv.qat.effective import copied
 from lava_conv.qat.layers import (
     Int8Conv1d,
     Int8Conv2d,

@@ -5,7 +5,6 @@ PyTorch knows several ways to compute a weight anew at each call: parametrisatio
 """
 
 import contextlib
-import copy
 from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -16,13 +15,10 @@ from torch.nn.utils import parametrize, prune, remove_spectral_norm, remove_weig
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
+from lava_conv.entrance import HOOKS, copied
 from lava_conv.errors import ConversionError
 
 Module = TypeVar("Module", bound=nn.Module)
-HOOKS = (
-    "_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs",
-    "_forward_hooks_always_called", "_backward_hooks", "_backward_pre_hooks",
-)  # fmt: skip
 KNOWN = ("torch.nn.", "torch.ao.", "lava_conv.", "brevitas.")  # packages whose layers are known by their class
 CHECKS = ("_check_input_dim",)  # methods that compute nothing
 SHOWN = 3  # tensors named in a refusal
@@ -40,21 +36,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def copied(model: Module) -> Module:
-    """A deep copy, also of modules that keep a computed weight, which torch cannot copy by itself."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in vars(module).values():
-            if isinstance(value, Tensor) and value.grad_fn is not None:
-                memo[id(value)] = value.detach().clone()
-    return copy.deepcopy(model, memo)
-
-
 def effective(model: Module) -> Module:
     """A copy whose parameters are the weights that `model` computes with, and without hooks.
 
     Hooks and methods replaced on an instance are dropped from the modules, because no converted layer runs them. The
-    comparison with the model as it came (`lava_conv.gate`) tells whether they mattered.
+    comparison with the model as it came (`lava_conv.qat.gate`) tells whether they mattered.
 
     Args:
         model: not changed; the copy has the same modes, names and device.

@@ -14,6 +14,7 @@ from lava_conv.qat.layers import (
     column,
     half_up,
 )
+from lava_conv.randomness import OwnRandom
 
 
 class _Exported(QuantisedWeight):
@@ -51,10 +52,12 @@ def export(module: Any, integer: Tensor, scale: Tensor, bias: Tensor | None) -> 
     options = {name: getattr(module, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")
                if hasattr(module, name)}  # fmt: skip
     if isinstance(module, nn.Linear):
-        new: Any = ExportedLinear(module.in_features, module.out_features)
+        with OwnRandom():
+            new: Any = ExportedLinear(module.in_features, module.out_features)
     else:
         kind = ExportedConv1d if isinstance(module, nn.Conv1d) else ExportedConv2d
-        new = kind(module.in_channels, module.out_channels, module.kernel_size, **options)  # type: ignore[arg-type]
+        with OwnRandom():  # its weights are replaced
+            new = kind(module.in_channels, module.out_channels, module.kernel_size, **options)  # type: ignore[arg-type]
     del new.weight
     new.register_buffer("weight", integer.detach().double() * column(scale.detach().double(), integer))
     new.register_buffer("integer", integer.detach().double())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lava_conv.convolution import conv
 from lava_conv.errors import DataError
 from lava_conv.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
 from lava_conv.qat.pooling import Checked, frame, window
@@ -245,6 +246,11 @@ class Int8Weight(QuantisedWeight):
 
 
 class _QuantisedConv(QuantisedWeight):
+    def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.padding_mode != "zeros":  # padded beforehand by torch itself
+            return super()._conv_forward(input, weight, bias)  # type: ignore[misc]
+        return conv(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
     def forward(self: Any, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
         out = self.scaled(self._conv_forward(input, weight, None), column(scale, input[0]))

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from lava_conv import gate
 from lava_conv.entrance import images_of, model_of
 from lava_conv.errors import ConversionError, DataError, Problem, grouped, problem
+from lava_conv.qat import gate
 from lava_conv.qat import layers as own
 from lava_conv.qat.calls import plain
 from lava_conv.qat.effective import effective

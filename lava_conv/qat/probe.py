@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from lava_conv.entrance import copied
 from lava_conv.fixedpoint import INPUT_MAX
-from lava_conv.qat.effective import copied, evaluating
+from lava_conv.qat.effective import evaluating
 
 USUAL = (32, 28, 24, 64, 96, 128, 224, 299, 16, 8)
 LARGEST = 128  # sizes that are tried beyond the usual ones

@@ -18,6 +18,7 @@ from torch.nn import functional
 from lava_conv.errors import ConversionError
 from lava_conv.qat.aliases import without_aliases
 from lava_conv.qat.effective import evaluating
+from lava_conv.qat.tracer import Tracer
 
 ADD = (operator.add, operator.iadd, torch.add)
 CAT = (torch.cat, torch.concat, torch.concatenate)
@@ -45,7 +46,7 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphMod
     """Trace `model` as it runs in evaluation mode, then turn functional calls into modules.
 
     Every node that calls a module notes in `meta["call"]` which of the user's modules that was, and for which time, so
-    that `lava_conv.gate` can compare the two. Modules keep their modes.
+    that `lava_conv.qat.gate` can compare the two. Modules keep their modes.
 
     Args:
         model: shares its parameters with what is returned.
@@ -55,7 +56,7 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphMod
         ConversionError: the forward cannot be traced, or changes a tensor in place through another view of it.
     """
 
-    class Tracer(fx.Tracer):
+    class OurTracer(Tracer):
         def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
             return is_leaf(m) or super().is_leaf_module(m, module_qualified_name)
 
@@ -65,7 +66,8 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphMod
     own_forward = vars(model).pop("forward", None)
     try:
         with evaluating(model):
-            graph = Tracer().trace(model) if own_forward is None else _traced_with(Tracer(), model, own_forward)
+            tracer = OurTracer()
+            graph = tracer.trace(model) if own_forward is None else _traced_with(tracer, model, own_forward)
     except Exception as error:
         raise ConversionError(f"the model's forward cannot be traced: {_reason(error)}") from error
     traced = fx.GraphModule(model, graph)

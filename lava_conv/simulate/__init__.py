@@ -15,13 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from lava_conv import kernels
-from lava_conv.device import find_device
+from lava_conv.device import find_device, limit_torch_threads
 from lava_conv.entrance import whole
 from lava_conv.errors import DataError
 from lava_conv.graph import Graph, check_images
 from lava_conv.record import Counts, Record
 from lava_conv.simulate import tensors
-from lava_conv.simulate.dense import exact_kernels
 
 CHUNK = 64  # images a thread works on at once: their spikes should stay in the cache
 CHUNK_BYTES = 1 << 25  # and so much room for the widest layer, of which there are a few copies
@@ -89,7 +88,7 @@ def simulate(
             found.put(job[0], run(job[1]))
         return len(job[1])
 
-    with exact_kernels(), _workers(workers) as map_:
+    with _workers(workers) as map_:
         for count in map_(work, chunks):
             if progress:
                 progress(count)
@@ -130,13 +129,11 @@ def _workers(count: int) -> Iterator[Callable[..., Any]]:
     if not count:
         yield map
         return
-    before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(count, initializer=lambda: torch.set_num_threads(1))
+    pool = ThreadPoolExecutor(count, initializer=limit_torch_threads, initargs=(1,))
     try:
         yield pool.map
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(before)
 
 
 METHODS = ("auto", "events", "dense", "tensors")

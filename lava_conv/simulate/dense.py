@@ -1,7 +1,6 @@
 """Exact integer convolutions and products on dense frames, with torch: int8 through oneDNN, float32, or float64."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -10,23 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lava_conv.convolution import exact_conv2d, safe_form
 from lava_conv.fixedpoint import FLOAT32_EXACT
 from lava_conv.synapses import Conv, Dense, Synapse
 
+PACKED = 4  # shapes of input for which a synapse keeps its packed weights; a run has two
 ONEDNN: Any = torch.ops.onednn  # type: ignore[attr-defined]  # operators that torch makes up when they are asked for
-
-
-@contextmanager
-def exact_kernels() -> Iterator[None]:
-    """Keep torch from kernels that round integers: NNPACK and cuDNN may pick Winograd, TF32 has 10 bits."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_tf32
-    matmul.allow_tf32 = False
-    try:
-        with torch.backends.nnpack.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-            yield
-    finally:
-        matmul.allow_tf32 = before
 
 
 def exact_type(synapse: Synapse, payload: int) -> torch.dtype:
@@ -40,13 +28,25 @@ def exact_type(synapse: Synapse, payload: int) -> torch.dtype:
 
 def convolve(synapse: Conv | Dense, x: Tensor, payload: int) -> Tensor:
     """(B, ...) integers of at most `payload` -> (B, ...) sums, whole numbers in a float type. Exact."""
-    kind = exact_type(synapse, payload)
+    kind = exact_type(synapse, payload) if float32_whole(x.device) else torch.float64
     weight = torch.from_numpy(synapse.weight).to(x.device, kind)
     if isinstance(synapse, Dense):
         return functional.linear(x.to(kind), weight)
-    return functional.conv2d(
-        x.to(kind), weight, None, synapse.stride, synapse.padding, synapse.dilation, synapse.groups
-    )
+    return exact_conv2d(x.to(kind), weight, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
+
+
+def float32_whole(device: torch.device) -> bool:
+    """Whether sums of whole numbers below 2**24 stay whole in torch's float32 kernels, as it is set now.
+
+    On a CPU without oneDNN torch may take NNPACK's Winograd; on a GPU products may be asked for in TF32. (Where oneDNN
+    is asked for bfloat16 or TF32, it keeps factors of 8 bits, which ours are, and adds in float32.)
+    """
+    if device.type == "cpu":
+        return torch.backends.mkldnn.is_available() and torch._C._get_mkldnn_enabled()
+    matmul = torch.backends.cuda.matmul
+    if hasattr(matmul, "fp32_precision"):  # torch 2.9 on
+        return matmul.fp32_precision != "tf32"
+    return not matmul.allow_tf32
 
 
 class Int8:
@@ -58,26 +58,30 @@ class Int8:
         self.weight = torch.from_numpy(synapse.weight)
         self.scales = torch.ones(len(self.weight))
         self.zeros = torch.zeros(len(self.weight), dtype=torch.int64)
-        self.options = (list(synapse.stride), list(synapse.padding), list(synapse.dilation), synapse.groups)
+        self.synapse = synapse
         self.packed: dict[Any, Tensor] = {}  # the packing may depend on the shape of the input
 
     def ready(self, x: Tensor) -> Callable[[], Tensor]:
         """The product with int8 x (B, C, H, W), channels last in memory; called, it gives float32 (B, O, H', W')."""
+        conv = self.synapse
+        x, stride, padding = safe_form(x, conv.weight.shape[2:], conv.stride, conv.padding, conv.dilation)
+        options = [list(stride), list(padding), list(conv.dilation), conv.groups]  # type: ignore[arg-type]
         shape = tuple(x.shape)
         if shape not in self.packed:
-            self.packed[shape] = ONEDNN.qconv_prepack(self.weight, self.scales, 1.0, 1, *self.options, list(shape))
+            if len(self.packed) == PACKED:
+                self.packed.pop(next(iter(self.packed)))
+            self.packed[shape] = ONEDNN.qconv_prepack(self.weight, self.scales, 1.0, 1, *options, list(shape))
         packed = self.packed[shape]
         return lambda: ONEDNN.qconv2d_pointwise(
-            (x + 1).view(torch.uint8), 1.0, 1, packed, self.scales, self.zeros, None, *self.options, 1.0, 0,
-            torch.float32, "none", [], "",
+            (x.contiguous(memory_format=torch.channels_last) + 1).view(torch.uint8), 1.0, 1, packed, self.scales,
+            self.zeros, None, *options, 1.0, 0, torch.float32, "none", [], "",
         )  # fmt: skip
 
 
 def int8_exact(synapse: Conv | Dense, shape: tuple[int, ...]) -> bool:
     """Whether the int8 kernels give exact sums for this synapse and frames (C, H, W) of spikes.
 
-    They are tried on two frames of random spikes, once for each geometry: those of torch 2.15 are wrong where a
-    padding is as large as the kernel and each group has one channel.
+    They are tried on two frames of random spikes, once for each geometry, in the form that `safe_form` gives it.
     """
     conv = Conv(synapse.weight[:, :, None, None]) if isinstance(synapse, Dense) else synapse
     geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)

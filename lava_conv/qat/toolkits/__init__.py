@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import fx, nn
 
+from lava_conv.entrance import copied
 from lava_conv.errors import ConversionError
-from lava_conv.qat.effective import copied
 
 ADAPTERS = {"torch.ao.quantization": "torch_ao", "brevitas": "brevitas"}
 

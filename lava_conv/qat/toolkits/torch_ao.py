@@ -21,10 +21,10 @@ from torch.ao.quantization import (
 )
 from torch.ao.quantization.quantize_fx import prepare_qat_fx
 
-from lava_conv import gate
 from lava_conv.entrance import model_of
 from lava_conv.errors import ConversionError, Problem, grouped, problem
 from lava_conv.fixedpoint import INPUT_MAX, WEIGHT_MAX, WEIGHT_MIN
+from lava_conv.qat import gate
 from lava_conv.qat.effective import effective
 from lava_conv.qat.exported import FixedStep, export
 from lava_conv.qat.layers import Pixels, column, half_up, straight_through

@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, fx, nn
 
+from lava_conv.convolution import SafeConvolutions
+from lava_conv.entrance import copied
 from lava_conv.errors import ConversionError, LavaConvError, one_line
 from lava_conv.qat.calls import Call, quantised, run_node
-from lava_conv.qat.effective import copied, evaluating
+from lava_conv.qat.effective import evaluating
 from lava_conv.qat.layers import Quantiser
 from lava_conv.qat.trace import place
 
@@ -96,7 +98,7 @@ class Witness:
         for path, module in model.named_modules(remove_duplicate=False):
             if path in paths:
                 module.register_forward_hook(note(path))
-        with evaluating(model), torch.no_grad():
+        with evaluating(model), torch.no_grad(), SafeConvolutions():
             result = tensor_of(model(inputs.clone()))
         self.result = None if result is None else result.double()
 
@@ -198,7 +200,7 @@ def check(
     counting = call is quantised and not witness.is_exact
     flips, last = Flips(0, 0), ""
     nodes: Any = list(traced.graph.nodes)
-    with evaluating(traced), torch.no_grad():
+    with evaluating(traced), torch.no_grad(), SafeConvolutions():
         for node in nodes:
             if node.op == "placeholder":
                 known[node] = (witness.inputs if inputs is None else inputs.double()) if not known else None
@@ -254,7 +256,7 @@ def same_result(witness: Witness, program: nn.Module, what: str) -> None:
     Raises:
         ConversionError: they differ.
     """
-    with evaluating(program), torch.no_grad():
+    with evaluating(program), torch.no_grad(), SafeConvolutions():
         ours = tensor_of(program(witness.inputs.float()))
     if ours is not None and witness.result is not None:
         _same(witness, what, "the output", ours.double(), witness.result, "")
