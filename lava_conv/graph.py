@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError, DataError, RangeError
 from lava_conv.fixedpoint import BOUND_LIMIT, INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN, STEPS_LIMIT
-from lava_conv.neurons import NEURONS, Neuron, map_channels
 from lava_conv.memory import check_memory
+from lava_conv.neurons import NEURONS, Neuron, map_channels
 from lava_conv.record import Parts, Record, smallest
 from lava_conv.synapses import Conv, Dense, Shape, Synapse, same_synapse
 
@@ -334,7 +334,7 @@ class Graph:
             if layer.kind == "flatten":
                 values.append(values[self.source(index)].reshape(len(images), -1))
                 continue
-            drive = sum(s.synapse.apply(values[s.source]) for s in self.inputs(index))
+            drive: Any = sum(s.synapse.apply(values[s.source]) for s in self.inputs(index))
             if (largest := max(-int(drive.min()), int(drive.max()))) > BOUND_LIMIT:
                 raise RangeError(
                     f"layer {index} ({layer.kind}): the settled input is {largest}, the limit is {BOUND_LIMIT}; "
@@ -343,7 +343,7 @@ class Graph:
             neuron = NEURONS[layer.neuron]
             column = (-1,) + (1,) * (len(layer.shape) - 1)
             params = map_channels(neuron, layer.params, lambda x, c=column: x.reshape(c))
-            settled = neuron.settle(np.asarray(drive), params)
+            settled = neuron.settle(drive, params)
             if neuron.spiking:
                 settled = counts[index] = smallest(settled)
             values.append(settled)

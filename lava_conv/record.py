@@ -24,6 +24,11 @@ class Counts(Mapping[int, NDArray[np.int64]]):
         kept = self._kept[index]
         return np.ascontiguousarray(np.moveaxis(kept, -1, 1) if self._last else kept, np.int64)
 
+    def narrow(self, index: int) -> NDArray[np.integer]:
+        """The counts of a layer in the type in which they are kept, without a copy; not to be changed."""
+        kept = self._kept[index]
+        return np.moveaxis(kept, -1, 1) if self._last else kept
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._kept)
 
@@ -121,3 +126,12 @@ class Record:
                 f"labels have shape {labels.shape} and dtype {labels.dtype}, needed are {self.logits.shape[1]} integers"
             )
         return (self.predictions == labels[None]).mean(axis=1)
+
+
+def differing_counts(a: Record, b: Record) -> NDArray[np.int64]:
+    """How many counts of each image differ, int64 (N,), over the layers that both records have."""
+    found = np.zeros(a.logits.shape[1], np.int64)
+    for index in a.counts.keys() & b.counts.keys():
+        one, other = (r.counts.narrow(index) if isinstance(r.counts, Counts) else r.counts[index] for r in (a, b))
+        found += (one != other).reshape(len(found), -1).sum(1)
+    return found

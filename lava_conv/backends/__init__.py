@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError, DataError
-from lava_conv.graph import Graph
+from lava_conv.graph import Graph, check_images
 from lava_conv.memory import check_memory, record_bytes
 from lava_conv.record import Record
 
@@ -63,6 +63,7 @@ def run(
     module, function = BACKENDS[backend]
     steps = None if steps is None else int(steps)
     if backend != "torch":  # which checks it itself
+        images = check_images(graph, images)
         copies = 2  # what the probes wrote, and the record that is made of it
         bytes_ = record_bytes(graph, len(images), steps or graph.steps, "spikes" in record and backend != "sdnn")
         check_memory(copies * bytes_, f"the record of {len(images):,} images", "use fewer images at a time")

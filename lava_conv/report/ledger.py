@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.record import Record
+from lava_conv.record import Record, differing_counts
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,25 @@ class Ledger:
 
 
 class Unlike(NamedTuple):
-    """How many spike counts differ, of how many."""
+    """How many spike counts differ, of how many, and in how many images."""
 
-    differ: int
-    of: int
+    differ: int = 0
+    of: int = 0
+    images: int = 0
+
+    def plus(self, other: "Unlike") -> "Unlike":
+        """Of both together."""
+        return Unlike(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 def unlike_counts(pairs: Iterable[tuple[Record, Record]]) -> Unlike:
     """Counts of the second record unlike the first's, over all pairs (a run in parts has several)."""
-    differ = of = 0
+    total = Unlike()
     for reference, record in pairs:
-        for index, counts in reference.counts.items():
-            differ += int((record.counts[index] != counts).sum())
-            of += counts.size
-    return Unlike(differ, of)
+        differ = differing_counts(reference, record)
+        of = sum(counts.size for counts in reference.counts.values())
+        total = total.plus(Unlike(int(differ.sum()), of, int((differ > 0).sum())))
+    return total
 
 
 def build_ledger(
@@ -67,6 +72,7 @@ def build_ledger(
     lava: Record | None = None,
     counted: Unlike | None = None,
     model_name: str = "quantised model (float)",
+    settling: str = "",
 ) -> Ledger:
     """Put the stages side by side.
 
@@ -78,6 +84,7 @@ def build_ledger(
         lava: record of the first images, as many as it holds; the simulator's spikes may be of these only.
         counted: `unlike_counts` of both, if the records do not hold the counts.
         model_name: what to call the model.
+        settling: what differences between them mean, see `lava_conv.settling`.
     """
     stages: list[Stage] = []
     previous: NDArray[np.int64] | None = None
@@ -96,10 +103,13 @@ def build_ledger(
     for step, predictions in enumerate(simulator.predictions):
         previous = settled
         add(f"simulator, T = {step + 1}", predictions)
-    wrong, counts = counted or unlike_counts([(reference, simulator)])
+    wrong, counts, images = counted or unlike_counts([(reference, simulator)])
     checks = [
-        f"reference and simulator after {simulator.steps} steps: {wrong:,} of {counts:,} spike counts differ",
+        f"reference and simulator after {simulator.steps} steps: {wrong:,} of {counts:,} spike counts differ"
+        + (f", in {images:,} of {reference.logits.shape[1]:,} images" if wrong else ""),
     ]
+    if settling:
+        checks.append(settling)
     exact = wrong == 0 and stages[-1].differ == 0
     if lava is not None:
         add(f"Lava, T = {lava.steps}", lava.predictions[-1])
