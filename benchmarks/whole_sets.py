@@ -6,7 +6,7 @@ LAVA_CONV_DATA=... python benchmarks/whole_sets.py netx_models/cifar10-vgg11-dtb
 Each command runs as a user runs it with its output in a pipe, all processes in one group. Memory is the largest sum over
 that group: resident set (RSS, shared pages counted in every process) and proportional set (PSS, shared pages counted
 once). `silent` is the longest time without a line. A command that takes longer than --limit is stopped and its row says
-what it printed last. `calibrate` takes a float VGG-11 or LeNet, trained on a few images for one epoch: it is as large as
+what it printed last. `calibrate` takes a float VGG-11 or LeNet, with weights as drawn: it is as large as
 the trained one, and its accuracy means nothing.
 """
 
@@ -22,7 +22,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-POLL = 0.25  # seconds between looks at the memory
+import lava_conv as lc
+
+POLL = 1.0  # seconds between looks at the memory
 BAR = "━"
 
 
@@ -89,14 +91,26 @@ def measured(name: str, words: list[str], limit: float, folder: str) -> Row:
     return Row(name, seconds, *most, max(silent, began + seconds - last), result)
 
 
-def float_checkpoint(model: str, data_name: str, path: str) -> None:
-    from lava_conv.data import load_dataset
-    from lava_conv.train import Recipe, train
+def float_checkpoint(model: str, data_name: str, crop: int, path: str) -> None:
+    import torch
+
+    from lava_conv.checkpoint import write_state
+    from lava_conv.data import centred, load_dataset
+    from lava_conv.train import Recipe, load_trained, read_checkpoint, train
 
     data = load_dataset(data_name)
     few = replace(data, x_train=data.x_train[:256], y_train=data.y_train[:256], x_test=data.x_test[:16],
                   y_test=data.y_test[:16])  # fmt: skip
-    train(few, Recipe(model=model, method="float", epochs=1, batch=32), path)
+    train(few, Recipe(model=model, method="float", epochs=1, batch=32, crop=crop, lr=1e-9), path)
+    state = read_checkpoint(path)
+    network = load_trained(path).model
+    for module in network.modules():  # one epoch is too short for the moving averages; the weights stay as drawn
+        if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+    with torch.no_grad():
+        network.train()(torch.from_numpy(centred(few.x_train, tuple(state["shape"]))[:128]).float())
+    write_state(path, state | {"model": network.state_dict()})
 
 
 def main() -> None:
@@ -112,6 +126,7 @@ def main() -> None:
     net = str(Path(options.net).resolve())
     shown = ["--data", options.data, "--crop", "--samples", str(options.samples)]
     steps = ["--steps", str(options.steps)]
+    size = lc.load(net).input_shape[-1]
     with tempfile.TemporaryDirectory() as folder:
         commands = {
             "inspect": ["inspect", net],
@@ -127,7 +142,7 @@ def main() -> None:
         if options.only:
             commands = {name: words for name, words in commands.items() if name.split()[0] in options.only}
         if "calibrate" in commands:
-            float_checkpoint(options.model, options.data, f"{folder}/float.pt")
+            float_checkpoint(options.model, options.data, size, f"{folder}/float.pt")
         print(f"{Path(net).name}, {options.samples:,} images of {options.data}, {options.steps} steps, {os.cpu_count()} "
               f"cores, load {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
         print("command          seconds   peak MB (RSS)   (PSS)   processes   silent s   result", flush=True)

@@ -119,12 +119,12 @@ class Conv:
         windows = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=axes)
         windows = windows[:, :: self.stride[0], :: self.stride[1], :, :: self.dilation[0], :: self.dilation[1]]
         _, height, width = windows.shape[:3]
-        out = []
-        for cols, weight in zip(np.split(windows, self.groups, 3), np.split(self.weight, self.groups), strict=True):
-            flat = cols.transpose(0, 1, 2, 4, 5, 3).reshape(n * height * width, -1)
-            matrix = weight.transpose(2, 3, 1, 0).reshape(flat.shape[1], -1).astype(kind)
-            out.append((flat @ matrix).astype(np.int64).reshape(n, height, width, -1))
-        return (out[0] if len(out) == 1 else np.concatenate(out, axis=-1)).transpose(0, 3, 1, 2)
+        groups, inside = self.groups, self.weight.shape[1]
+        cols = windows.reshape(n, height, width, groups, inside, kh, kw).transpose(3, 0, 1, 2, 5, 6, 4)
+        weight = self.weight.reshape(groups, -1, inside, kh, kw).transpose(0, 3, 4, 2, 1)
+        flat, matrix = cols.reshape(groups, n * height * width, -1), weight.reshape(groups, kh * kw * inside, -1)
+        sums = (flat @ matrix.astype(kind)).astype(np.int64)
+        return sums.reshape(groups, n, height, width, -1).transpose(1, 0, 4, 2, 3).reshape(n, -1, height, width)
 
     @cached_property
     def _magnitude(self) -> int:

@@ -225,13 +225,15 @@ class Tuning:
         if self._kept is not None and self._kept[:2] == (end, step):
             yield from self._kept[2]
             return
-        self._kept, kept = None, []
-        for chunk in self._computed(end, step):
-            yield chunk
-            kept.append(chunk)
-            if sum(drive.nbytes for _, drive in kept) > KEPT_BYTES:
+        self._kept, kept, room = None, [], KEPT_BYTES
+        for part, drive in self._computed(end, step):
+            yield part, drive
+            room -= drive.nbytes
+            if room >= 0:
+                kept.append((part, drive))
+            else:  # not even a part of what is too large
                 kept.clear()
-        if sum(len(drive) for _, drive in kept) == self.samples:
+        if room >= 0:
             self._kept = (end, step, kept)
 
     def _computed(self, end: fx.Node, step: float) -> Iterator[tuple[slice, NDArray[np.int32]]]:

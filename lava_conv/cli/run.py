@@ -124,6 +124,21 @@ def _run(graph: Any, x: Any, y: Any, steps: int, backend: str, advance: Any, opt
     return _Run(np.concatenate(said, axis=1), np.concatenate(wanted, axis=1), unlike, odd, name)
 
 
+def run_followed(graph: Any, x: Any, y: Any, advance: Any) -> Any:
+    """A Record with logits only, of any number of images; the running accuracy is shown beside the bar."""
+    import numpy as np
+
+    import lava_conv as lc
+
+    logits, right, name = [], 0, ""
+    for part, record in lc.run_parts(graph, x, progress=advance):
+        logits.append(record.logits)
+        right += int((record.predictions[-1] == y[part]).sum())
+        name = record.backend
+        advance(0, f"{100 * right / part.stop:.2f} % right after step {record.steps}")
+    return lc.Record(np.concatenate(logits, axis=1), {}, backend=name)
+
+
 def _settling(graph: Any, x: Any, steps: int, numbers: list[int], shown: bool) -> Any:
     """What it means that the counts of these images differ; None where all are equal."""
     from lava_conv.settling import LOOKED, run_on
