@@ -3,11 +3,11 @@
 
 LAVA_CONV_DATA=... python benchmarks/whole_sets.py netx_models/cifar10-vgg11-dtb-k2.net --data cifar10 --steps 16
 
-Each command runs as a user runs it with its output in a pipe, all processes in one group. Memory is the largest sum over
-that group: resident set (RSS, shared pages counted in every process) and proportional set (PSS, shared pages counted
-once). `silent` is the longest time without a line. A command that takes longer than --limit is stopped and its row says
-what it printed last. `calibrate` takes a float VGG-11 or LeNet, with weights as drawn: it is as large as
-the trained one, and its accuracy means nothing.
+Each command runs as a user runs it, with its output in a pipe, all its processes in one group. Memory is the largest sum
+of that group: resident set (RSS: shared pages counted in every process) and proportional set (PSS: shared pages counted
+once). `silent` is the longest time without a line. A command that takes longer than --limit is stopped, and its row says
+what it printed last. `calibrate` takes a float VGG-11 or LeNet with weights as drawn: it is as large as the trained one,
+and its accuracy means nothing. `compare lava` takes 2 images.
 """
 
 import argparse
@@ -143,8 +143,11 @@ def main() -> None:
             commands = {name: words for name, words in commands.items() if name.split()[0] in options.only}
         if "calibrate" in commands:
             float_checkpoint(options.model, options.data, size, f"{folder}/float.pt")
-        print(f"{Path(net).name}, {options.samples:,} images of {options.data}, {options.steps} steps, {os.cpu_count()} "
-              f"cores, load {os.getloadavg()[0]:.1f}", flush=True)  # fmt: skip
+        print(
+            f"{Path(net).name}, {options.samples:,} images of {options.data}, {options.steps} steps, {os.cpu_count()} "
+            f"cores, load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
         print("command          seconds   peak MB (RSS)   (PSS)   processes   silent s   result", flush=True)
         for name, words in commands.items():
             row = measured(name, words, options.limit, folder)
