@@ -3,11 +3,11 @@
 
 LAVA_CONV_DATA=... python benchmarks/whole_sets.py netx_models/cifar10-vgg11-dtb-k2.net --data cifar10 --steps 16
 
-Each command runs as a user runs it, with its output in a pipe, all its processes in one group. Memory is the largest sum
-of that group: resident set (RSS: shared pages counted in every process) and proportional set (PSS: shared pages counted
-once). `silent` is the longest time without a line. A command that takes longer than --limit is stopped, and its row says
-what it printed last. `calibrate` takes a float VGG-11 or LeNet with weights as drawn: it is as large as the trained one,
-and its accuracy means nothing. `compare lava` takes 2 images.
+Each command runs as a user runs it, with its output in a pipe, all its processes in one group. Memory is the largest
+sum of that group: resident set (RSS: shared pages counted in every process) and proportional set (PSS: shared pages
+counted once). `silent` is the longest time without a line. A command that takes longer than --limit is stopped, and its
+row says what it printed last. `calibrate` takes a float VGG-11 or LeNet with weights as drawn: it is as large as the
+trained one, and its accuracy means nothing. `compare lava` takes 2 images.
 """
 
 import argparse

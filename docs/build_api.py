@@ -31,7 +31,18 @@ import pdoc.render
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("lava_conv", "processes", "netx_models")
 GROUPS = {  # of the first page, in this order; what stands in none comes last
-    "Convert and run": ("lava_conv", "convert", "calibrate", "backends", "compare", "early_exit", "record", "errors"),
+    "Convert and run": (
+        "lava_conv",
+        "convert",
+        "calibrate",
+        "backends",
+        "compare",
+        "early_exit",
+        "settling",
+        "record",
+        "memory",
+        "errors",
+    ),
     "Train": ("qat", "train", "data", "augment", "distributed", "device", "checkpoint"),
     "The network": ("graph", "neurons", "synapses", "fixedpoint", "netx", "netx_models"),
     "Lava and Loihi": ("processes", "lower", "loihi", "activity"),
