@@ -18,7 +18,7 @@ from lava_conv.fixedpoint import MAX_STEPS
 from lava_conv.qat.layers import LearnedStep
 
 CHUNK_ELEMENTS = 1 << 24  # floats of one segment's widest tensor, all time steps of some images (64 MiB)
-KEPT_BYTES = 1 << 29  # of a layer's input that is kept from pass to pass; what is larger is computed again
+KEPT_BYTES = 1 << 28  # of a layer's input that is kept from pass to pass; what is larger is computed again
 SCALES = np.exp2(np.arange(-8, 5) / 8)  # thresholds tried on the spiking layer, times the one found for the quantiser
 BIAS_PASSES = 2  # the correction changes who is clipped, so that once is not quite enough
 
