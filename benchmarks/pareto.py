@@ -4,8 +4,7 @@
 LAVA_CONV_DATA=... python benchmarks/pareto.py [NAME ...] --out docs/pareto.png
 
 Prints each network's accuracy after every step with what it has cost until then, and which points no other one beats.
-Operations are counted as in the paper: the first layer as in the ANN, 4 for each of its multiply-accumulates, and a
-spike costs one for each synapse that it passes, weights of 0 included.
+Operations are counted as in the paper, see `lava_conv.activity`.
 """
 
 import argparse

@@ -55,7 +55,7 @@ def main() -> None:
         model = train(some, replace(recipe, **variant)).model
         graph = lc.convert(model, centred(data.x_train[:64], trained.shape), options.steps)
         curve, last = measured(graph, name, images, labels, options.steps)
-        spikes, ratio = last.positive + last.negative, last.ann / last.synops
+        spikes, ratio = last.positive + last.negative, last.ratio
         by_step = "".join(f"{100 * accuracy:7.2f}" for accuracy in curve.accuracy)
         print(
             f"{name:22}{by_step}   {spikes:.3f} spikes a neuron, {ratio:.2f}x fewer operations than the ANN", flush=True

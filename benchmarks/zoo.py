@@ -320,7 +320,7 @@ def print_activity(activity: Activity) -> None:
     macs = sum(x.macs for x in activity.layers if not x.graded)
     print(
         f"  operations: ANN {activity.ann:,} ({MAC} a multiply-accumulate), SNN {activity.synops:,.0f} with the first "
-        f"layer as in the ANN: {activity.ann / activity.synops:.2f}x fewer; spiking layers alone "
+        f"layer as in the ANN: {activity.ratio:.2f}x fewer; spiking layers alone "
         f"{MAC * macs / spiking:.2f}x; without weights of 0 {activity.ann / activity.stored:.2f}x"
     )
 

@@ -5,6 +5,7 @@
     graph = calibrate(float_model, images)         a pretrained network, some hundred unlabelled images
     save(graph, "m.net"); graph = load("m.net")    netx HDF5
     record = run(graph, images, backend="torch")   every spike of every step; or "lava", or "sdnn"
+    run_parts(graph, images)                       the same part by part, for sets of any size
     compare(graph, images)                         names the first difference, if there is one
     lower(graph)                                   stock SigmaDelta neurons, the same integers
     graph.reference(images)                        the quantised ANN that all of them settle on
@@ -22,6 +23,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from lava_conv.backends import run as run
+    from lava_conv.backends import run_parts as run_parts
     from lava_conv.calibrate import calibrate as calibrate
     from lava_conv.compare import compare as compare
     from lava_conv.convert import convert as convert
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "run": "lava_conv.backends",
+    "run_parts": "lava_conv.backends",
     "compare": "lava_conv.compare",
     "convert": "lava_conv.convert",
     "calibrate": "lava_conv.calibrate",

@@ -1,18 +1,20 @@
 """Run one graph on two backends and name the first difference."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.backends import run
+from lava_conv.backends import BACKENDS, PART, part_size, run
 from lava_conv.errors import DataError
-from lava_conv.graph import Graph
+from lava_conv.graph import Graph, check_images
+from lava_conv.memory import check_memory, record_bytes
 from lava_conv.record import Record
 
 REFERENCE = "reference"
+SETTLED = (REFERENCE, "sdnn")  # whose records hold no spikes
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Comparison:
         second: what the second one is called.
         values: how many values were compared.
         difference: layer, sample, step and neuron of the first value that differs, with both values; None: all equal.
-        records: both, in this order.
+        records: both, in this order; of `compare_parts` those of the last part.
     """
 
     first: str
@@ -63,15 +65,62 @@ def compare(
         progress: called with the number of images that one of the two has just finished.
 
     Returns:
-        Comparison; it does not raise where they differ.
+        Comparison with both records whole; it does not raise where they differ.
 
     Raises:
-        DataError: the images are not the network's, or the two have different numbers of steps.
+        DataError: the images are not the network's, the two have different numbers of steps, or both records are larger
+            than the free memory: then use `compare_parts`.
         RangeError: a state could leave 24 bits within so many steps.
         BackendError: a backend is unknown, not installed, or failed.
     """
+    images = check_images(graph, images)
+    kept = [record_bytes(graph, len(images), steps or graph.steps, name not in SETTLED) for name in (first, second)]
+    check_memory(sum(kept), f"both records of {len(images):,} images", "use compare_parts, or fewer images")
+    return _compare(graph, images, steps, first, second, progress)
+
+
+def compare_parts(
+    graph: Graph,
+    images: NDArray[np.uint8],
+    steps: int | None = None,
+    first: str = "torch",
+    second: str = "lava",
+    progress: Callable[[int], Any] | None = None,
+    size: int | None = None,
+) -> Iterator[Comparison]:
+    """As `compare`, part by part: the memory does not grow with the number of images. It ends at the first difference.
+
+    Args:
+        graph: the network.
+        images: uint8 (N, C, H, W).
+        steps: time steps a sample, default graph.steps.
+        first: as `compare` takes it.
+        second: as `compare` takes it.
+        progress: called with the number of images that one of the two has just finished.
+        size: images of a part, default: by the size of their records. Each part starts Lava's processes anew.
+
+    Yields:
+        Comparison of all images so far, after each part; `records` are of this part.
+
+    Raises:
+        As `compare` does.
+    """
+    images, values = check_images(graph, images), 0
+    sizes = [part_size(graph, steps, name, name not in SETTLED) for name in (first, second) if name in BACKENDS]
+    size = size or min(sizes, default=PART)
+    for start in range(0, len(images), size):
+        found = _compare(graph, images[start : start + size], steps, first, second, progress, start)
+        values += found.values
+        yield replace(found, values=values)
+        if not found.equal:
+            return
+
+
+def _compare(
+    graph: Graph, images: Any, steps: int | None, first: str, second: str, progress: Any, start: int = 0
+) -> Comparison:
     a, b = (_record(graph, images, steps, backend, progress) for backend in (first, second))
-    return compare_records(a, b, first, second)
+    return compare_records(a, b, first, second, start)
 
 
 def _record(graph: Graph, images: Any, steps: int | None, backend: str, progress: Any) -> Record:
@@ -80,7 +129,7 @@ def _record(graph: Graph, images: Any, steps: int | None, backend: str, progress
     return run(graph, images, steps, backend=backend, record=("spikes",), progress=progress)
 
 
-def compare_records(a: Record, b: Record, first: str = "first", second: str = "second") -> Comparison:
+def compare_records(a: Record, b: Record, first: str = "first", second: str = "second", start: int = 0) -> Comparison:
     """Compare two records of the same graph, images and steps: spikes where both have them, else counts, and logits.
 
     Args:
@@ -88,6 +137,7 @@ def compare_records(a: Record, b: Record, first: str = "first", second: str = "s
         b: the other one.
         first: what to call `a`.
         second: what to call `b`.
+        start: number of their first sample, for the sentence.
 
     Raises:
         DataError: they have different numbers of steps.
@@ -113,7 +163,7 @@ def compare_records(a: Record, b: Record, first: str = "first", second: str = "s
             step, sample, *neuron = (int(i) for i in np.argwhere(x != y)[0])
             at = (step, sample, *neuron)
             difference = (
-                f"{place}, sample {sample}, step {step}, neuron {tuple(neuron)} {verb} {int(x[at])} in {first} "
+                f"{place}, sample {start + sample}, step {step}, neuron {tuple(neuron)} {verb} {int(x[at])} in {first} "
                 f"and {int(y[at])} in {second} ({int((x != y).sum())} of {x.size} values of this layer differ)"
             )
     return Comparison(first, second, values, difference, (a, b))

@@ -12,12 +12,14 @@ from lava_conv.classes import class_count
 from lava_conv.entrance import array_of, graph_of
 from lava_conv.errors import ConversionError, DataError, RangeError
 from lava_conv.fixedpoint import BOUND_LIMIT, INPUT_BITS, INPUT_MAX, STATE_BITS, STATE_MAX, STATE_MIN, STEPS_LIMIT
+from lava_conv.memory import check_memory
 from lava_conv.neurons import NEURONS, Neuron, map_channels
-from lava_conv.record import Record
+from lava_conv.record import Parts, Record, smallest
 from lava_conv.synapses import Conv, Dense, Shape, Synapse, same_synapse
 
 INPUT_CODES = ("flash", "constant")
-REFERENCE_CHUNK = 64  # images a time in the oracle: bounds its memory, changes nothing
+REFERENCE_CHUNK = 64  # images at a time in the oracle, at most
+REFERENCE_VALUES = 1 << 23  # inputs of all synapses of its widest layer at a time (32 MiB of float32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,32 +305,45 @@ class Graph:
             Record with a steps axis of length 1. With input_code "constant" the image counts `steps` times.
 
         Raises:
-            DataError: wrong shape or dtype.
+            DataError: wrong shape or dtype, or a record larger than the free memory.
+            RangeError: a settled sum is beyond all bounds.
         """
         images = check_images(self, images)
-        parts = []
-        for start in range(0, len(images), REFERENCE_CHUNK):
-            chunk = images[start : start + REFERENCE_CHUNK]
-            parts.append(self._settle(chunk))
+        size, found = self.reference_chunk(), Parts(len(images))
+        for start in range(0, len(images), size):
+            chunk = images[start : start + size]
+            logits, counts = self._settle(chunk)
+            if not start:  # the first chunk shows in how many bytes counts are kept
+                each = sum(count.nbytes for count in counts.values()) // len(chunk) + 8 * self.classes
+                check_memory(
+                    len(images) * each, f"the reference's record of {len(images):,} images",
+                    "take fewer images at a time",
+                )  # fmt: skip
+            found.put(start, logits[None], counts)
             if progress:
                 progress(len(chunk))
-        counts = {
-            index: np.concatenate([values[index] for values in parts])
-            for index, _, neuron in self.neuron_layers()
-            if neuron.spiking
-        }
-        logits = np.concatenate([values[len(self.layers) - 1] for values in parts])
-        return Record(logits[None], counts, backend="reference")
+        return found.record("reference")
 
-    def _settle(self, images: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    def reference_chunk(self) -> int:
+        """Images that `reference` takes at a time: it bounds its memory and changes nothing."""
+        widest = max(int(np.prod(layer.shape)) for layer in self.layers)
+        for index, layer, _ in self.neuron_layers():
+            pixels = int(np.prod(layer.shape[1:]))
+            widest = max(widest, *(pixels * feed.synapse.fan_in for feed in self.inputs(index)))
+        return max(1, min(REFERENCE_CHUNK, REFERENCE_VALUES // widest))
+
+    def _settle(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], dict[int, NDArray[np.integer]]]:
+        """(logits (N, classes), counts of each spiking layer, in as few bytes as hold them)."""
         repeats = self.steps if self.input_code == "constant" else 1
-        values = [images.astype(np.int64) * repeats]
+        values: list[Any] = [smallest(images.astype(np.int64) * repeats)]
+        counts: dict[int, NDArray[np.integer]] = {}
+        last_uses = self.last_uses()
         for index, layer in enumerate(self.layers[1:], 1):
             if layer.kind == "flatten":
                 values.append(values[self.source(index)].reshape(len(images), -1))
                 continue
-            drive = sum(s.synapse.apply(values[s.source]) for s in self.inputs(index))
-            if (largest := int(np.abs(drive).max())) > BOUND_LIMIT:
+            drive: Any = sum(s.synapse.apply(values[s.source]) for s in self.inputs(index))
+            if (largest := max(-int(drive.min()), int(drive.max()))) > BOUND_LIMIT:
                 raise RangeError(
                     f"layer {index} ({layer.kind}): the settled input is {largest}, the limit is {BOUND_LIMIT}; "
                     f"use smaller weights or an upper clip"
@@ -336,8 +351,13 @@ class Graph:
             neuron = NEURONS[layer.neuron]
             column = (-1,) + (1,) * (len(layer.shape) - 1)
             params = map_channels(neuron, layer.params, lambda x, c=column: x.reshape(c))
-            values.append(neuron.settle(np.asarray(drive), params))
-        return values
+            settled = neuron.settle(drive, params)
+            if neuron.spiking:
+                settled = counts[index] = smallest(settled)
+            values.append(settled)
+            for done in [i for i, use in last_uses.items() if use == index]:
+                values[done] = None  # no later layer reads it
+        return values[-1], counts
 
     # -- for people ------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,8 @@
 Shapes are C,H,W throughout. `apply` is the plain numpy form that the oracle uses; it shares no code with the simulator.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,21 @@ def _as_int8(weight: NDArray[Any]) -> NDArray[np.int8]:
     return np.ascontiguousarray(whole, np.int8)
 
 
-def _matmul(x: NDArray[np.int64], matrix: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Exact integer product through BLAS: float32 while every partial sum stays below 2**24, else float64."""
-    largest = int(np.abs(x).max(initial=0)) * int(np.abs(matrix.astype(np.int64)).sum(axis=0).max(initial=0))
-    kind = np.float32 if largest < FLOAT32_EXACT else np.float64
-    return np.rint(x.astype(kind) @ matrix.astype(kind)).astype(np.int64)
+def _exact(x: NDArray[np.integer], magnitude: int) -> type[np.floating[Any]]:
+    """The float type in which BLAS adds up products exactly, in whatever order: float32 while no partial sum can reach
+    2**24, else float64 (2**53).
+
+    Args:
+        x: what arrives.
+        magnitude: the largest sum of |weights| of one output.
+    """
+    largest = max(-int(x.min(initial=0)), int(x.max(initial=0))) * magnitude
+    return np.float32 if largest < FLOAT32_EXACT else np.float64
+
+
+def _magnitude(weight: NDArray[np.int8]) -> int:
+    """The largest sum of |weights| of one output."""
+    return int(np.abs(weight.reshape(len(weight), -1), dtype=np.int16).sum(axis=1, dtype=np.int64).max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,20 +108,27 @@ class Conv:
             size.append(out)
         return (self.weight.shape[0], *size)
 
-    def apply(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N, C, H, W) integers -> (N, O, H', W') integers."""
-        (kh, kw), (ph, pw) = self.weight.shape[2:], self.padding
-        x = np.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)))
+    def apply(self, x: NDArray[np.integer]) -> NDArray[np.int64]:
+        """(N, C, H, W) integers -> (N, O, H', W') integers, channels last in memory. Exact."""
+        (kh, kw), (ph, pw), kind = self.weight.shape[2:], self.padding, _exact(x, self._magnitude)
+        n, channels, height, width = x.shape
+        padded = np.zeros((n, height + 2 * ph, width + 2 * pw, channels), kind)
+        padded[:, ph : ph + height, pw : pw + width] = x.transpose(0, 2, 3, 1)
         extent = (self.dilation[0] * (kh - 1) + 1, self.dilation[1] * (kw - 1) + 1)
-        axes: Any = (2, 3)  # numpy's annotation leaves tuples out
-        windows = np.lib.stride_tricks.sliding_window_view(x, extent, axis=axes)
-        windows = windows[:, :, :: self.stride[0], :: self.stride[1], :: self.dilation[0], :: self.dilation[1]]
-        n, _, height, width = windows.shape[:4]
-        out = []
-        for cols, weight in zip(np.split(windows, self.groups, 1), np.split(self.weight, self.groups), strict=True):
-            flat = cols.transpose(0, 2, 3, 1, 4, 5).reshape(n * height * width, -1)
-            out.append(_matmul(flat, weight.reshape(len(weight), -1).T).reshape(n, height, width, -1))
-        return np.concatenate(out, axis=-1).transpose(0, 3, 1, 2)
+        axes: Any = (1, 2)  # numpy's annotation leaves tuples out
+        windows = np.lib.stride_tricks.sliding_window_view(padded, extent, axis=axes)
+        windows = windows[:, :: self.stride[0], :: self.stride[1], :, :: self.dilation[0], :: self.dilation[1]]
+        _, height, width = windows.shape[:3]
+        groups, inside = self.groups, self.weight.shape[1]
+        cols = windows.reshape(n, height, width, groups, inside, kh, kw).transpose(3, 0, 1, 2, 5, 6, 4)
+        weight = self.weight.reshape(groups, -1, inside, kh, kw).transpose(0, 3, 4, 2, 1)
+        flat, matrix = cols.reshape(groups, n * height * width, -1), weight.reshape(groups, kh * kw * inside, -1)
+        sums = (flat @ matrix.astype(kind)).astype(np.int64)
+        return sums.reshape(groups, n, height, width, -1).transpose(1, 0, 4, 2, 3).reshape(n, -1, height, width)
+
+    @cached_property
+    def _magnitude(self) -> int:
+        return _magnitude(self.weight)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
         """Range (least, largest) of the sum per output channel, int64 (O,), whatever the image.
@@ -190,9 +208,14 @@ class Dense:
             )
         return (self.weight.shape[0],)
 
-    def apply(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N, in) integers -> (N, out) integers."""
-        return _matmul(x, self.weight.T)
+    def apply(self, x: NDArray[np.integer]) -> NDArray[np.int64]:
+        """(N, in) integers -> (N, out) integers. Exact."""
+        kind = _exact(x, self._magnitude)
+        return (x.astype(kind) @ self.weight.T.astype(kind)).astype(np.int64)
+
+    @cached_property
+    def _magnitude(self) -> int:
+        return _magnitude(self.weight)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
         """Range (least, largest) of each sum, int64 (out,), for inputs within low..high, int64 (in,) each."""
@@ -250,9 +273,9 @@ class Identity:
         """The shape of the input, whatever it is."""
         return shape
 
-    def apply(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
+    def apply(self, x: NDArray[np.integer]) -> NDArray[np.int64]:
         """Integers (N, ...) -> integers (N, ...)."""
-        return self.scale * x
+        return self.scale * x.astype(np.int64)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
         """Range (least, largest) per channel, for inputs within low..high, int64 (channels,) each."""
@@ -275,4 +298,4 @@ def same_synapse(a: Synapse | None, b: Synapse | None) -> bool:
     """Whether two synapses are of one type and hold equal values."""
     if type(a) is not type(b) or a is None or b is None:
         return a is b
-    return all(np.array_equal(x, vars(b)[name]) for name, x in vars(a).items())
+    return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))

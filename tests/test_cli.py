@@ -114,7 +114,7 @@ def test_bench_runs_the_scripts_of_the_repository():
 def test_quiet_says_nothing_but_the_result(net):
     """Before the command or after it; and a later call in the same process starts anew."""
     loud = call("run", net, "--samples", 10)
-    assert "running on torch" in loud.stderr and "integer reference" in loud.stderr
+    assert "running on torch and reference" in loud.stderr and "% right after step" in loud.stderr
     for words in (("-q", "run", net), ("run", net, "--quiet")):
         done = call(*words, "--samples", 10)
         assert done.returncode == 0 and done.stderr == "" and done.stdout == loud.stdout

@@ -19,16 +19,18 @@ MAY = {
     "neurons": CORE | {"neurons"},
     "synapses": CORE,
     "record": CORE,
-    "graph": CORE | {"neurons", "synapses", "record"},
+    "memory": CORE,
+    "graph": CORE | {"memory", "neurons", "synapses", "record"},
     "netx": CORE | {"files", "graph", "netx", "neurons", "synapses"},
     "kernels": CORE | {"kernels", "neurons", "synapses", ""},
-    "simulate": CORE | {"convolution", "device", "graph", "kernels", "neurons", "record", "simulate", "synapses", ""},
+    "simulate": CORE
+    | {"convolution", "device", "graph", "kernels", "memory", "neurons", "record", "simulate", "synapses", ""},
     "qat": CORE | {"convolution", "qat", "randomness"},
     "algebra": CORE | {"synapses"},
     "verify": CORE | {"algebra", "graph", "qat"},
     "assemble": CORE | {"algebra", "graph", "neurons", "qat", "synapses", "verify", ""},
     "convert": CORE | {"assemble", "graph", "qat", "verify", ""},
-    "backends": CORE | {"graph", "record"},
+    "backends": CORE | {"graph", "memory", "record"},
     "backends.loihi2": CORE | {"backends.lava_start", "backends.sdnn", "graph", "lower", "record"},
     "backends.lava": CORE
     | {
@@ -58,11 +60,12 @@ MAY = {
     "backends.lava_memory": set(),
     "backends.lava_segments": set(),
     "backends.lava_start": CORE,
-    "lower": CORE | {"files", "graph", "lower", "netx", "record", "synapses"},
+    "lower": CORE | {"files", "graph", "lower", "memory", "netx", "record", "synapses"},
     "backends.sdnn": CORE
     | {"graph", "lower", "netx", "record", "synapses", "processes"}
     | {"backends.lava_progress", "backends.lava_runtime", "backends.lava_start"},
-    "compare": CORE | {"backends", "graph", "record"},
+    "compare": CORE | {"backends", "graph", "memory", "record"},
+    "settling": CORE | {"backends", "early_exit", "graph", "record"},
     "activity": CORE | {"backends", "graph", "record"},
     "loihi": CORE | {"activity", "backends", "graph", "loihi", "lower", "record", "synapses"},
     "early_exit": CORE | {"graph", "record", "synapses"},
@@ -106,7 +109,8 @@ MAY = {
     "activations": CORE | {"graph", "qat"},
     "figures": CORE | {"activity", "early_exit", "figures", "files", "graph", "loihi", "record", "synapses", ""},
     "report": CORE
-    | {"activity", "backends", "early_exit", "figures", "files", "graph", "loihi", "record", "report", "synapses", ""},
+    | {"activity", "backends", "early_exit", "figures", "files", "graph", "loihi", "record", "report"}
+    | {"settling", "synapses", ""},
     "processes": CORE | {"kernels", "neurons", "processes", "synapses", "backends.lava_start", ""},
 }
 TORCH = {

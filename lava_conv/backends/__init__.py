@@ -1,6 +1,7 @@
 """`run`: one graph, any backend. A backend is a function in the table; the next toolkit costs one new file here."""
 
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ from numpy.typing import NDArray
 
 from lava_conv.entrance import check_options, graph_of, whole
 from lava_conv.errors import BackendError, DataError
-from lava_conv.graph import Graph
+from lava_conv.graph import Graph, check_images
+from lava_conv.memory import check_memory, record_bytes
 from lava_conv.record import Record
 
 # name -> (module, function); imported on first use, because torch and Lava are heavy and Lava may be absent
@@ -18,6 +20,8 @@ BACKENDS = {
     "sdnn": ("lava_conv.backends.sdnn", "simulate"),
 }
 RECORDABLE = ("spikes",)
+PART_BYTES = 1 << 28  # of a part's record
+PART = 128  # images of a part at most, so that figures come; a stream of Lava's takes long to start
 
 
 def run(
@@ -45,7 +49,8 @@ def run(
         Record; "torch" and "lava" give the same integers at every step, "sdnn" those on which they settle.
 
     Raises:
-        DataError: the images are not uint8 (N, C, H, W) of the network's shape, or steps or record are out of range.
+        DataError: the images are not uint8 (N, C, H, W) of the network's shape, steps or record are out of range, or
+            the record is larger than the free memory: then use `run_parts`.
         RangeError: a state could leave 24 bits within so many steps.
         BackendError: an unknown backend, one that is not installed, or a run that failed or stopped moving.
         ConversionError: "sdnn" cannot be lowered exactly.
@@ -59,4 +64,48 @@ def run(
     module, name = BACKENDS[backend]
     function = getattr(importlib.import_module(module), name)
     check_options(function, options, f"backend {backend!r}")
+    if backend != "torch":  # which checks it itself
+        images = check_images(graph, images)
+        copies = 2  # what the probes wrote, and the record that is made of it
+        bytes_ = record_bytes(graph, len(images), steps or graph.steps, "spikes" in record and backend != "sdnn")
+        check_memory(copies * bytes_, f"the record of {len(images):,} images", "use fewer images at a time")
     return function(graph, images, steps, tuple(record), **options)
+
+
+def part_size(graph: Graph, steps: int | None = None, backend: str = "torch", keep_spikes: bool = False) -> int:
+    """Images that `run_parts` takes at a time: their record stays below PART_BYTES."""
+    each = record_bytes(graph, 1, graph.steps if steps is None else steps, keep_spikes)
+    size = max(1, PART_BYTES // each)
+    return min(size, PART) if backend == "torch" else size
+
+
+def run_parts(
+    graph: Graph,
+    images: NDArray[np.uint8],
+    steps: int | None = None,
+    backend: str = "torch",
+    record: tuple[str, ...] = (),
+    size: int | None = None,
+    **options: Any,
+) -> Iterator[tuple[slice, Record]]:
+    """As `run`, part by part: the memory does not grow with the number of images.
+
+    Args:
+        graph: the network.
+        images: uint8 (N, C, H, W).
+        steps: time steps a sample, default graph.steps.
+        backend: as `run` takes it. Each part of "lava" and "sdnn" starts processes of its own.
+        record: as `run` takes it; here () by default.
+        size: images of a part, default `part_size`.
+        options: for the backend.
+
+    Yields:
+        (slice of the images, their Record), in order.
+
+    Raises:
+        As `run` does.
+    """
+    size = size or part_size(graph, steps, backend, "spikes" in record)
+    for start in range(0, max(1, len(images)), size):
+        part = slice(start, min(start + size, len(images)))
+        yield part, run(graph, images[part], steps, backend, record, **options)

@@ -54,9 +54,18 @@ class Trains:
         spikes = self.walk.values[node]
         assert isinstance(spikes, Spikes)
         for part in spikes.parts:
-            runs = [self._run(part.layer, slice(i, i + chunk)) for i in range(0, len(self.image), chunk)]
-            self.spikes[part.layer] = np.concatenate(runs)
-        return np.concatenate([self.spikes[part.layer] for part in spikes.parts], axis=3)
+            self.spikes[part.layer] = self._trains(part.layer, chunk)
+        parts = [self.spikes[part.layer] for part in spikes.parts]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=3)
+
+    def _trains(self, index: int, chunk: int) -> NDArray[np.int8]:
+        """Of one layer; written in place, for two copies may be larger than the memory."""
+        first = self._run(index, slice(0, chunk))
+        trains = np.empty((len(self.image), *first.shape[1:]), first.dtype)
+        trains[: len(first)] = first
+        for i in range(len(first), len(trains), chunk):
+            trains[i : i + chunk] = self._run(index, slice(i, i + chunk))
+        return trains
 
     def forget(self, node: fx.Node) -> None:
         """No later layer reads it."""

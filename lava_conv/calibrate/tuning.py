@@ -20,7 +20,7 @@ from lava_conv.qat.calls import Call
 from lava_conv.qat.layers import LearnedStep
 
 CHUNK_ELEMENTS = 1 << 24  # floats of one segment's widest tensor, all time steps of some images (64 MiB)
-KEPT_BYTES = 1 << 29  # of a layer's input that is kept from pass to pass; what is larger is computed again
+KEPT_BYTES = 1 << 28  # of a layer's input that is kept from pass to pass; what is larger is computed again
 SCALES = np.exp2(np.arange(-8, 5) / 8)  # thresholds tried on the spiking layer, times the one found for the quantiser
 BIAS_PASSES = 2  # the correction changes who is clipped, so that once is not quite enough
 
@@ -239,13 +239,15 @@ class Tuning:
         if self._kept is not None and self._kept[:2] == (end, step):
             yield from self._kept[2]
             return
-        self._kept, kept = None, []
-        for chunk in self._computed(end, step):
-            yield chunk
-            kept.append(chunk)
-            if sum(drive.nbytes for _, drive in kept) > KEPT_BYTES:
+        self._kept, kept, room = None, [], KEPT_BYTES
+        for part, drive in self._computed(end, step):
+            yield part, drive
+            room -= drive.nbytes
+            if room >= 0:
+                kept.append((part, drive))
+            else:  # not even a part of what is too large
                 kept.clear()
-        if sum(len(drive) for _, drive in kept) == self.samples:
+        if room >= 0:
             self._kept = (end, step, kept)
 
     def _computed(self, end: fx.Node, step: float) -> Iterator[tuple[slice, NDArray[np.int32]]]:

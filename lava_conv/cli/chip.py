@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lava_conv.cli.options import FEW_SAMPLES, images, json_option, optional_image_options
+from lava_conv.cli.options import first_few, images, json_option, optional_image_options
 from lava_conv.cli.screen import out, progress
 
 WORDS = ("layer", "type", "shape", "tile", "taken")  # columns that are not numbers
@@ -47,8 +47,13 @@ def fit(
         raise click.UsageError("--sanafe replays recorded spikes; say of which images with --data")
     graph, x = lc.load(net), None
     if data_name is not None:
-        x, _ = images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop, seed)
-    laid = lc.fit(lc.lower(graph, x) if lowered else graph, chip, steps)
+        x, y = images(graph, data_name, folder, split, samples, crop, seed)
+        x, _ = first_few(x, y, samples, "fit", not as_json)
+    network = graph
+    if lowered:
+        with progress("lowering", 0 if x is None else len(x), not as_json) as advance:
+            network = lc.lower(graph, x, progress=advance)
+    laid = lc.fit(network, chip, steps)
     found: dict[str, Any] = laid.as_json()
     spent = replayed = None
     if x is not None and not lowered:
@@ -156,16 +161,17 @@ def _amount(value: int, finding: Any) -> str:
 def _print_cost(spent: Any, laid: Any) -> None:
     known = spent.energy_pj is not None
     table = _table(
-        "layer", "spikes", "synaptic operations", "updates", "active", "messages", "ANN's MACs",
-        *(["nJ"] if known else []), title=f"a sample, mean of {spent.samples} over {spent.steps} steps",
+        "layer", "spikes", "operations on the chip", "updates", "active", "messages",
+        *(["nJ"] if known else []), title=f"per sample, mean of {spent.samples} over {spent.steps} steps",
     )  # fmt: skip
     for x in spent.layers:
-        counts = (x.spikes, x.operations, x.updates, x.active, x.messages, x.macs)
+        counts = (x.spikes, x.operations, x.updates, x.active, x.messages)
         energy = [f"{x.energy_pj / 1e3:,.1f}"] if known else []
         table.add_row(str(x.layer), *(f"{count:,.0f}" for count in counts), *energy)
     out.print()
     out.print(table)
-    out.print(f"{spent.operations:,.0f} synaptic operations; the same network as an ANN: {spent.macs:,} MACs")
+    out.print(f"{spent.operations:,.0f} operations on the chip, which pass weights of 0 only where it stores them")
+    out.print(f"against an ANN: {spent.activity}")
     if not known:
         out.print(
             f"no energy and no latency, for the description of {spent.chip} has none; --chip loihi1 gives Loihi 1's",

@@ -88,9 +88,13 @@ def calibrate(
     first, and the accuracy and agreement of both networks on test images (--samples of them, 1000 unless told
     otherwise).
     """
+    import numpy as np
+
     import lava_conv as lc
+    from lava_conv.backends import PART
     from lava_conv.calibrate import calibrated, float_predictions
     from lava_conv.classes import accuracy
+    from lava_conv.cli.run import run_followed
     from lava_conv.data import centred, load_dataset
     from lava_conv.report.ledger import worst_first
 
@@ -106,8 +110,13 @@ def calibrate(
     lc.save(result.graph, target)
     x, y = centred(data.x_test, shape)[: samples or TESTED], data.y_test[: samples or TESTED]
     with progress("comparing", len(x), not as_json) as advance:
-        spiking = lc.run(result.graph, x, record=(), progress=advance)
-    said = float_predictions(network, x, **scaling)
+        spiking = run_followed(result.graph, x, y, advance)
+    with progress("float network", len(x), not as_json) as advance:
+        parts = []
+        for start in range(0, len(x), PART):
+            parts.append(float_predictions(network, x[start : start + PART], **scaling))
+            advance(len(parts[-1]))
+        said = np.concatenate(parts)
     ann, snn = float(accuracy(said, y, result.graph.classes)), spiking.accuracy(y)
     agreement, compared = float((spiking.predictions[-1] == said).mean()), result.comparison
     rows = worst_first(result.layers)

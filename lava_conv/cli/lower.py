@@ -6,7 +6,7 @@ from typing import Any
 import click
 from rich.table import Table
 
-from lava_conv.cli.options import FEW_SAMPLES, images, json_option, optional_image_options
+from lava_conv.cli.options import first_few, images, json_option, optional_image_options
 from lava_conv.cli.screen import out, progress
 
 NAMES = ("neuron", "step", "readout", "weights", "bias", "state", "payload")
@@ -43,18 +43,23 @@ def lower(
     from lava_conv.lower import write_script, write_stock
 
     graph = lc.load(net)
-    x = None if data_name is None else images(graph, data_name, folder, split, samples or FEW_SAMPLES, crop, seed)[0]
-    with progress("lowering", 4, not as_json) as advance:
-        lowered = lc.lower(graph, x, approximate)
-        advance(1)
+    x = None
+    if data_name is not None:
+        x, y = images(graph, data_name, folder, split, samples, crop, seed)
+        x, _ = first_few(x, y, samples, "lower", not as_json)
+    with progress("lowering", 0 if x is None else len(x), not as_json) as advance:
+        lowered = lc.lower(graph, x, approximate, advance)
+    with progress("writing and reading again", 2, not as_json) as advance:
         write_stock(lowered, target)
         if script:
             write_script(lowered, target, script, interval)
         advance(1)
         checked = _check(lowered, target)
         advance(1)
-        layers, predictions = lowered.differences(x) if x is not None else ([], None)
-        advance(1)
+    layers, predictions = [], None
+    if x is not None:
+        with progress("comparing counts", len(x), not as_json) as advance:
+            layers, predictions = lowered.differences(x, advance)
     if as_json:
         found: dict[str, Any] = {
             "net": net, "target": target, "to": to, "exact": lowered.exact, "constants": list(lowered.constants),

@@ -68,6 +68,17 @@ def images(
     return cut, y
 
 
+def first_few(x: Any, y: Any, samples: int | None, what: str, shown: bool, few: int = FEW_SAMPLES) -> tuple[Any, Any]:
+    """The first `few` images and labels where --samples does not say how many; a sentence on stderr says so."""
+    from lava_conv.cli.screen import note
+
+    if samples is not None or len(x) <= few:
+        return x, y
+    if shown:
+        note(f"{what} takes the first {few:,} of {len(x):,} images; --samples {len(x)} takes all")
+    return x[:few], y[:few]
+
+
 def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """A .net file, the images to run it on, and for how long."""
     steps = click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: the file's]")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from lava_conv.cli.options import images, json_option, net_options, seed_option
+from lava_conv.cli.options import first_few, images, json_option, net_options, seed_option
 from lava_conv.cli.screen import out, print_ledger, progress
 
 SAMPLES = 1000
@@ -42,7 +42,8 @@ def report(
     from lava_conv.report.sections import sections
 
     graph = lc.load(net)
-    x, y = images(graph, data_name, folder, split, samples or SAMPLES, crop, seed)
+    x, y = images(graph, data_name, folder, split, samples, crop, seed)
+    x, y = first_few(x, y, samples, "report", not as_json, SAMPLES)
     source = None if checkpoint is None else _source(checkpoint, graph)
     bar = partial(progress, shown=not as_json)
     found = collect(net, data_name, graph, x, y, steps, sample, source, lava, bar)

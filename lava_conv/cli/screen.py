@@ -4,6 +4,7 @@ import logging
 import os
 import platform
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ from lava_conv import __version__
 PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
 out = Console(**PLAIN)
 err = Console(stderr=True, **PLAIN)
+LINES = 10.0  # seconds between lines where no bar can be drawn
 TOLD = ("lava-nc", "lava-dl", "torch", "numpy", "h5py", "numba")  # with --verbose, of what release they are
 
 
@@ -94,31 +96,79 @@ def complain(sentence: str) -> None:
     err.print(f"{'' if rank == '0' else f'process {rank}: '}error: {sentence}", style="red")
 
 
+def note(sentence: str) -> None:
+    """Something that the user should know beside the result, on stderr."""
+    if _level != Level.QUIET:
+        err.print(sentence, markup=False)
+
+
+class Advance:
+    """Moves a bar: called with the number of things just done, and with figures to be shown beside it.
+
+    Where the bar cannot be drawn (a pipe, a file) a line says the same every LINES seconds.
+    """
+
+    def __init__(self, bar: Progress, task: TaskID, text: str, lines: bool) -> None:
+        self._bar, self._task, self._text, self._lines = bar, task, text, lines
+        self._began = self._last = time.monotonic()
+
+    def __call__(self, count: int = 0, figures: str | None = None) -> None:
+        self._bar.advance(self._task, count)
+        self.update(figures=figures)
+
+    def update(self, done: int | None = None, total: int | None = None, figures: str | None = None) -> None:
+        """Set what is done of how many."""
+        self._bar.update(self._task, completed=done, total=total)
+        if figures is not None:
+            self._bar.update(self._task, figures=figures)
+        now = time.monotonic()
+        if self._lines and now - self._last >= LINES:
+            self._last = now
+            err.print(self._line(now - self._began), markup=False)
+
+    def _line(self, seconds: float) -> str:
+        task = self._bar.tasks[self._task]
+        line = f"{self._text}: {task.completed:,.0f}" + ("" if task.total is None else f" of {task.total:,.0f}")
+        line += f", {_clock(seconds)}"
+        if task.total and 0 < task.completed <= task.total:
+            line += f", {_clock(seconds * (task.total / task.completed - 1))} left"
+        figures = task.fields["figures"]
+        return f"{line}, {figures}" if figures else line
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+
+
 @contextmanager
-def _bar(text: str, total: int | None, shown: bool) -> Iterator[tuple[Progress, TaskID]]:
+def _bar(text: str, total: int | None, shown: bool) -> Iterator[Advance]:
     columns = (
         TextColumn("{task.description:<28}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
     )
-    with Progress(*columns, console=err, disable=not shown or _level == Level.QUIET) as bar:
-        yield bar, bar.add_task(text, total=total)
+    shown = shown and _level != Level.QUIET
+    with Progress(*columns, console=err, disable=not shown) as bar:
+        task = bar.add_task(text, total=total, figures="")
+        yield Advance(bar, task, text, lines=shown and not err.is_terminal)
 
 
 @contextmanager
-def progress(text: str, total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """A bar with elapsed and remaining time on stderr; call it with the number of things just done."""
-    with _bar(text, total, shown) as (bar, task):
-        yield lambda count: bar.advance(task, count)
+def progress(text: str, total: int, shown: bool = True) -> Iterator[Advance]:
+    """A bar with elapsed and remaining time on stderr; call it with the number of things just done, and figures."""
+    with _bar(text, total, shown) as advance:
+        yield advance
 
 
 @contextmanager
 def progress_of(text: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
     """The same; call it with the number done and the number in all."""
-    with _bar(text, None, shown) as (bar, task):
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    with _bar(text, None, shown) as advance:
+        yield advance.update
 
 
 def _listen(*names: str) -> logging.Handler:

@@ -1,6 +1,6 @@
 """What a network does on real images, core by core, and what that costs where a chip's figures are published.
 
-Counted, as means per sample:
+Counted, as means per sample (as the chip works; `lava_conv.activity` is what is compared with an ANN):
 - synaptic operations: synapses that the spikes pass; without those of weight 0 (in the share they have in the layer)
   unless the synapses are stored in the dense format, which visits them all. The image counts once for every pixel
   that is not 0, in each step in which it comes.
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.activity import Meter
+from lava_conv.activity import Activity, Meter
 from lava_conv.backends import run
 from lava_conv.errors import DataError
 from lava_conv.graph import Graph, check_images
@@ -36,7 +36,7 @@ from lava_conv.loihi.partition import Plan, chunks, reached
 from lava_conv.record import Record
 
 Array = NDArray[np.float64]
-CHUNK_VALUES = 1 << 24  # spikes of all layers at once, as float64: 128 MiB
+CHUNK_VALUES = 1 << 24  # spikes of all layers at once; as float64, where a chip has figures, 128 MiB
 
 
 class Work(NamedTuple):
@@ -86,6 +86,7 @@ class Cost(NamedTuple):
         layers: in order, one for each layer of neurons.
         energy_pj: by cause, in pJ; None where nothing is published.
         latency_ns: of one sample by itself, in ns; None where nothing is published.
+        activity: spikes, and synaptic operations against those of the ANN.
     """
 
     chip: str
@@ -95,6 +96,7 @@ class Cost(NamedTuple):
     layers: tuple[LayerCost, ...]
     energy_pj: dict[str, float] | None
     latency_ns: float | None
+    activity: Activity
 
     @property
     def macs(self) -> int:
@@ -103,12 +105,13 @@ class Cost(NamedTuple):
 
     @property
     def operations(self) -> float:
-        """Synaptic operations of all layers, per sample."""
+        """Synaptic operations of all layers as the chip does them, per sample."""
         return sum(layer.operations for layer in self.layers)
 
     def as_json(self) -> dict[str, Any]:
         """All of it in types that json writes."""
-        return self._asdict() | {"layers": [x._asdict() for x in self.layers], "macs": self.macs}
+        rows = [x._asdict() for x in self.layers]
+        return self._asdict() | {"layers": rows, "macs": self.macs, "activity": self.activity.as_json()}
 
 
 def cost(
@@ -144,11 +147,13 @@ def cost(
         part = images[start : start + size]
         record = run(graph, part, laid.steps, backend)
         meter.add(record)
-        works = network_work(laid, record, part, graph.input_code)
-        for index, work in works.items():
-            sums[index] = sums.get(index, np.zeros(3)) + [x.sum() for x in work]
-        if laid.chip.has_cost:
+        if laid.chip.has_cost:  # which needs every core in every step
+            works = network_work(laid, record, part, graph.input_code)
             latency += float(sample_times(laid, works).sum())
+            found = {index: np.array([x.sum() for x in work]) for index, work in works.items()}
+        else:
+            found = _totals(laid, record, part, graph.input_code)
+        sums = {index: sums.get(index, 0) + total for index, total in found.items()}
         if progress:
             progress(len(part))
     return _cost(laid, meter, sums, latency)
@@ -180,7 +185,7 @@ def _cost(laid: Fit, meter: Meter, sums: dict[int, Array], latency: float) -> Co
     known = chip.has_cost
     return Cost(
         chip.name, chip["cost_label"] if known else "", meter.samples, laid.steps, tuple(layers),
-        causes if known else None, latency / meter.samples if known else None,
+        causes if known else None, latency / meter.samples if known else None, activity,
     )  # fmt: skip
 
 
@@ -190,38 +195,82 @@ def network_work(laid: Fit, record: Record, images: NDArray[np.uint8], input_cod
     Raises:
         DataError: the record holds no spikes or too few steps.
     """
-    if not record.spikes or record.steps < laid.steps:
-        raise DataError(f"needed is a record with spikes of {laid.steps} steps; run with record=('spikes',)")
-    sent: dict[int, Array] = {IMAGE: np.zeros((laid.steps, *images.shape))}
-    sent[IMAGE][: None if input_code == "constant" else 1] = images != 0
-    for load in laid.loads:
-        if load.layer in record.spikes:
-            spikes = np.abs(record.spikes[load.layer][: laid.steps])
-            sent[load.layer] = spikes.reshape(*spikes.shape[:2], *load.shape).astype(np.float64)
-    consumers: dict[int, list[tuple[Array, ...]]] = {}
-    for load, plan in zip(laid.loads, laid.plans, strict=True):
-        for feed in load.feeds:
-            consumers.setdefault(feed.source, []).append(tuple(x.astype(float) for x in reached(feed, load, plan)))
+    sent = {index: x.astype(np.float64) for index, x in _sent(laid, record, images, input_code).items()}
+    consumers = _consumers(laid)
     return {
         load.layer: _work(load, plan, sent, consumers.get(load.layer, []))
         for load, plan in zip(laid.loads, laid.plans, strict=True)
     }
 
 
+def _sent(laid: Fit, record: Record, images: NDArray[np.uint8], input_code: str) -> dict[int, NDArray[np.int8]]:
+    """(steps, N, C, H, W) of the image and of each layer: 1 where something is sent."""
+    if not record.spikes or record.steps < laid.steps:
+        raise DataError(f"needed is a record with spikes of {laid.steps} steps; run with record=('spikes',)")
+    sent = {IMAGE: np.zeros((laid.steps, *images.shape), np.int8)}
+    sent[IMAGE][: None if input_code == "constant" else 1] = images != 0
+    for load in laid.loads:
+        if load.layer in record.spikes:
+            spikes = np.abs(record.spikes[load.layer][: laid.steps])
+            sent[load.layer] = spikes.reshape(*spikes.shape[:2], *load.shape)
+    return sent
+
+
+def _consumers(laid: Fit) -> dict[int, list[tuple[Array, ...]]]:
+    """By layer, for each feed that reads it, how many cores a spike must reach, along channels, rows, columns."""
+    found: dict[int, list[tuple[Array, ...]]] = {}
+    for load, plan in zip(laid.loads, laid.plans, strict=True):
+        for feed in load.feeds:
+            found.setdefault(feed.source, []).append(tuple(x.astype(float) for x in reached(feed, load, plan)))
+    return found
+
+
+def _totals(laid: Fit, record: Record, images: NDArray[np.uint8], input_code: str) -> dict[int, Array]:
+    """By layer the sums over steps, images and cores of a Work: what is linear in spikes is formed of their sums."""
+    sent = _sent(laid, record, images, input_code)
+    summed = {index: x.sum((0, 1), dtype=np.float64)[None, None] for index, x in sent.items()}
+    consumers, found = _consumers(laid), {}
+    for load, plan in zip(laid.loads, laid.plans, strict=True):
+        operations, messages = _linear(load, plan, summed, consumers.get(load.layer, []), tile_members(load, plan))
+        steps, samples = sent[IMAGE].shape[:2]
+        active = sent.get(load.layer, np.zeros((steps, samples, *load.shape), np.int8)) != 0
+        if all(feed.groups == 1 for feed in load.feeds):  # then all channels are touched alike
+            touched = np.zeros((steps, samples, 1, *load.shape[1:]), bool)
+            for feed in load.feeds:
+                touched |= _touched(feed, (1, *load.shape[1:]), sent[feed.source])
+            active |= touched
+        else:
+            for feed in load.feeds:
+                active |= _touched(feed, load.shape, sent[feed.source])
+        found[load.layer] = np.array([operations.sum(), np.count_nonzero(active), messages.sum()])
+    return found
+
+
 def _work(load: Load, plan: Plan, sent: dict[int, Array], consumers: list[tuple[Array, ...]]) -> Work:
     tiles = tile_members(load, plan)
     steps, samples = sent[IMAGE].shape[:2]
-    own = sent.get(load.layer, np.zeros((steps, samples, *load.shape)))
+    operations, messages = _linear(load, plan, sent, consumers, tiles)
+    active = sent.get(load.layer, np.zeros((steps, samples, *load.shape))) > 0
+    for feed in load.feeds:
+        active |= _touched(feed, load.shape, sent[feed.source])
+    by_core = (x.reshape(steps, samples, -1) for x in (operations, _through(active.astype(float), tiles), messages))
+    return Work(*by_core)
+
+
+def _linear(
+    load: Load, plan: Plan, sent: dict[int, Array], consumers: list[tuple[Array, ...]], tiles: list[Array]
+) -> tuple[Array, Array]:
+    """Synaptic operations and messages (steps, N, tiles along channels, rows, columns)."""
+    steps, samples = sent[IMAGE].shape[:2]
     grid = (steps, samples, *(len(one) for one in tiles))
-    operations, messages, active = np.zeros(grid), np.zeros(grid), own > 0
+    operations, messages = np.zeros(grid), np.zeros(grid)
     for feed, form in zip(load.feeds, plan.formats, strict=True):
         share = 1.0 if form == "dense" else feed.density
         operations += share * _through(sent[feed.source], targets(feed, load.shape, tiles))
-        active |= _touched(feed, load.shape, sent[feed.source])
-    for channels, rows, columns in consumers:
-        messages += _through(own * (channels[:, None, None] * rows[:, None] * columns), tiles)
-    by_core = (x.reshape(steps, samples, -1) for x in (operations, _through(active.astype(float), tiles), messages))
-    return Work(*by_core)
+    if load.layer in sent:
+        for channels, rows, columns in consumers:
+            messages += _through(sent[load.layer] * (channels[:, None, None] * rows[:, None] * columns), tiles)
+    return operations, messages
 
 
 def tile_members(load: Load, plan: Plan) -> list[Array]:
@@ -256,10 +305,10 @@ def _through(x: Array, matrices: list[Array]) -> Array:
     return np.moveaxis(np.tensordot(channels, x, axes=(1, 2)), 0, 2)
 
 
-def _touched(feed: Feed, shape: Box, sent: Array) -> NDArray[np.bool_]:
+def _touched(feed: Feed, shape: Box, sent: NDArray[Any]) -> NDArray[np.bool_]:
     """bool (steps, N, C, H, W): whether a neuron gets a spike through this feed."""
     steps, samples = sent.shape[:2]
-    groups = sent.reshape(steps, samples, feed.groups, -1, *feed.box[1:]).max(3)
+    groups = sent.reshape(steps, samples, feed.groups, -1, *feed.box[1:]).max(3).astype(np.float32)
     rows, columns = (_taps(feed, axis, shape[1 + axis]) for axis in (0, 1))
     return np.repeat(rows @ (groups @ columns.T) > 0, shape[0] // feed.groups, axis=2)
 

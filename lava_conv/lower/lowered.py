@@ -1,7 +1,8 @@
 """The lowered network: made layer by layer, its conditions, and what it computes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from lava_conv.entrance import graph_of
 from lava_conv.errors import ConversionError
 from lava_conv.fixedpoint import INPUT_MAX
-from lava_conv.graph import REFERENCE_CHUNK, Graph, Skip, check_images
+from lava_conv.graph import REFERENCE_CHUNK, REFERENCE_VALUES, Graph, Skip, check_images
 from lava_conv.lower import assembly
 from lava_conv.lower.assembly import CONSTANT, COUNT, OVER, Key, Rows, Stage, Wire
 from lava_conv.lower.layer_integers import (
@@ -21,7 +22,8 @@ from lava_conv.lower.layer_integers import (
     layer_integers,
     range_conditions,
 )
-from lava_conv.record import Counts, Record
+from lava_conv.memory import check_memory
+from lava_conv.record import Counts, Parts, Record, smallest
 from lava_conv.synapses import Conv, Dense, Identity, Shape
 
 
@@ -103,10 +105,16 @@ class Lowered:
 
     def run(self, images: NDArray[np.uint8]) -> Record:
         """Counts and logits as `graph.reference` gives them, computed the way the stock neurons do, in numpy."""
-        parts = [self._wave(self.frames(part)) for part in _chunks(check_images(self.graph, images))]
-        return self.record(
-            [np.concatenate([p[i] for p in parts]) for i in range(len(self.stages))], "lowered, in numpy"
-        )
+        images = check_images(self.graph, images)
+        size, found = self._chunk(), Parts(len(images))
+        for start in range(0, len(images), size):
+            part = self.record(self._wave(self.frames(images[start : start + size])), "")
+            counts = {index: smallest(counts) for index, counts in part.counts.items()}
+            if not start:
+                each = sum(count.nbytes for count in counts.values()) // len(images[:size])
+                check_memory(len(images) * each, f"the record of {len(images):,} images", "use fewer images at a time")
+            found.put(start, part.logits, counts)
+        return found.record("lowered, in numpy")
 
     def record(self, sent: list[NDArray[np.int64]], backend: str) -> Record:
         """A Record of one step.
@@ -122,39 +130,60 @@ class Lowered:
         shift = self.graph.layers[-1].params.shift
         return Record(sent[-1].astype(np.int64)[None] << shift, Counts(counts), backend=backend)
 
-    def differences(self, images: NDArray[np.uint8]) -> tuple[list[LayerDifference], int]:
+    def differences(
+        self, images: NDArray[np.uint8], progress: Callable[[int], Any] | None = None
+    ) -> tuple[list[LayerDifference], int]:
         """How far the lowered network is from `graph.reference`, all zeros if it is exact.
 
         Args:
             images: uint8 (N, C, H, W).
+            progress: called with the number of images just done.
 
         Returns:
             (a row for each spiking layer, the number of images with another prediction).
         """
-        layers: dict[int, list[NDArray[np.int64]]] = {}
+        off: dict[int, list[int]] = {}  # by layer: counts, those that differ, by how much in all and at most
         predictions = 0
-        for part in _chunks(check_images(self.graph, images)):
+        for part in self._chunks(check_images(self.graph, images)):
             found, wanted = self.run(part), self.graph.reference(part)
             predictions += int((found.predictions != wanted.predictions).sum())
-            for index in wanted.counts:
-                layers.setdefault(index, []).append(np.abs(found.counts[index] - wanted.counts[index]).ravel())
-        rows = []
-        for index, parts in layers.items():
-            off = np.concatenate(parts)
-            rows.append(LayerDifference(index, float((off > 0).mean()), float(off.mean()), int(off.max())))
+            for index, counts in wanted.counts.items():
+                gap = np.abs(found.counts[index] - counts)
+                before = off.get(index, [0, 0, 0, 0])
+                now = [gap.size, int(np.count_nonzero(gap)), int(gap.sum()), int(gap.max())]
+                off[index] = [*(a + b for a, b in zip(before[:3], now[:3], strict=True)), max(before[3], now[3])]
+            if progress:
+                progress(len(part))
+        rows = [LayerDifference(i, differ / of, total / of, most) for i, (of, differ, total, most) in off.items()]
         return rows, predictions
 
-    def reach(self, images: NDArray[np.uint8]) -> dict[int, tuple[int, int]]:
-        """By layer of the graph the largest |state| and the largest payload on these images."""
+    def reach(
+        self, images: NDArray[np.uint8], progress: Callable[[int], Any] | None = None
+    ) -> dict[int, tuple[int, int]]:
+        """By layer of the graph the largest |state| and the largest payload on these images; progress as above."""
         found: dict[int, tuple[int, int]] = {}
-        for part in _chunks(check_images(self.graph, images)):
+        for part in self._chunks(check_images(self.graph, images)):
             values = self.frames(part)
             for stage in self.stages:
                 state, values = _step(stage, values)
                 before = found.get(stage.layer, (0, 0))
                 now = (int(np.abs(state).max()), int(np.abs(values).max()))
                 found[stage.layer] = (max(before[0], now[0]), max(before[1], now[1]))
+            if progress:
+                progress(len(part))
         return found
+
+    def _chunk(self) -> int:
+        """Images at a time: bounds the memory, changes nothing."""
+        widest, before = 1, self.input_shape
+        for stage in self.stages:
+            pixels = int(np.prod(stage.shape[1:]))
+            widest = max(widest, int(np.prod(before)), int(np.prod(stage.shape)), pixels * stage.synapse.fan_in)
+            before = stage.shape
+        return max(1, min(REFERENCE_CHUNK, REFERENCE_VALUES // widest))
+
+    def _chunks(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        return [images[start : start + self._chunk()] for start in range(0, len(images), self._chunk())]
 
     def _wave(self, values: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         sent = []
@@ -162,10 +191,6 @@ class Lowered:
             _, values = _step(stage, values)
             sent.append(values)
         return sent
-
-
-def _chunks(images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    return [images[start : start + REFERENCE_CHUNK] for start in range(0, len(images), REFERENCE_CHUNK)]
 
 
 def _step(stage: Stage, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -185,13 +210,17 @@ def _counts(stage: Stage, values: NDArray[np.int64]) -> NDArray[np.int64]:
     return counts
 
 
-def lower(graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bool = False) -> Lowered:
+def lower(
+    graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bool = False,
+    progress: Callable[[int], Any] | None = None,
+) -> Lowered:  # fmt: skip
     """Lower a network to stock SigmaDelta neurons.
 
     Args:
         graph: the network; trained with power_of_two=True it can be exact.
         images: uint8 (N, C, H, W); where a range cannot be proven for every image, it is measured on these.
         approximate: lower also what cannot be exact, to the nearest integers; `differences` measures what that costs.
+        progress: called with the number of images just measured.
 
     Raises:
         ConversionError: every condition that fails, one sentence each with the layer, what is there, what is allowed
@@ -219,7 +248,7 @@ def lower(graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bo
         )
         raise _refusal([*conditions, path]) from None
     lowered = Lowered(graph, stages, constants, (), plan)
-    seen = None if images is None else lowered.reach(images)
+    seen = None if images is None else lowered.reach(images, progress)
     for index, integers in plan.items():
         readout = not graph.neuron(index).spiking
         conditions += range_conditions(index, integers, readout, None if seen is None else seen[index])

@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.activity import Activity, Meter
-from lava_conv.backends import run
+from lava_conv.backends import run, run_parts
 from lava_conv.classes import check_labels
 from lava_conv.entrance import whole
 from lava_conv.errors import DataError
 from lava_conv.graph import Graph, check_images
 from lava_conv.loihi.cost import Cost, cost
 from lava_conv.loihi.fitting import Fit, fit
-from lava_conv.record import Record
-from lava_conv.report.ledger import Ledger, Unlike, build_ledger, unlike_counts
+from lava_conv.record import Record, differing_counts
+from lava_conv.report.ledger import Ledger, Unlike, build_ledger, unlike_counts, unlike_values
+from lava_conv.settling import LOOKED, run_on
 
 PART_SPIKES = 1 << 26  # spikes of all layers held at once (64 MiB)
 PART = 128  # images a part at most, so that the bar moves
@@ -51,8 +52,8 @@ class Findings:
         graph: the network.
         images: uint8 (N, C, H, W).
         labels: int64 (N,).
-        record: of all images, without counts.
-        reference: of all images, without counts.
+        record: of all images, logits only.
+        reference: of all images, logits only.
         ledger: of all images.
         activity: of all images.
         first: record of the first images, with counts and spikes.
@@ -62,7 +63,7 @@ class Findings:
         model_name: name of the model that the network was made of, "" where it was not given.
         model: its predictions, int64 (N,).
         activations: its activations on the first images, in counts.
-        lava: record of the stream through Lava, if asked for.
+        lava: record of the stream through Lava, logits only, if asked for.
         fits: on each chip of CHIPS.
         cost: what the first images cost on the first of them.
     """
@@ -88,12 +89,12 @@ class Findings:
     cost: Cost | None = None
 
 
-Bar = Callable[[str, int], AbstractContextManager[Callable[[int], Any]]]
+Bar = Callable[[str, int], AbstractContextManager[Callable[..., Any]]]
 
 
 @contextlib.contextmanager
-def _no_bar(text: str, total: int) -> Iterator[Callable[[int], Any]]:
-    yield lambda count: None
+def _no_bar(text: str, total: int) -> Iterator[Callable[..., Any]]:
+    yield lambda count, figures="": None
 
 
 def collect(
@@ -120,7 +121,7 @@ def collect(
         sample: number of the image whose spikes are shown.
         source: the model that the network was made of, None: not given.
         lava: whether the first LAVA_SAMPLES images are streamed through Lava too.
-        bar: (text, total) -> a context that gives a function to call with the number of images just done.
+        bar: (text, total) -> a context that gives a function to call with the number of images just done, and figures.
 
     Raises:
         DataError: no such sample, or labels that the network has no class for.
@@ -133,27 +134,32 @@ def collect(
     labels = check_labels(labels, len(images), graph.classes)
     spikes = sum(int(np.prod(layer.shape)) for layer in graph.layers) * steps
     size = max(1, min(PART, PART_SPIKES // spikes))
-    size = LAVA_SAMPLES if lava else size
-    meter, parts, unlike = Meter(graph, steps), [], Unlike(0, 0)
+    meter, parts, unlike, odd, right = Meter(graph, steps), [], Unlike(), [], 0
     first: tuple[Record, Record] | None = None
     with bar("simulator and reference", len(images)) as advance:
         for start in range(0, len(images), size):
             part = images[start : start + size]
             record, reference = run(graph, part, steps), graph.reference(part)
             meter.add(record)
-            found = unlike_counts([(reference, record)])
-            unlike = Unlike(unlike.differ + found.differ, unlike.of + found.of)
+            unlike = unlike.plus(unlike_counts([(reference, record)]))
+            odd += (start + np.flatnonzero(differing_counts(reference, record))[: LOOKED - len(odd)]).tolist()
             parts.append((reference.logits, record.logits))
             first = first or (reference, record)
-            advance(len(part))
+            right += int((record.predictions[-1] == labels[start : start + size]).sum())
+            advance(len(part), f"{100 * right / (start + len(part)):.2f} % right after step {steps}")
     assert first is not None
     settled, stepped = (np.concatenate(p, axis=1) for p in zip(*parts, strict=True))
-    reference, record = Record(settled, {}), Record(stepped, {}, first[1].spikes, first[1].backend)
-    streamed = None
+    reference, record = Record(settled, {}), Record(stepped, {}, backend=first[1].backend)
+    meaning = ""
+    if odd:
+        with bar("running on until settled", len(odd)) as advance:
+            meaning = str(run_on(graph, images[odd], steps, odd))
+            advance(len(odd))
+    streamed = values = None
     if lava:
         some = images[:LAVA_SAMPLES]
         with bar("streaming through Lava", len(some)) as advance:
-            streamed = run(graph, some, steps, "lava", progress=advance)
+            streamed, values = _streamed(graph, some, steps, advance)
     said = activations = None
     if source is not None:
         with bar(source.name, len(images)) as advance:
@@ -161,9 +167,22 @@ def collect(
         activations = source.activations(images[: len(first[1].logits[0])], first[1].counts)
     fits = tuple(fit(graph, chip, steps) for chip in CHIPS)
     model_name = "" if source is None else source.name
-    ledger = build_ledger(labels, reference, record, said, streamed, unlike, model_name)
+    ledger = build_ledger(labels, reference, record, said, streamed, unlike, model_name, meaning, values)
+    some = images[:COST_SAMPLES]
+    with bar(f"cost on {CHIPS[0]}", len(some)) as advance:
+        spent = cost(graph, some, fits[0], progress=advance)
     return Findings(
         name, data, graph, images, labels, record, reference, ledger, meter.result(), first[1], first[0], sample,
         run(graph, images[sample : sample + 1], steps), model_name, said, activations, streamed, fits,
-        cost(graph, images[:COST_SAMPLES], fits[0]),
+        spent,
     )  # fmt: skip
+
+
+def _streamed(graph: Graph, images: NDArray[np.uint8], steps: int, advance: Any) -> tuple[Record, Unlike]:
+    """Lava's record, without counts and spikes, and how many of its values are unlike the simulator's."""
+    logits, unlike, name = [], Unlike(), ""
+    for part, record in run_parts(graph, images, steps, "lava", ("spikes",), progress=advance):
+        unlike = unlike.plus(unlike_values(run(graph, images[part], steps), record))
+        logits.append(record.logits)
+        name = record.backend
+    return Record(np.concatenate(logits, axis=1), {}, backend=name), unlike

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.classes import accuracy
-from lava_conv.record import Record
+from lava_conv.record import Record, differing_counts
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,34 @@ class Ledger:
 
 
 class Unlike(NamedTuple):
-    """How many spike counts differ, of how many."""
+    """How many spike counts differ, of how many, and in how many images."""
 
-    differ: int
-    of: int
+    differ: int = 0
+    of: int = 0
+    images: int = 0
+
+    def plus(self, other: "Unlike") -> "Unlike":
+        """Of both together."""
+        return Unlike(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 def unlike_counts(pairs: Iterable[tuple[Record, Record]]) -> Unlike:
     """Counts of the second record unlike the first's, over all pairs (a run in parts has several)."""
-    differ = of = 0
+    total = Unlike()
     for reference, record in pairs:
-        for index, counts in reference.counts.items():
-            differ += int((record.counts[index] != counts).sum())
-            of += counts.size
+        differ = differing_counts(reference, record)
+        of = sum(counts.size for counts in reference.counts.values())
+        total = total.plus(Unlike(int(differ.sum()), of, int((differ > 0).sum())))
+    return total
+
+
+def unlike_values(simulator: Record, lava: Record) -> Unlike:
+    """Spikes and potentials of `lava` unlike those of the simulator, whose record has its images or more."""
+    n = lava.logits.shape[1]
+    pairs = [(simulator.spikes[i], spikes) for i, spikes in lava.spikes.items()]
+    differ = of = 0
+    for mine, other in (*pairs, (simulator.logits, lava.logits)):
+        differ, of = differ + int((mine[:, :n] != other).sum()), of + other.size
     return Unlike(differ, of)
 
 
@@ -68,17 +83,21 @@ def build_ledger(
     lava: Record | None = None,
     counted: Unlike | None = None,
     model_name: str = "quantised model (float)",
+    settling: str = "",
+    streamed: Unlike | None = None,
 ) -> Ledger:
     """Put the stages side by side.
 
     Args:
         labels: (N,), see `lava_conv.classes.check_labels`.
         reference: record of all N images.
-        simulator: record of all N images, with spikes if `lava` is given.
+        simulator: record of all N images, with spikes if `lava` is given without `streamed`.
         model_predictions: int64 (N,), of the model that the network was made of.
         lava: record of the first images, as many as it holds; the simulator's spikes may be of these only.
         counted: `unlike_counts` of both, if the records do not hold the counts.
         model_name: what to call the model.
+        settling: what differences between them mean, see `lava_conv.settling`.
+        streamed: `unlike_values` of simulator and Lava, if the records do not hold the spikes.
     """
     stages: list[Stage] = []
     previous: NDArray[np.int64] | None = None
@@ -98,21 +117,23 @@ def build_ledger(
     for step, predictions in enumerate(simulator.predictions):
         previous = settled
         add(f"simulator, T = {step + 1}", predictions)
-    wrong, counts = counted or unlike_counts([(reference, simulator)])
+    wrong, counts, images = counted or unlike_counts([(reference, simulator)])
     checks = [
-        f"reference and simulator after {simulator.steps} steps: {wrong:,} of {counts:,} spike counts differ",
+        f"reference and simulator after {simulator.steps} steps: {wrong:,} of {counts:,} spike counts differ"
+        + (f", in {images:,} of {reference.logits.shape[1]:,} images" if wrong else ""),
     ]
+    if settling:
+        checks.append(settling)
     exact = wrong == 0 and stages[-1].differ == 0
     if lava is not None:
         add(f"Lava, T = {lava.steps}", lava.predictions[-1])
         n = lava.logits.shape[1]
-        values = sum(s.size for s in lava.spikes.values()) + lava.logits.size
-        unlike = sum(int((simulator.spikes[i][:, :n] != s).sum()) for i, s in lava.spikes.items())
-        unlike += int((simulator.logits[:, :n] != lava.logits).sum())
+        unlike = streamed or unlike_values(simulator, lava)
         checks.append(
-            f"simulator and Lava on {n} streamed samples: {unlike:,} of {values:,} spikes and potentials differ"
+            f"simulator and Lava on {n} streamed samples: {unlike.differ:,} of {unlike.of:,} spikes and potentials "
+            f"differ"
         )
-        exact = exact and unlike == 0
+        exact = exact and unlike.differ == 0
     return Ledger(tuple(stages), tuple(checks), exact)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lava_conv import figures
-from lava_conv.activity import MAC
 from lava_conv.classes import class_names
 from lava_conv.early_exit import decided_after
 from lava_conv.figures.agreement import PANELS
@@ -111,9 +110,8 @@ def _activity(found: Findings) -> Section:
         figures.activity_by_step(found.graph, total),
         f"Bars: positive and negative spikes a neuron sends, by layer and time step; layer {busiest.index} sends most.",
         f"Spikes a neuron sends in each step, as a mean over {total.samples:,} images; the number at the right is the "
-        f"sum over the sample. A neuron sends {total.positive:.2f} positive and {total.negative:.2f} negative spikes; "
-        f"together they cost {total.synops:,.0f} synaptic operations an image, the same network as an ANN "
-        f"{total.ann // MAC:,} multiply-accumulates.",
+        f"sum over the sample. A neuron sends {total.positive:.2f} positive and {total.negative:.2f} negative spikes. "
+        f"Against an ANN: {total}.",
     )
     return Section("activity", "Activity by layer and step", (picture,))
 
@@ -233,14 +231,14 @@ def _cost(found: Findings) -> Section | None:
     if spent is None:
         return None
     rows = tuple(
-        (str(x.layer), f"{x.spikes:,.0f}", f"{x.operations:,.0f}", f"{x.updates:,}", f"{x.macs:,}")
+        (str(x.layer), f"{x.spikes:,.0f}", f"{x.operations:,.0f}", f"{x.updates:,}", f"{x.messages:,.0f}")
         for x in spent.layers
     )
-    head = ("layer", "spikes", "synaptic operations", "neuron updates", "ANN's MACs")
-    caption = f"An image, as a mean over {spent.samples:,} and over {spent.steps} steps."
+    head = ("layer", "spikes", "operations on the chip", "neuron updates", "messages")
+    caption = f"Per image, as a mean over {spent.samples:,} images and over {spent.steps} steps, on {spent.chip}."
     words = [
-        f"{spent.operations:,.0f} synaptic operations stand against {spent.macs:,} multiply-accumulates of the same "
-        f"network as an ANN."
+        "Operations on the chip count the image once per pixel that is not 0, and pass weights of 0 only where the "
+        "chip stores them. How the network compares with an ANN stands under Activity."
     ]
     if spent.energy_pj is not None and spent.latency_ns is not None:
         words.append(

@@ -19,6 +19,7 @@ from lava_conv.device import find_device, limit_torch_threads
 from lava_conv.entrance import whole
 from lava_conv.errors import DataError
 from lava_conv.graph import Graph, check_images
+from lava_conv.memory import check_memory, record_bytes
 from lava_conv.record import Counts, Record
 from lava_conv.simulate import tensors
 
@@ -65,8 +66,8 @@ def simulate(
         raise DataError(f"method is {method!r}, allowed are {', '.join(METHODS)}")
     threads = None if threads is None else whole(threads, "threads")
     keep = "spikes" in record
-    _check_memory(graph, len(images), steps, keep)
     compiled = place.type == "cpu" and method != "tensors" and kernels.AVAILABLE
+    _check_memory(graph, len(images), steps, keep, None if compiled else 4)
     widest = max(int(np.prod(layer.shape)) for layer in graph.layers) * steps
     run: Callable[[NDArray[np.uint8]], tensors.Part]
     if compiled:
@@ -139,18 +140,10 @@ def _workers(count: int) -> Iterator[Callable[..., Any]]:
 METHODS = ("auto", "events", "dense", "tensors")
 
 
-def _check_memory(graph: Graph, samples: int, steps: int, keep_spikes: bool) -> None:
+def _check_memory(graph: Graph, samples: int, steps: int, keep_spikes: bool, count_bytes: int | None = None) -> None:
     """The batch is cut into chunks; what cannot be cut is the result."""
-    neurons = sum(int(np.prod(layer.shape)) for _, layer, neuron in graph.neuron_layers() if neuron.spiking)
-    need = samples * (neurons * (1 + (steps if keep_spikes else 0)) + 8 * steps * graph.classes)
-    try:
-        with open("/proc/meminfo") as file:
-            free = next(1024 * int(line.split()[1]) for line in file if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):  # not every system tells
-        return
-    if need > free:
-        remedy = "use fewer samples or record=()" if keep_spikes else "use fewer samples at a time"
-        raise DataError(
-            f"the result of {samples} samples and {steps} steps takes {need / 2**30:.1f} GiB, free are "
-            f"{free / 2**30:.1f} GiB; {remedy}"
-        )
+    check_memory(
+        record_bytes(graph, samples, steps, keep_spikes, count_bytes),
+        f"the result of {samples:,} samples and {steps} steps",
+        "use fewer samples or record=()" if keep_spikes else "use fewer samples at a time",
+    )

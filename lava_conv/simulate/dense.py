@@ -13,7 +13,7 @@ from lava_conv.convolution import exact_conv2d, safe_form
 from lava_conv.fixedpoint import FLOAT32_EXACT
 from lava_conv.synapses import Conv, Dense, Synapse
 
-PACKED = 4  # shapes of input for which a synapse keeps its packed weights; a run has two
+PACKED = 3  # forms of a synapse's weights that are kept, one for each size of batch; each is as large as the weights
 ONEDNN: Any = torch.ops.onednn  # type: ignore[attr-defined]  # operators that torch makes up when they are asked for
 
 
@@ -59,7 +59,7 @@ class Int8:
         self.scales = torch.ones(len(self.weight))
         self.zeros = torch.zeros(len(self.weight), dtype=torch.int64)
         self.synapse = synapse
-        self.packed: dict[Any, Tensor] = {}  # the packing may depend on the shape of the input
+        self.packed: dict[Any, Tensor] = {}  # the packing may depend on the shape of the input; last used, last in line
 
     def ready(self, x: Tensor) -> Callable[[], Tensor]:
         """The product with int8 x (B, C, H, W), channels last in memory; called, it gives float32 (B, O, H', W')."""
@@ -67,11 +67,12 @@ class Int8:
         x, stride, padding = safe_form(x, conv.weight.shape[2:], conv.stride, conv.padding, conv.dilation)
         options = [list(stride), list(padding), list(conv.dilation), conv.groups]  # type: ignore[arg-type]
         shape = tuple(x.shape)
-        if shape not in self.packed:
-            if len(self.packed) == PACKED:
-                self.packed.pop(next(iter(self.packed)))
-            self.packed[shape] = ONEDNN.qconv_prepack(self.weight, self.scales, 1.0, 1, *options, list(shape))
-        packed = self.packed[shape]
+        packed = self.packed.pop(shape, None)
+        if packed is None:
+            packed = ONEDNN.qconv_prepack(self.weight, self.scales, 1.0, 1, *options, list(shape))
+        self.packed[shape] = packed
+        while len(self.packed) > PACKED:
+            del self.packed[next(iter(self.packed))]
         return lambda: ONEDNN.qconv2d_pointwise(
             (x.contiguous(memory_format=torch.channels_last) + 1).view(torch.uint8), 1.0, 1, packed, self.scales,
             self.zeros, None, *options, 1.0, 0, torch.float32, "none", [], "",
