@@ -27,7 +27,7 @@ def _piece(group: str, rng: random.Random) -> tuple[str, str]:
     if group == "plain":
         return rng.choice(list(parts.PLAIN.items()))
     if group == "in place, read again":
-        return rng.choice(ALIASES)
+        return parts.alias(rng)
     name, text = rng.choice(list(TABLES[group].items()))
     norm = rng.choice(("", parts.NORM))
     relu = "\n" + rng.choice((parts.RELU, parts.RELU, "x = F.relu(x)\n"))
@@ -49,7 +49,6 @@ def _piece(group: str, rng: random.Random) -> tuple[str, str]:
     return name, text
 
 
-ALIASES = list(parts.aliases())
 TABLES: dict[str, dict[str, str]] = {
     "activation": parts.RELUS,
     "convolution": parts.CONVS,

@@ -5,8 +5,6 @@ that the constructor makes, `«name=expression»` one that is used again as `sel
 $N is C * H * W, $K the number of classes.
 """
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -672,12 +670,13 @@ AFTERWARDS = (
 )
 
 
-def aliases():
-    """An operation in place on a tensor that is read again, perhaps under another name."""
-    for before, alias, change, after in itertools.product(
-        (CONV, CONV + NORM, CONV + RELU), ALIASES, INPLACE, AFTERWARDS
-    ):
-        yield f"{alias}; {change}; {after}", f"{before}{alias}\n{change}\n{after}\nx = F.relu(x)\n"
+def alias(rng):
+    """(name, text): an operation in place on a tensor that is read again, perhaps under another name."""
+    before = rng.choice((CONV, CONV + NORM, CONV + RELU, CONV + NORM + RELU))
+    name = rng.choice(ALIASES[: rng.choice((6, 6, 14, len(ALIASES)))])
+    change = rng.choice(INPLACE[: rng.choice((8, 8, 10, len(INPLACE)))])
+    after = rng.choice(AFTERWARDS)
+    return f"{name}; {change}; {after}", f"{before}{name}\n{change}\n{after}\nx = F.relu(x)\n"
 
 
 ENTRANCES = {
