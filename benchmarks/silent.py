@@ -386,7 +386,10 @@ def _same_shapes(original: nn.Module, prepared: nn.Module, floats: torch.Tensor)
             if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear):
                 module.register_forward_hook(lambda m, a, out, n=name, s=seen: s.update({n: tuple(out.shape)}))
         with torch.no_grad():
-            copy.deepcopy(model).eval().float()(images.float())
+            try:
+                copy.deepcopy(model).eval().float()(images.float())
+            except RuntimeError as error:
+                raise Difference(f"prepare, max_pool: the model does not run: {error}") from None
     different = {n: (s, shapes[1][n]) for n, s in shapes[0].items() if n in shapes[1] and shapes[1][n] != s}
     if different:
         raise Difference(f"prepare, max_pool: shapes {different}")
@@ -467,6 +470,7 @@ def _torch_ao(case: Case) -> None:
         if _theirs(error):
             raise Void(f"torch.ao itself: {type(error).__name__}: {error}") from None
         raise Crash(f"training: {type(error).__name__}: {error}") from error
+    pixels = pixels.to(_dtype(original))
     bare = torch_ao.prepare(case.model(), pixels * SCALE, levels=case.options["levels"], input_scale=SCALE)
     bare = bare.eval().apply(disable_fake_quant).apply(disable_observer)
     with torch.no_grad():
