@@ -347,7 +347,11 @@ def _prepare(case: Case) -> None:
     if max_pool == "average" and "axPool" in case.network.source + case.network.source.replace("max_p", "axP"):
         wanted = None
     before = _state(original)
-    prepared = product(lambda: qat.prepare(original, input_scale=SCALE, **case.options))
+    square = len(set(images.shape[2:])) == 1
+    options = dict(case.options, input_scale=SCALE)
+    if case.seed % 2 or not square:  # else it finds a size by trying
+        options["example_input"] = images[:EXAMPLES]
+    prepared = product(lambda: qat.prepare(original, **options))
     _unchanged(original, before)
     clips = re.search(r"ardtanh|clamp|clip|elu6|hreshold", case.network.source)
     if max_pool is None and not (case.options["method"] == "zou" and clips):
@@ -363,7 +367,7 @@ def _prepare(case: Case) -> None:
         _trainable(case, floats.float())
         raise
     trained = _changed(case, trained)
-    again = lambda: _trained(case, qat.prepare(case.model(), input_scale=SCALE, **case.options), pixels)  # noqa: E731
+    again = lambda: _trained(case, qat.prepare(case.model(), **options), pixels)  # noqa: E731
     twin = _twin(case, trained, lambda: _changed(case, again()))
     before = _state(trained)
     graph = _convert(case, trained, images)
