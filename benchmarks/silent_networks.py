@@ -1,4 +1,4 @@
-"""Random networks as source text: a plain network of the usual pieces, with one or two unusual ones of `silent_parts`."""
+"""Random networks as source text: a plain network of the usual pieces, one or two of them unusual."""
 
 import functools
 import linecache
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import silent_parts as parts
 import torch
 import torch.utils.checkpoint
 from torch import nn
 from torch.nn import functional as F
 
-import silent_parts as parts
 from lava_conv import qat
 
 PROBE = 2  # images that a piece is tried on while the network is put together
@@ -31,22 +31,23 @@ def _piece(group: str, rng: random.Random) -> tuple[str, str]:
     name, text = rng.choice(list(TABLES[group].items()))
     norm = rng.choice(("", parts.NORM))
     relu = "\n" + rng.choice((parts.RELU, parts.RELU, "x = F.relu(x)\n"))
+    before = behind = ""
     if group == "activation":
-        return name, parts.CONV + norm + text
-    if group == "convolution":
-        return name, text + relu
-    if group == "normalisation":
-        return name, parts.CONV + text + relu
-    if group == "addition":
-        return name, rng.choice(parts.BRANCHES) + "\n" + text + relu
-    if group == "concatenation":
-        conv = rng.choice(("", "\nx = «nn.LazyConv2d(4, 1)»(x)" + relu))
-        return name, "y = F.relu(«nn.Conv2d($C, 3, 3, padding=1)»(x))\n" + text + conv
-    if group in ("scaling", "no operation"):
+        before = parts.CONV + norm
+    elif group == "convolution":
+        behind = relu
+    elif group == "normalisation":
+        before, behind = parts.CONV, relu
+    elif group == "addition":
+        before, behind = rng.choice(parts.BRANCHES) + "\n", relu
+    elif group == "concatenation":
+        before = "y = F.relu(«nn.Conv2d($C, 3, 3, padding=1)»(x))\n"
+        behind = rng.choice(("", "\nx = «nn.LazyConv2d(4, 1)»(x)" + relu))
+    elif group in ("scaling", "no operation"):
         at_sum = rng.random() < 0.5
-        text = parts.CONV + norm + text + relu if at_sum else text + "\n" + parts.CONV + relu
-        return f"{name} ({'sum' if at_sum else 'spikes'})", text
-    return name, text
+        name = f"{name} ({'sum' if at_sum else 'spikes'})"
+        before, behind = (parts.CONV + norm, relu) if at_sum else ("", "\n" + parts.CONV + relu)
+    return name, before + text + behind
 
 
 TABLES: dict[str, dict[str, str]] = {
@@ -62,6 +63,11 @@ TABLES: dict[str, dict[str, str]] = {
     "head": parts.HEADS,
     "logits": parts.TAILS,
 }
+HEADS = (
+    "x = «nn.Linear($N, $K)»(«nn.Flatten()»(x))",
+    "x = «nn.Linear($C, $K)»(«nn.Flatten()»(«nn.AdaptiveAvgPool2d(1)»(x)))",
+    "x = «nn.Linear($N, 12)»(x.flatten(1))\nx = F.relu(x)\nx = «nn.Linear(12, $K)»(x)",
+)
 GROUPS = ("in place, read again", *TABLES)
 
 
@@ -83,7 +89,7 @@ class Network:
         model = _define(edit(self.source))["Network"]()
         images = torch.randint(0, 256, (16, *self.shape)).float() * scale
         for module in model.modules():
-            if isinstance(module, nn.LazyLinear | nn.LazyConv2d | nn.LazyConv1d | nn.LazyBatchNorm2d | nn.LazyBatchNorm1d):
+            if isinstance(module, nn.modules.lazy.LazyModuleMixin):
                 with torch.no_grad():
                     model.eval()(images)  # gives lazy layers their shapes
                 break
@@ -159,12 +165,13 @@ class _Writer:
 
         lines = []
         for line in text.splitlines():
-            while (new := re.sub("«([^«»]*)»", submodule, line)) != line:
-                line = new
-            if line.startswith("@"):
-                init.append(line[1:])
-            elif line and not re.fullmatch(r"self\.\w+", line):
-                lines.append(line)
+            text = line
+            while (new := re.sub("«([^«»]*)»", submodule, text)) != text:
+                text = new
+            if text.startswith("@"):
+                init.append(text[1:])
+            elif text and not re.fullmatch(r"self\.\w+", text):
+                lines.append(text)
 
         def rename(line: str) -> str:
             line = re.sub(r"self\.(?!training|register_buffer)(\w+)", rf"self.\1{suffix}", line)
@@ -196,9 +203,7 @@ def network(rng: random.Random, wanted: list[str], translate: Callable[[str], st
     raise AssertionError
 
 
-def _network(
-    rng: random.Random, wanted: list[str], rank: int, translate: Callable[[str], str], first: str
-) -> Network:
+def _network(rng: random.Random, wanted: list[str], rank: int, translate: Callable[[str], str], first: str) -> Network:
     writer = _Writer(rng.random() < 0.5, rank, translate)
     size = rng.choice((8, 8, 9, 10, 12))
     shape: tuple[int, ...] = (rng.choice((1, 2, 3)), *([size, rng.choice((size, 8))] if rank == 2 else [2 * size]))
@@ -217,7 +222,8 @@ def _network(
         add("entrance")
     stem = rng.choice((parts.RELU, parts.NORM + parts.RELU))
     if len(shape) == len(given):
-        shape = writer.add("x = «nn.Conv2d($C, 4, 3, padding=%d)»(x)\n" % rng.choice((0, 1)) + stem.replace("$C", "4"), shape, classes)
+        conv = f"x = «nn.Conv2d($C, 4, 3, padding={rng.choice((0, 1))})»(x)\n"
+        shape = writer.add(conv + stem.replace("$C", "4"), shape, classes)
     middle = [g for g in wanted if g not in ("entrance", "head", "logits")]
     middle += ["plain"] * rng.choice((0, 1, 1, 2))
     rng.shuffle(middle)
@@ -226,8 +232,7 @@ def _network(
     if "head" in wanted:
         add("head")
     else:
-        text = rng.choice(("x = «nn.Linear($N, $K)»(«nn.Flatten()»(x))", "x = «nn.Linear($C, $K)»(«nn.Flatten()»(«nn.AdaptiveAvgPool2d(1)»(x)))",
-                           "x = «nn.Linear($N, 12)»(x.flatten(1))\nx = F.relu(x)\nx = «nn.Linear(12, $K)»(x)"))  # fmt: skip
+        text = rng.choice(HEADS)
         shape = writer.add(text, shape, classes)
     if "logits" in wanted:
         add("logits")

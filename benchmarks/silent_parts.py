@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The pieces that `silent.py` makes networks of: for each kind of variation, ways of writing it, as source text.
 
 A piece turns `x` into `x`, from spikes (what an activation gives) to spikes. `«expression»` is a submodule or a parameter

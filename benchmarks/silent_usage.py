@@ -40,7 +40,7 @@ def leaf(model: nn.Module, rng: random.Random) -> Any:
     return some(model, rng, nn.Module)
 
 
-# -- hooks --------------------------------------------------------------------------------------------------------------
+# -- hooks -------------------------------------------------------------------------------------------------------------
 
 
 def _double(module: Any, args: Any, output: Any) -> Any:
@@ -101,7 +101,7 @@ def _weight_hook(model: Any, rng: random.Random) -> Any:
     return model
 
 
-# -- forward replaced ---------------------------------------------------------------------------------------------------
+# -- forward replaced --------------------------------------------------------------------------------------------------
 
 
 def _replaced(where: Callable[..., Any]) -> Usage:
@@ -126,7 +126,7 @@ def _method_replaced(model: Any, rng: random.Random) -> Any:
 def _wrapped_forward(model: Any, rng: random.Random) -> Any:
     """As decorators of timers and mixed precision do: the same function."""
     old = model.forward
-    model.forward = lambda x: old(x)
+    model.forward = lambda x: old(x)  # noqa: PLW0108
     return model
 
 
@@ -136,7 +136,7 @@ def _call_replaced(model: Any, rng: random.Random) -> Any:
     return model
 
 
-# -- parametrisations ---------------------------------------------------------------------------------------------------
+# -- parametrisations --------------------------------------------------------------------------------------------------
 
 
 def _weight(how: Callable[[Any], Any]) -> Usage:
@@ -222,8 +222,8 @@ def _pruned_for_good(model: Any, rng: random.Random) -> Any:
 
 
 def _tied(model: Any, rng: random.Random) -> Any:
-    pairs = [(a, b) for a in model.modules() for b in model.modules()
-             if a is not b and isinstance(a, WEIGHTS) and isinstance(b, type(a)) and a.weight.shape == b.weight.shape]  # fmt: skip
+    layers = [m for m in model.modules() if isinstance(m, WEIGHTS)]
+    pairs = [(a, b) for a in layers for b in layers if a is not b and a.weight.shape == b.weight.shape]
     if not pairs:
         raise LookupError("no two alike")
     a, b = rng.choice(pairs)
@@ -234,9 +234,7 @@ def _tied(model: Any, rng: random.Random) -> Any:
 def _module_shared(model: Any, rng: random.Random) -> Any:
     """One module object in two places."""
     named = [(n, m) for n, m in model.named_modules() if isinstance(m, (*WEIGHTS, *NORMS))]
-    pairs = [
-        (n, b) for n, a in named for m, b in named if n != m and type(a) is type(b) and str(a) == str(b)
-    ]
+    pairs = [(n, b) for n, a in named for m, b in named if n != m and type(a) is type(b) and str(a) == str(b)]
     if not pairs:
         raise LookupError("no two alike")
     name, module = rng.choice(pairs)
@@ -245,7 +243,7 @@ def _module_shared(model: Any, rng: random.Random) -> Any:
     return model
 
 
-# -- values -------------------------------------------------------------------------------------------------------------
+# -- values ------------------------------------------------------------------------------------------------------------
 
 
 def _norm(name: str, value: float, share: float = 0.5) -> Usage:
@@ -290,7 +288,7 @@ def _mixed_dtype(model: Any, rng: random.Random) -> Any:
     return model
 
 
-# -- modes and wrappers -------------------------------------------------------------------------------------------------
+# -- modes and wrappers ------------------------------------------------------------------------------------------------
 
 
 def _frozen_norms(model: Any, rng: random.Random) -> Any:
@@ -518,10 +516,16 @@ MODES: dict[str, Usage] = {
     "torch.jit.script": lambda model, rng: torch.jit.script(model),
     "AveragedModel": lambda model, rng: torch.optim.swa_utils.AveragedModel(model),
 }
-USAGES = {"hooks": HOOKS, "forward replaced": FORWARDS, "parametrisation": PARAMETRISED, "values": VALUES, "mode, wrapper": MODES}  # fmt: skip
+USAGES = {
+    "hooks": HOOKS,
+    "forward replaced": FORWARDS,
+    "parametrisation": PARAMETRISED,
+    "values": VALUES,
+    "mode, wrapper": MODES,
+}
 
 
-# -- the prepared model -------------------------------------------------------------------------------------------------
+# -- the prepared model ------------------------------------------------------------------------------------------------
 
 
 def _quantiser(model: Any, rng: random.Random) -> Any:
@@ -573,7 +577,7 @@ def _bias_given(model: Any, rng: random.Random) -> Any:
 
 
 CHANGES: dict[str, Usage] = {
-    **{f"prepared: {name}": usage for name, usage in (*HOOKS.items(), *FORWARDS.items(), *PARAMETRISED.items(), *VALUES.items())},
+    **{f"prepared: {n}": u for group in (HOOKS, FORWARDS, PARAMETRISED, VALUES) for n, u in group.items()},
     "prepared: quantiser doubled by a hook": _hook(_quantiser, _double),
     "prepared: quantiser's input halved by a hook": _hook(_quantiser, _halve_input, pre=True),
     "prepared: quantiser's forward replaced": _replaced(_quantiser),
