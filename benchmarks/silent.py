@@ -177,6 +177,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=600, help="how many networks")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="no further network after so long")
     parser.add_argument("--only", type=int, nargs="+", help="these seeds, with the source of each network")
     parser.add_argument("--kind", help="print refusals of cases of this kind of variation, too")
     chosen = parser.parse_args()
@@ -190,6 +191,8 @@ def main() -> None:
         return
     results, begin = [], time.time()
     for seed in range(chosen.first, chosen.first + chosen.count):
+        if time.time() - begin > chosen.seconds:
+            break
         result = judge(seed)
         results.append(result)
         bad = result.verdict in ("silent", "crash", "sweep")
@@ -200,7 +203,7 @@ def main() -> None:
     print("\n".join(table(results)))
     print(f"{time.time() - begin:.0f} s in all, the slowest {max(r.seconds for r in results):.1f} s "
           f"(seed {max(results, key=lambda r: r.seconds).seed})")  # fmt: skip
-    sys.exit(any(r.verdict in ("silent", "crash") for r in results))
+    sys.exit(any(r.verdict in ("silent", "crash", "sweep") for r in results))
 
 
 if __name__ == "__main__":
