@@ -141,8 +141,12 @@ def _activation(module: Any, y: torch.Tensor) -> torch.Tensor:
     if module.zero:
         return y
     limit = module.limit
-    if limit is None and isinstance(module, qat.MedianQuant) and not module.encoder and module.n_max not in (0, N_MAX):
-        limit = module.n_max / 2**module.k
+    if isinstance(module, qat.MedianQuant) and module.n_max and (limit is not None or module.n_max != N_MAX):
+        clip = module.n_max / 2**module.k  # the nearest whole count is what quantisation makes of the limit
+        if limit is None:
+            limit = None if module.encoder else clip
+        elif abs(clip - limit) > 0.5 / 2**module.k:
+            limit = clip
     return y.clamp(0, limit)
 
 
