@@ -12,9 +12,9 @@ from torch import fx, nn
 
 from lava_conv import __version__
 from lava_conv.assemble import Walk, handler
-from lava_conv.entrance import images_of, model_of
+from lava_conv.entrance import above_zero, images_of, model_of, whole
 from lava_conv.errors import ConversionError, DataError, Problem, RangeError, grouped
-from lava_conv.fixedpoint import MAX_STEPS
+from lava_conv.fixedpoint import MAX_STEPS, STEPS_LIMIT
 from lava_conv.graph import INPUT_CODES, Graph
 from lava_conv.qat import gate, in_float64, toolkits
 from lava_conv.qat.effective import effective
@@ -63,7 +63,10 @@ def convert(
         ConversionError: lists everything that cannot be converted, each with its place and remedy.
         RangeError: no integer thresholds within 24 bits do what the model does.
     """
-    model = model_of(model)
+    model, steps = model_of(model), whole(steps, "steps", 1, STEPS_LIMIT)
+    if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+        raise DataError(f"labels is {labels!r}, needed are the names of the classes, as a tuple of texts")
+    input_scale = above_zero(input_scale, "input_scale")
     one_dimensional = any(isinstance(m, nn.Conv1d) for m in model.modules())
     images = _example(example_input, one_dimensional)
     exported = toolkits.canonical(model, input_scale)
@@ -79,6 +82,7 @@ def convert(
     if repeats > 1 and max_steps is None:
         max_steps = steps
     if max_steps is not None:
+        max_steps = whole(max_steps, "max_steps", 1, STEPS_LIMIT)
         if max_steps < steps:
             raise ConversionError(f"max_steps is {max_steps}, allowed is at least steps = {steps}")
         tries = [max_steps]

@@ -411,6 +411,18 @@ def whole(value: Any, name: str, least: int = 1, most: int | None = None) -> int
     return int(value)
 
 
+def above_zero(value: Any, name: str) -> float:
+    """A finite number above 0.
+
+    Raises:
+        DataError: it is none.
+    """
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not 0 < float(value) < float("inf"):
+        raise DataError(f"{name} is {value!r}, allowed is a number above 0")
+    return float(value)
+
+
 def check_options(function: Callable[..., Any], options: Mapping[str, Any], name: str) -> None:
     """Refuse options that a function does not know, before it is called.
 

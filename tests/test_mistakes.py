@@ -273,6 +273,12 @@ ENTRANCE = {
     "convert a scripted model": (lambda w: lc.convert(torch.jit.script(w.float), w.x), "TorchScript"),
     "convert on a loader": (lambda w: lc.convert(w.model, w.loader), "is a DataLoader"),
     "convert on nothing": (lambda w: lc.convert(w.model, None), "is None"),
+    "convert in no steps": (lambda w: lc.convert(w.model, w.x, steps=0), "steps is 0"),
+    "convert in words": (lambda w: lc.convert(w.model, w.x, labels="abc"), "labels is 'abc'"),
+    "convert at a scale of text": (lambda w: lc.convert(w.model, w.x, input_scale="x"), "input_scale is 'x'"),
+    "prepare at a scale of text": (lambda w: qat.prepare(w.float, input_scale="x"), "input_scale is 'x'"),
+    "calibrate with a typo": (lambda w: lc.calibrate(w.float, w.x, per_chanel=True), "has no option per_chanel"),
+    "calibrate with text": (lambda w: lc.calibrate(w.float, w.x, mean="0.5"), "mean"),
     "prepare a class": (lambda w: qat.prepare(nn.Sequential), "is the class Sequential"),
     "prepare a lazy model": (lambda w: qat.prepare(lazy()), "call the model on one batch first"),
     "calibrate a dictionary": (lambda w: lc.calibrate({"model": w.float}, w.x), r"checkpoint\['model'\]"),
@@ -281,7 +287,6 @@ ENTRANCE = {
 }
 
 
-@pytest.mark.xfail(reason="convert, prepare and calibrate do not use lava_conv.entrance yet", strict=False)
 @pytest.mark.parametrize("mistake", ENTRANCE)
 def test_a_mistake_at_the_entrance_is_a_sentence(world, mistake):
     function, message = ENTRANCE[mistake]

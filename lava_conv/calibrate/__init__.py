@@ -41,7 +41,7 @@ from lava_conv.classes import predictions
 from lava_conv.convert import convert
 from lava_conv.convolution import SafeConvolutions
 from lava_conv.device import single_precision
-from lava_conv.entrance import copied, model_of
+from lava_conv.entrance import check_options, copied, model_of
 from lava_conv.errors import ConversionError, DataError, RangeError, one_line
 from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.graph import INPUT_CODES, Graph
@@ -169,6 +169,7 @@ def calibrate(model: nn.Module, images: Any, steps: int = 32, method: str = "lig
         RangeError: sums leave 24 bits.
         DataError: images that are not the model's, a checkpoint of something else.
     """
+    check_options(calibrated, options, "calibrate")
     return calibrated(model, images, steps, method, **options).graph
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from lava_conv.entrance import images_of
 from lava_conv.errors import DataError
 from lava_conv.fixedpoint import INPUT_MAX
 from lava_conv.qat.layers import LEAVES, Pixels, check_pixels, refuse_no_pixels
@@ -37,7 +38,7 @@ def to_pixels(images: Any, input_scale: float | None, mean: Any, std: Any) -> tu
     Raises:
         DataError: the images are not those that pixels give.
     """
-    images = torch.as_tensor(np.asarray(images) if not isinstance(images, Tensor) else images)
+    images = images_of(images)
     if images.ndim not in (3, 4) or not len(images):
         raise DataError(f"images have shape {tuple(images.shape)}, needed is (N, C, H, W) with at least one image")
     if images.dtype == torch.uint8:
@@ -77,6 +78,8 @@ def normalised(pixels: Tensor, scale: float, mean: Any, std: Any) -> Tensor:
 def _columns(images: Tensor, mean: Any, std: Any) -> tuple[Tensor, Tensor]:
     shape = (1, -1) + (1,) * (images.ndim - 2)
     for name, value in (("mean", mean), ("std", std)):
+        if value is not None and (np.asarray(value).dtype.kind not in "iuf" or not np.isfinite(value).all()):
+            raise DataError(f"{name} is {value!r}, needed are finite numbers, one for each channel or one for all")
         if value is not None and np.size(value) not in (1, images.shape[1]):
             raise DataError(
                 f"{name} has {np.size(value)} numbers, needed is one for each of {images.shape[1]} channels"

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, fx, nn
 
-from lava_conv.entrance import images_of, model_of
+from lava_conv.entrance import above_zero, images_of, model_of
 from lava_conv.errors import ConversionError, DataError, Problem, grouped, problem
 from lava_conv.qat import gate
 from lava_conv.qat import layers as own
@@ -191,8 +191,10 @@ def _check_options(o: Options) -> None:
         if value not in allowed:
             words = f"{allowed[0]}..{allowed[-1]}" if isinstance(allowed, range) else ", ".join(map(repr, allowed))
             raise ConversionError(f"prepare: {name} is {value!r}, allowed is {words}")
-    if not 0 < o.input_scale < float("inf"):
-        raise ConversionError(f"prepare: input_scale is {o.input_scale}, allowed is a number above 0")
+    try:
+        above_zero(o.input_scale, "input_scale")
+    except DataError as error:
+        raise ConversionError(f"prepare: {error}") from None
     if o.step_max is not None and not (o.power_of_two and o.step_max in STEPS):
         raise ConversionError(
             f"prepare: step_max is {o.step_max} with power_of_two={o.power_of_two}, allowed is a power of two up to "

@@ -69,6 +69,11 @@ def trace(model: nn.Module, is_leaf: Callable[[nn.Module], bool]) -> fx.GraphMod
             tracer = OurTracer()
             graph = tracer.trace(model) if own_forward is None else _traced_with(tracer, model, own_forward)
     except Exception as error:
+        if own_forward is not None:
+            raise ConversionError(
+                "the model's forward was replaced on the instance by a function that cannot be read; write it as the "
+                "forward of its class"
+            ) from error
         raise ConversionError(f"the model's forward cannot be traced: {_reason(error)}") from error
     traced = fx.GraphModule(model, graph)
     times: dict[str, int] = {}
