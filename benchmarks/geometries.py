@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+import torch
 from common import machine
 from geometry_sweep import differences, geometry, sweep
 
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--together", type=int, default=100, help="geometries of one child")
     chosen = parser.parse_args()
     began, stop = time.perf_counter(), chosen.first + chosen.count
+    torch.set_num_threads(1)  # a process whose loops have started threads must not fork
     for number in range(20, 20 + min(120, chosen.count // 10)):
         differences(number, training=False)  # compiles here what every child then has
     died, differ, lively, done = 0, 0, 0, 0

@@ -124,6 +124,11 @@ def _late(make: Callable[[], Any]) -> Any:
         raise Late(error) from error
 
 
+def _prepared(case: Case, model: nn.Module, options: dict[str, Any]) -> Any:
+    torch.manual_seed(case.seed)  # what replaces max pooling begins with random weights
+    return qat.prepare(model, **options)
+
+
 def _prepare(case: Case) -> None:
     images = case.images()
     floats = torch.from_numpy(images).double() * SCALE
@@ -137,7 +142,7 @@ def _prepare(case: Case) -> None:
     options = dict(case.options, input_scale=SCALE)
     if case.seed % 2 or not square:  # else it finds a size by trying
         options["example_input"] = images[:EXAMPLES]
-    prepared = product(lambda: qat.prepare(original, **options))
+    prepared = product(lambda: _prepared(case, original, options))
     _unchanged(original, before)
     if max_pool is None:
         same_function(unquantised(prepared, torch.from_numpy(images)), wanted, "prepare")
@@ -152,7 +157,7 @@ def _prepare(case: Case) -> None:
         _trainable(case, floats.float())
         raise
     trained = _changed(case, trained)
-    again = lambda: _trained(case, qat.prepare(case.model(), **options), pixels)  # noqa: E731
+    again = lambda: _trained(case, _prepared(case, case.model(), options), pixels)  # noqa: E731
     twin = _twin(case, trained, lambda: _changed(case, again()))
     before = _state(trained)
     graph = _convert(case, trained, images)

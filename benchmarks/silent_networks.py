@@ -142,7 +142,7 @@ class _Writer:
         init, lines = self._parse(string.Template(text).substitute(names))
         block = _class("Block", init, lines)
         with torch.no_grad():
-            given = _define(block)["Block"]().eval()(torch.rand(PROBE, *shape))
+            given = _define(block)["Block"]().eval()(torch.randint(256, (PROBE, *shape)).float())
         self.number += 1
         if self.flat:
             self.init += init

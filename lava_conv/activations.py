@@ -55,7 +55,7 @@ def in_counts(
     Raises:
         DataError: the model's activations are not one for each spiking layer, in order.
     """
-    traced = trace(in_float64(effective(model)), lambda m: isinstance(m, LEAVES))
+    traced = trace(in_float64(effective(model, torch.float64)), lambda m: isinstance(m, LEAVES))
     keeper = _Keeper(traced)
     with torch.inference_mode():
         keeper.run(torch.tensor(images, dtype=torch.float64))

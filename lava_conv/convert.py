@@ -71,7 +71,7 @@ def convert(
     images = _example(example_input, one_dimensional)
     exported = toolkits.canonical(model, input_scale)
     if exported is None:
-        traced = trace(in_float64(effective(model)), lambda m: isinstance(m, LEAVES))
+        traced = trace(in_float64(effective(model, torch.float64)), lambda m: isinstance(m, LEAVES))
     else:
         model, traced = exported[0], in_float64(exported[1])
     _refuse_unknown(traced)

@@ -154,6 +154,9 @@ def _compared(name: str, x: torch.Tensor, w: torch.Tensor, options: Any) -> Iter
             yield f"{name} gradient of the {what}"
 
 
+THREADS = 2  # of torch in each child
+
+
 # -- child processes -------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +225,7 @@ def _done(task: _Task, blamed: bool) -> Iterator[Outcome]:
 def _child(send: Any, first: int, stop: int, look: Look) -> None:
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what a dying C library says
+    torch.set_num_threads(THREADS)
     found, lively = [], 0
     for number in range(first, stop):
         try:

@@ -180,7 +180,8 @@ def check_shape(traced: fx.GraphModule, pixels: Tensor) -> dict[str, tuple[int, 
     class Shapes(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             value = super().run_node(n)
-            found[n.name] = tuple(value.shape[1:])
+            if isinstance(value, Tensor):
+                found[n.name] = tuple(value.shape[1:])
             return value
 
     try:

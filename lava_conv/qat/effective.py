@@ -36,7 +36,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def effective(model: Module) -> Module:
+def effective(model: Module, dtype: torch.dtype | None = None) -> Module:
     """A copy whose parameters are the weights that `model` computes with, and without hooks.
 
     Hooks and methods replaced on an instance are dropped from the modules, because no converted layer runs them. The
@@ -44,11 +44,13 @@ def effective(model: Module) -> Module:
 
     Args:
         model: not changed; the copy has the same modes, names and device.
+        dtype: in which weights are computed and kept, None: the model's.
 
     Raises:
         ConversionError: a parameter or buffer is not finite.
     """
     model = copied(model)
+    model = model if dtype is None else model.to(dtype)
     with evaluating(model), torch.no_grad():  # in training mode spectral_norm moves its estimate at every look
         for module in list(model.modules()):
             _compute_weights(module)

@@ -197,7 +197,8 @@ def check(
     """
     known: dict[fx.Node, Any] = {}  # the model's own values where they are known
     exact: dict[fx.Node, Any] = {}  # the program's, from the model's last quantised values on
-    counting = call is quantised and not witness.is_exact
+    counts = any(isinstance(module, Quantiser) for module in traced.modules())
+    counting = counts and call is quantised and not witness.is_exact
     flips, last = Flips(0, 0), ""
     nodes: Any = list(traced.graph.nodes)
     with evaluating(traced), torch.no_grad(), SafeConvolutions():
@@ -214,14 +215,13 @@ def check(
             theirs = witness.of(node)
             try:
                 ours = known[node] = run_node(traced, node, known, call)
+                exact[node] = run_node(traced, node, exact, call) if counting else None
             except LavaConvError:
                 raise
             except Exception as error:
                 raise ConversionError(
                     f"{what}: {place(node)} does not run as it was read ({one_line(error)}); write it with plain layers"
                 ) from error
-            if counting:
-                exact[node] = run_node(traced, node, exact, call)
             if values is not None and isinstance(ours, Tensor):
                 values[node.name] = ours
             module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from lava_conv.entrance import above_zero, images_of, model_of
@@ -147,6 +148,11 @@ def prepare(
     )
     _check_options(options)
     model = model_of(model)
+    for name, parameter in model.named_parameters():
+        if parameter.dtype in (torch.float16, torch.bfloat16):
+            raise ConversionError(
+                f"{name} is {parameter.dtype}, too coarse to train rounded weights; pass model.float()"
+            )
     traced = trace(effective(model), lambda m: isinstance(m, own.LEAVES))
     example = probe(model, traced) if example_input is None else _example(example_input)
     if example is None:
