@@ -387,7 +387,7 @@ def test_without_an_exchange_the_float_network_is_the_model(caplog):
     found = result.comparison
     assert (found.float_agreement, found.exchanged, found.accuracy, found.warning) == (1, (), None, "")
     assert found.agreement > 0.9 and "agrees" not in caplog.text
-    with pytest.raises(lc.DataError, match="targets has 3 classes, needed is one for each of 64 images"):
+    with pytest.raises(lc.DataError, match="needed are 64 integers, the number of the class of each image"):
         calibrated(model, x, 32, targets=[0, 1, 2])
 
 

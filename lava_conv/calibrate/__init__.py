@@ -37,7 +37,7 @@ from lava_conv.calibrate.segments import BATCH, Segments, watch
 from lava_conv.calibrate.thresholds import Histogram
 from lava_conv.calibrate.tuning import LayerError, Tuning
 from lava_conv.calibrate.widths import Widths
-from lava_conv.classes import predictions
+from lava_conv.classes import check_labels, predictions
 from lava_conv.convert import convert
 from lava_conv.convolution import SafeConvolutions
 from lava_conv.device import single_precision
@@ -248,7 +248,6 @@ def calibrated(
     _check_options(steps, method, neuron, levels, input_code, iterations, max_pool)
     pixels, scale = to_pixels(images, input_scale, mean, std)
     check_scale(model, images, not (input_scale is None and mean is None and std is None))
-    classes = _classes(targets, len(pixels))
     traced = _quantisable(model, pixels, levels, scale, mean, std, max_pool, neuron)
     spread = input_code == "constant"
     repeats = steps if spread else 1
@@ -256,7 +255,9 @@ def calibrated(
     shapes = check_shape(traced, pixels)
     widths = Widths(segments, shapes, levels, repeats)
     _rehearse(traced, tuple(pixels.shape[1:]), steps, repeats, widths if spread else None)
-    told = predicted(_float_logits(model, pixels, scale, mean, std))
+    logits = _float_logits(model, pixels, scale, mean, std)
+    told, outputs = predictions(logits), logits.shape[1]
+    classes = None if targets is None else check_labels(targets, len(pixels), outputs)
     if per_channel:
         equalise(segments, _channel_ranges(traced, pixels, levels))
     _set_steps(traced, pixels, levels, METHODS[method].search)
@@ -267,7 +268,7 @@ def calibrated(
     }  # fmt: skip
     who = store.identity(traced, pixels, options)
     exchanged, untouched = exchanged_pools(traced), copy.deepcopy(traced)
-    same = float((predicted(watch(untouched, pixels)) == told).float().mean())
+    same = float((predictions(watch(untouched, pixels)) == told).mean())
     restore_pools(untouched)
     todo = METHODS[method]
     done, rows = (0, []) if checkpoint is None else store.read(checkpoint, who, traced)
@@ -298,7 +299,8 @@ def calibrated(
         finish(unit + 1)
     graph = convert(traced, pixels[:EXAMPLES], steps, labels=labels, round_thresholds=True, input_code=input_code)
     assert tuning.logits is not None
-    return Calibration(graph, tuple(rows), traced, _compared(predicted(tuning.logits), told, same, exchanged, classes))
+    said = predictions(tuning.logits)
+    return Calibration(graph, tuple(rows), traced, _compared(said, told, same, exchanged, classes))
 
 
 def _fit(widths: Widths, spread: bool) -> None:
@@ -309,27 +311,13 @@ def _fit(widths: Widths, spread: bool) -> None:
         widths.fit(end)
 
 
-def predicted(logits: Tensor) -> Tensor:
-    """The class of each image from logits (N, classes); of a single logit its sign."""
-    return logits.argmax(1) if logits.shape[1] > 1 else (logits[:, 0] > 0).long()
-
-
-def _compared(said: Tensor, told: Tensor, same: float, exchanged: list[str], classes: Tensor | None) -> Comparison:
-    accuracy, of_model = (None if classes is None else float((p == classes).float().mean()) for p in (said, told))
-    agreement = float((said == told).float().mean())
+def _compared(said: Any, told: Any, same: float, exchanged: list[str], classes: Any) -> Comparison:
+    accuracy, of_model = (None if classes is None else float((p == classes).mean()) for p in (said, told))
+    agreement = float((said == told).mean())
     comparison = Comparison(len(said), agreement, same, tuple(exchanged), accuracy, of_model)
     if comparison.warning:
         log.warning("%s", comparison.warning)
     return comparison
-
-
-def _classes(targets: Any, count: int) -> Tensor | None:
-    if targets is None:
-        return None
-    classes = torch.as_tensor(np.asarray(targets)).reshape(-1).long()
-    if len(classes) != count:
-        raise DataError(f"targets has {len(classes)} classes, needed is one for each of {count} images")
-    return classes
 
 
 def _rehearse(traced: fx.GraphModule, shape: tuple[int, ...], steps: int, repeats: int, widths: Widths | None) -> None:
@@ -364,7 +352,7 @@ def float_predictions(
 ) -> NDArray[np.int64]:
     """The classes (N,) that the float model says for uint8 images; scale, mean and std as in `calibrated`."""
     pixels, scale = to_pixels(images, input_scale, mean, std)
-    return predictions(_float_logits(model, pixels, scale, mean, std).numpy())
+    return predictions(_float_logits(model, pixels, scale, mean, std))
 
 
 def _check_options(
