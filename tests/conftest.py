@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # torch.compile begins with a pool of processes else
 
 import numpy as np
 import pytest

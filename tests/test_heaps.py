@@ -146,7 +146,7 @@ def test_files_that_end_early(raw):
     ends = {base + i for i in range(24)} | {data.find(name) + i for name in heaps.HEAPS for i in range(64)}
     for end in ends:
         path.write_bytes(data[:end])
-        with pytest.raises(lc.NetFormatError, match="not a readable HDF5 file"):
+        with pytest.raises(lc.NetFormatError, match="not a readable HDF5 file" if end else "is an empty file"):
             lc.load(path)
 
 
