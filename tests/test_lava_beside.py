@@ -1,10 +1,12 @@
 """Phases, guards, learning and RefPorts: the watched runtime does what stock Lava does, as often and in that order."""
 
+import importlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from lava.proc.io.source import RingBuffer as Source
 from lava_beside import NETWORKS, GuardedNeuron
 
 import lava_conv as lc
+from lava_conv.backends.lava_channels import free_running
 from lava_conv.backends.lava_runtime import STRIDE, watched
 from processes import Accumulator
 from processes.accumulator.models import PyAccumulatorFixed
@@ -97,6 +100,19 @@ def test_only_what_has_nothing_but_its_steps_runs_free():
         found, sent = stride({Accumulator: model})
         assert found == wanted, model
         assert np.array_equal(sent, expected) != issubclass(model, GuardedNeuron)
+
+
+def test_every_process_of_ours_runs_free():
+    """One that does not makes the whole network wait for a command at each step."""
+    models = [
+        model
+        for name in ("accumulator", "ca_lif", "conv", "delay", "dynamic_threshold", "sample_input", "spike_probe")
+        for model in vars(importlib.import_module(f"processes.{name}.models")).values()
+        if isinstance(model, type) and getattr(model, "implements_process", None) is not None
+    ]
+    assert len(models) >= 10
+    for model in models:
+        assert free_running(SimpleNamespace(proc_model=model, ref_ports={})), model
 
 
 class SetsAGuard(PyAccumulatorFixed):

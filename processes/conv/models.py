@@ -27,7 +27,6 @@ from processes.conv.im2col import Frames, Rows
 class _Fast(PyLoihiProcessModel):
     """What both share: the output of a step is sent in the next one; the plan follows when a Var changes."""
 
-    free_running = True
     num_message_bits: Any
 
     def __init__(self, proc_params: Any) -> None:
@@ -63,6 +62,7 @@ class _Fast(PyLoihiProcessModel):
 class PyConvModelFast(_Fast):
     """Lava's Conv, the same integers: spikes that are few are gathered, else one matrix product a frame."""
 
+    free_running = True  # said where `run_spk` is, for that is what it is about
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
     a_buf: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=24)
@@ -120,6 +120,7 @@ def _stock(frame: np.ndarray) -> None:
 class PyDenseModelFast(_Fast):
     """Lava's Dense, the same integers: spikes that are few are gathered, else one matrix product a frame."""
 
+    free_running = True  # said where `run_spk` is, for that is what it is about
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32, precision=24)
     a_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=16)
     a_buff: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=16)
