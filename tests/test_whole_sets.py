@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -260,3 +261,12 @@ def test_totals_are_those_of_all_cores_and_steps(tmp_path, rng, code):
     for layer in cost(graph, x, laid).layers:
         whole = [float(part.sum()) / len(x) for part in works[layer.layer]]
         assert [layer.operations, layer.active, layer.messages] == pytest.approx(whole, rel=1e-12)
+
+
+def test_a_line_comes_even_if_nothing_moves(monkeypatch, capsys):
+    """A layer of calibration may take minutes; a pipe must not be silent for so long."""
+    monkeypatch.setattr(screen, "LINES", 0.1)
+    with screen.progress("waiting", 3):
+        time.sleep(0.5)
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= sum(line.startswith("waiting: 0 of 3, 0:00") for line in lines) <= 6

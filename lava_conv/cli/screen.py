@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from importlib import metadata
+from threading import Event, Thread
 from typing import Any
 
 import click
@@ -32,6 +33,7 @@ PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False,
 out = Console(**PLAIN)
 err = Console(stderr=True, **PLAIN)
 LINES = 10.0  # seconds between lines where no bar can be drawn
+BEAT = 0.05  # seconds between looks at the clock, at least
 TOLD = ("lava-nc", "lava-dl", "torch", "numpy", "h5py", "numba")  # with --verbose, of what release they are
 
 
@@ -121,10 +123,34 @@ class Advance:
         self._bar.update(self._task, completed=done, total=total)
         if figures is not None:
             self._bar.update(self._task, figures=figures)
+        if self._lines:
+            self._say()
+
+    def _say(self) -> None:
         now = time.monotonic()
-        if self._lines and now - self._last >= LINES:
+        if now - self._last >= LINES:
             self._last = now
             err.print(self._line(now - self._began), markup=False)
+
+    @contextmanager
+    def heard(self) -> Iterator["Advance"]:
+        """Within it a line comes every LINES seconds even if nothing moves: a layer may take minutes."""
+        if not self._lines:
+            yield self
+            return
+        over = Event()
+
+        def beat() -> None:
+            while not over.wait(max(LINES, BEAT)):
+                self._say()
+
+        thread = Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            over.set()
+            thread.join()
 
     def _line(self, seconds: float) -> str:
         task = self._bar.tasks[self._task]
@@ -154,7 +180,8 @@ def _bar(text: str, total: int | None, shown: bool) -> Iterator[Advance]:
     shown = shown and _level != Level.QUIET
     with Progress(*columns, console=err, disable=not shown) as bar:
         task = bar.add_task(text, total=total, figures="")
-        yield Advance(bar, task, text, lines=shown and not err.is_terminal)
+        with Advance(bar, task, text, lines=shown and not err.is_terminal).heard() as advance:
+            yield advance
 
 
 @contextmanager
