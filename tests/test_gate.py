@@ -385,3 +385,10 @@ def test_what_replaces_max_pooling_has_its_geometry(choice):
             prepared(dilated)
     else:
         assert_exact(lively(prepared(dilated), SHAPE), SHAPE, 64)
+
+
+@pytest.mark.parametrize("scale", [1 / 255, 0.017, 0.1, 1 / 3])
+def test_the_comparison_gives_the_entrance_whole_pixels_at_any_scale(scale):
+    """(pixel * scale) / scale is not always the pixel again."""
+    x = np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8)
+    qat.prepare(plain(), "gao", input_scale=scale, example_input=x)

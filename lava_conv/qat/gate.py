@@ -8,7 +8,6 @@ quantised activations the counts are compared.
 
 from __future__ import annotations
 
-import logging
 from typing import Any, NamedTuple
 
 import torch
@@ -21,8 +20,6 @@ from lava_conv.qat.calls import Call, quantised, run_node
 from lava_conv.qat.effective import evaluating
 from lava_conv.qat.layers import Quantiser
 from lava_conv.qat.trace import place
-
-log = logging.getLogger(__name__)
 
 TOLERANCES = {torch.float64: 1e-6}  # of the largest value that an operation gives; computed weights are float32
 TOLERANCE = 1e-4  # the same where the model runs in float32

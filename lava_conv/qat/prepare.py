@@ -161,8 +161,8 @@ def prepare(
             "prepare: the model takes images of none of the usual sizes, so it cannot be compared with the result; "
             "pass example_input, a few images (N, C, H, W)"
         )
-    example = example.double() * options.input_scale
-    witness = gate.Witness(model, example, gate.called(traced))
+    pixels = example.double()
+    witness = gate.Witness(model, pixels * options.input_scale, gate.called(traced))
     refusal = None
     try:
         gate.check(witness, copy.deepcopy(traced).double().cpu(), "prepare", values=witness.named)
@@ -172,7 +172,6 @@ def prepare(
     prepared = _Preparation(traced, options, shapes).done()  # what is not supported says more than that it differs
     if refusal is not None:
         raise refusal
-    pixels = example / options.input_scale
     gate.check(witness, copy.deepcopy(prepared).double().cpu(), "prepare", plain, pixels)
     return prepared
 
