@@ -12,11 +12,11 @@ import dataclasses
 import numpy as np
 
 import lava_conv as lc
-from lava_conv.data import load_dataset
-from lava_conv.fixedpoint import saturate
-from lava_conv.graph import Graph
-from lava_conv.neurons import NEURONS, ca_lif
-from lava_conv.train import Recipe, train
+from lava_conv.network.fixedpoint import saturate
+from lava_conv.network.graph import Graph
+from lava_conv.network.neurons import NEURONS, ca_lif
+from lava_conv.training.data import load_dataset
+from lava_conv.training.loop import Recipe, train
 
 
 def no_gate(state, a_in, p):

@@ -16,11 +16,11 @@ import torch
 from common import machine
 
 import lava_conv as lc
-from lava_conv.calibrate import KINDS, METHODS, calibrated, float_predictions
+from lava_conv.analysis.ledger import worst_first
+from lava_conv.calibration.procedure import KINDS, METHODS, calibrated, float_predictions
 from lava_conv.classes import accuracy
-from lava_conv.data import centred, load_dataset
-from lava_conv.report.ledger import worst_first
-from lava_conv.train import load_trained
+from lava_conv.training.data import centred, load_dataset
+from lava_conv.training.loop import load_trained
 
 # What the papers report on CIFAR-10, float network -> spiking network (other networks, other copies of the data).
 PAPERS = (

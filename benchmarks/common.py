@@ -12,7 +12,7 @@ from torch import nn
 
 import lava_conv as lc
 from lava_conv import qat
-from lava_conv.qat import models
+from lava_conv.training import models
 
 SHAPES = {"lenet": (1, 28, 28), "vgg11": (3, 24, 24)}
 

@@ -3,7 +3,7 @@
 Each goes through both readers, ours and that of stock files (`inspect`, `validate`). Prints what each kind of damage
 came to. Lost is a case that crashed, hung, took more than a second of CPU time or 200 MiB more memory, raised anything
 but NetFormatError or RangeError, or came back as another network; its number and what was done to the file are printed,
-and `tests/fuzz_net.py` makes the same file of the same number again.
+and `tests/damaged_nets.py` makes the same file of the same number again.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from fuzz_net import GOOD, Case, fuzz, table
+from damaged_nets import GOOD, Case, fuzz, table
 
 
 def part(number: int, first: int, stop: int, step: int) -> list[Case]:

@@ -23,15 +23,15 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CORE = ("lava_conv/neurons", "lava_conv/fixedpoint.py", "lava_conv/netx", "lava_conv/simulate")
+CORE = ("lava_conv/network/neurons", "lava_conv/network/fixedpoint.py", "lava_conv/netx", "lava_conv/simulation")
 TESTS = ("fixedpoint", "neurons", "graph", "netx", "netx_stock", "heaps", "simulate", "kernels")  # the quick ones
 # Lines that decide how long something takes or how much memory it holds, and no result: no test of results can tell.
 SPEED_ONLY = {
     "lava_conv/netx/hdf5.py": r"BLOCK = |rows = chunks",
-    "lava_conv/simulate/__init__.py": r"CHUNK(_BYTES)? = |compiled = |workers = |largest = |turns = |size = |workers, ",
-    "lava_conv/simulate/compiled.py": r"FEW = |share = |if share > |if self.method == .auto.",
-    "lava_conv/simulate/tensors.py": r"CHUNK_ELEMENTS = ",
-    "lava_conv/simulate/dense.py": r"matmul.allow_tf32 = |with torch.backends",  # of GPUs, and of ARM processors
+    "lava_conv/simulation/__init__.py": r"CHUNK\w* = |compiled = |workers? = |largest = |turns = |size = |workers, ",
+    "lava_conv/simulation/compiled.py": r"FEW = |share = |if share > |if self.method == .auto.",
+    "lava_conv/simulation/tensors.py": r"CHUNK_ELEMENTS = ",
+    "lava_conv/simulation/dense.py": r"matmul.allow_tf32 = |with torch.backends",  # of GPUs, and of ARM processors
 }
 TIMEOUT = 300  # seconds; a fault may make an endless loop, which counts as caught
 CONFIG = """
@@ -88,7 +88,7 @@ def main() -> None:
             ["git", "archive", "HEAD", "--prefix=copy/"], cwd=ROOT, check=True, capture_output=True
         ).stdout
         subprocess.run(["tar", "-x", "-C", name], input=archive, check=True)
-        tests = [f"tests/test_{test}.py" for test in TESTS]
+        tests = [f"tests/unit/test_{test}.py" for test in TESTS]
         command = ["env", f"PYTHONPATH={folder}", sys.executable, "-m", "pytest", "-x", "-q", *tests]
         began = time.perf_counter()
         subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)

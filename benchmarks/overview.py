@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 import lava_conv as lc
-from lava_conv.data import load_dataset
 from lava_conv.figures.style import (
     BLUE,
     GREEN,
@@ -29,6 +28,7 @@ from lava_conv.figures.style import (
     new_figure,
     save_png,
 )
+from lava_conv.training.data import load_dataset
 
 ROOT = Path(__file__).parent.parent
 ZOO = ROOT / "netx_models"

@@ -4,7 +4,7 @@
 LAVA_CONV_DATA=... python benchmarks/pareto.py [NAME ...] --out docs/pareto.png
 
 Prints each network's accuracy after every step with what it has cost until then, and which points no other one beats.
-Operations are counted as in the paper, see `lava_conv.activity`.
+Operations are counted as in the paper, see `lava_conv.analysis.activity`.
 """
 
 import argparse
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 import lava_conv as lc
-from lava_conv.activity import Activity, Meter
-from lava_conv.data import centred, load_dataset
+from lava_conv.analysis.activity import Activity, Meter
 from lava_conv.figures.style import save_png
 from lava_conv.figures.tradeoff import Published, Tradeoff, accuracy_by_operations, best_of
+from lava_conv.training.data import centred, load_dataset
 
 ZOO = Path(__file__).parent.parent / "netx_models"
 NAMES = "cifar10-vgg11-[dc]*.net"  # full width; the half one has its own name

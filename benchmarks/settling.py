@@ -13,8 +13,8 @@ from typing import Any
 from pareto import measured
 
 import lava_conv as lc
-from lava_conv.data import centred, load_dataset
-from lava_conv.train import load_trained, train
+from lava_conv.training.data import centred, load_dataset
+from lava_conv.training.loop import load_trained, train
 
 
 def variants(late: float, spikes: float) -> dict[str, dict[str, Any]]:

@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 import lava_conv as lc
 from lava_conv import qat
-from lava_conv.calibrate import calibrated
+from lava_conv.calibration.procedure import calibrated
 
 
 @dataclass
@@ -230,7 +230,7 @@ def _calibrate(case: Case) -> None:
 def _torch_ao(case: Case) -> None:
     from torch.ao.quantization import disable_fake_quant, disable_observer
 
-    from lava_conv.qat.toolkits import torch_ao
+    from lava_conv.frontends import torch_ao
 
     images = case.images()
     pixels = torch.from_numpy(images).float()

@@ -20,7 +20,7 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 import lava_conv as lc
-from lava_conv.qat import models
+from lava_conv.training import models
 
 STEPS = 8
 IMAGES = {"lenet": 1024, "vgg11": 128}

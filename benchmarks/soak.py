@@ -29,7 +29,7 @@ from common import machine
 from plain import write_random_net
 
 import lava_conv as lc
-from lava_conv.compare import compare_records
+from lava_conv.analysis.comparison import compare_records
 
 METHODS = ("auto", "events", "dense", "tensors")
 THREADS = (1, 2, 4)

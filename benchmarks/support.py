@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import lava_conv as lc
 from lava_conv import qat
-from lava_conv.qat.toolkits import torch_ao
+from lava_conv.frontends import torch_ao
 
 SHAPE, SEQUENCE = (2, 8, 8), (2, 16)
 STEPS = 24  # enough for every count below to settle

@@ -94,9 +94,9 @@ def measured(name: str, words: list[str], limit: float, folder: str) -> Row:
 def float_checkpoint(model: str, data_name: str, crop: int, path: str) -> None:
     import torch
 
-    from lava_conv.checkpoint import write_state
-    from lava_conv.data import centred, load_dataset
-    from lava_conv.train import Recipe, load_trained, read_checkpoint, train
+    from lava_conv.torch_tools.checkpoint import write_state
+    from lava_conv.training.data import centred, load_dataset
+    from lava_conv.training.loop import Recipe, load_trained, read_checkpoint, train
 
     data = load_dataset(data_name)
     few = replace(data, x_train=data.x_train[:256], y_train=data.y_train[:256], x_test=data.x_test[:16],

@@ -23,13 +23,13 @@ from common import machine, side_by_side
 
 import lava_conv as lc
 from lava_conv import classes
-from lava_conv.activity import MAC, Activity, Meter
-from lava_conv.calibrate import calibrated, float_predictions
-from lava_conv.data import centred, load_dataset
-from lava_conv.early_exit import Exit, decided_after, leave, silent_after
-from lava_conv.lower import Lowered, write_stock
+from lava_conv.analysis.activity import MAC, Activity, Meter
+from lava_conv.analysis.early_exit import Exit, decided_after, leave, silent_after
+from lava_conv.calibration.procedure import calibrated, float_predictions
+from lava_conv.lowering import Lowered, write_stock
 from lava_conv.qat import evaluate
-from lava_conv.train import Trained, load_trained
+from lava_conv.training.data import centred, load_dataset
+from lava_conv.training.loop import Trained, load_trained
 
 ZOO = Path(__file__).parent.parent / "netx_models"
 GOLDEN_IMAGES = 6

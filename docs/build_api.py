@@ -33,25 +33,19 @@ PACKAGES = ("lava_conv", "processes", "netx_models")
 GROUPS = {  # of the first page, in this order; what stands in none comes last
     "Convert and run": (
         "lava_conv",
-        "convert",
-        "calibrate",
+        "conversion",
+        "calibration",
         "backends",
-        "compare",
-        "early_exit",
-        "settling",
+        "analysis",
         "record",
         "classes",
-        "memory",
         "errors",
     ),
-    "Train": ("qat", "train", "data", "augment", "distributed", "device", "checkpoint"),
-    "The network": ("graph", "neurons", "synapses", "fixedpoint", "netx", "netx_models"),
-    "Lava and Loihi": ("processes", "lower", "loihi", "activity"),
-    "Look at it": ("report", "figures", "activations"),
-    "Inside": (
-        *("assemble", "algebra", "verify", "entrance", "simulate", "convolution", "randomness", "kernels", "files"),
-        "cli",
-    ),
+    "Models that come in": ("frontends", "qat", "training"),
+    "The network": ("network", "netx", "netx_models"),
+    "Lava and Loihi": ("processes", "lava", "lowering", "loihi"),
+    "Look at it": ("report", "figures"),
+    "Inside": ("arguments", "classes", "files", "memory", "simulation", "kernels", "torch_tools", "cli"),
 }
 OTHERS = "Others"
 UNREAD = ("Args:", "Arguments:", "Fields:", "Parameters:", "Raises:", "Returns:")  # as text: nobody read the section

@@ -1,6 +1,6 @@
 """lava-conv: quantised PyTorch networks as integer spiking networks that equal them exactly.
 
-    model = train a network with quantisation      lava_conv.qat, lava_conv.train
+    model = train a network with quantisation      lava_conv.qat, lava_conv.training
     graph = convert(model, example_input)          integers only; bounds proven, thresholds searched
     graph = calibrate(float_model, images)         a pretrained network, some hundred unlabelled images
     save(graph, "m.net"); graph = load("m.net")    netx HDF5
@@ -15,21 +15,19 @@ Names are imported on first use: nothing here needs torch or Lava until it is as
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from lava_conv.analysis.comparison import compare as compare
     from lava_conv.backends import run as run
     from lava_conv.backends import run_parts as run_parts
-    from lava_conv.calibrate import calibrate as calibrate
-    from lava_conv.compare import compare as compare
-    from lava_conv.convert import convert as convert
-    from lava_conv.graph import Graph as Graph
+    from lava_conv.calibration import calibrate as calibrate
+    from lava_conv.conversion.convert import convert as convert
     from lava_conv.loihi import fit as fit
-    from lava_conv.lower import lower as lower
+    from lava_conv.lowering import lower as lower
+    from lava_conv.network.graph import Graph as Graph
     from lava_conv.netx import load as load
     from lava_conv.netx import save as save
     from lava_conv.record import Record as Record
@@ -37,12 +35,12 @@ if TYPE_CHECKING:
 _HOME = {
     "run": "lava_conv.backends",
     "run_parts": "lava_conv.backends",
-    "compare": "lava_conv.compare",
-    "convert": "lava_conv.convert",
-    "calibrate": "lava_conv.calibrate",
-    "lower": "lava_conv.lower",
+    "compare": "lava_conv.analysis.comparison",
+    "convert": "lava_conv.conversion.convert",
+    "calibrate": "lava_conv.calibration",
+    "lower": "lava_conv.lowering",
     "fit": "lava_conv.loihi",
-    "Graph": "lava_conv.graph",
+    "Graph": "lava_conv.network.graph",
     "load": "lava_conv.netx",
     "save": "lava_conv.netx",
     "Record": "lava_conv.record",
@@ -54,20 +52,13 @@ __all__ = ["__version__"]
 __all__ += list(_HOME)
 
 
-class _Package(ModuleType):
-    """`lava_conv.convert` is the function, also after something imported the module of that name."""
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module 'lava_conv' has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        setattr(self, name, value)
-        return value
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, ModuleType) and name in _HOME:  # the import system binds a submodule to its package
-            value = getattr(value, name)
-        super().__setattr__(name, value)
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lava_conv' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

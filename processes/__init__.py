@@ -5,7 +5,7 @@ sibling file of a process to find its models, under a bare name, so imports ther
 
 A file of your own that subclasses them, or uses Lava for another reason, begins with
 
-    import lava_conv.backends.lava_start
+    import lava_conv.lava.start
 
 before anything of Lava is imported. Lava sets the start method of multiprocessing while it is imported, and that fails
 with "context has already been set" if something has asked for the method before: a lock or a pool of multiprocessing, a
@@ -13,7 +13,7 @@ DataLoader with workers, a parallel loop of numba. `lava_start` takes the settin
 the same, but whatever sorts your imports puts `lava` before it.
 """
 
-import lava_conv.backends.lava_start  # noqa: F401  before Lava
+import lava_conv.lava.start  # noqa: F401  before Lava
 
 # isort: split
 from processes.accumulator.process import Accumulator

@@ -10,9 +10,9 @@ from lava.magma.core.process.variable import Var
 
 from lava_conv import kernels
 from lava_conv.errors import DataError, RangeError
-from lava_conv.fixedpoint import STATE_BITS, STATE_MAX, STATE_MIN
-from lava_conv.neurons import Neuron, map_channels
-from lava_conv.neurons.base import out_of_range
+from lava_conv.network.fixedpoint import STATE_BITS, STATE_MAX, STATE_MIN
+from lava_conv.network.neurons import Neuron, map_channels
+from lava_conv.network.neurons.base import out_of_range
 from processes.arguments import numbers, shape_of, whole
 from processes.var_model import VarModel
 

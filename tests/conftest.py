@@ -18,8 +18,8 @@ def rng(request):
 @pytest.fixture(scope="session")
 def trained_digits():
     """A digits network trained for a few epochs: enough to be a real one."""
-    from lava_conv.data import load_dataset
-    from lava_conv.train import Recipe, train
+    from lava_conv.training.data import load_dataset
+    from lava_conv.training.loop import Recipe, train
 
     data = load_dataset("digits")
     return data, train(data, Recipe(epochs=8))

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 import lava_conv as lc
-from lava_conv.convolution import CONVOLUTIONS, conv
-from lava_conv.graph import Graph, Layer, Skip
-from lava_conv.neurons import NEURONS
-from lava_conv.synapses import Conv, Dense
+from lava_conv.network.graph import Graph, Layer, Skip
+from lava_conv.network.neurons import NEURONS
+from lava_conv.network.synapses import Conv, Dense
+from lava_conv.torch_tools.convolution import CONVOLUTIONS, conv
 
 STEPS = 16
 METHODS = ("auto", "events", "dense", "tensors")

@@ -1,4 +1,4 @@
-"""Trains recipes in float64, alone or under torchrun: joint_train.py OUT RECIPES. For tests/test_distributed.py."""
+"""Trains recipes in float64, alone or under torchrun: joint_train.py OUT RECIPES. For test_distributed.py."""
 
 import json
 import sys
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import torch
 
-from lava_conv.data import load_dataset
-from lava_conv.distributed import team
-from lava_conv.train import Recipe, train
+from lava_conv.training.data import load_dataset
+from lava_conv.training.distributed import team
+from lava_conv.training.loop import Recipe, train
 
 torch.set_default_dtype(torch.float64)
 torch.set_num_threads(1)

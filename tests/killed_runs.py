@@ -19,10 +19,10 @@ from typing import NamedTuple
 import sklearn.datasets  # noqa: F401
 import torch
 
-import lava_conv.calibrate
-import lava_conv.distributed
+import lava_conv.calibration
 import lava_conv.qat
-import lava_conv.train  # noqa: F401
+import lava_conv.training.distributed
+import lava_conv.training.loop  # noqa: F401
 from lava_conv import cli
 
 

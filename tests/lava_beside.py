@@ -7,7 +7,7 @@ import json
 import sys
 from typing import Any
 
-import lava_conv.backends.lava_start  # noqa: F401  before Lava
+import lava_conv.lava.start  # noqa: F401  before Lava
 
 # isort: split
 import numpy as np

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.entrance import check_options, graph_of, whole
+from lava_conv.arguments import check_options, graph_of, whole
 from lava_conv.errors import BackendError, DataError
-from lava_conv.graph import Graph, check_images
 from lava_conv.memory import check_memory, record_bytes
+from lava_conv.network.graph import Graph, check_images
 from lava_conv.record import Record
 
 # name -> (module, function); imported on first use, because torch and Lava are heavy and Lava may be absent
 BACKENDS = {
-    "torch": ("lava_conv.simulate", "simulate"),
+    "torch": ("lava_conv.simulation", "simulate"),
     "lava": ("lava_conv.backends.lava", "simulate"),
     "sdnn": ("lava_conv.backends.sdnn", "simulate"),
 }
@@ -43,7 +43,7 @@ def run(
             has one step and no spikes).
         record: ("spikes",) keeps every spike of every layer; () keeps counts and readout only and saves memory.
         options: for the backend, e.g. device="cuda" for torch, timeout=60 for lava; they are the arguments of
-            `lava_conv.simulate.simulate`, `lava_conv.backends.lava.simulate` and `lava_conv.backends.sdnn.simulate`.
+            `lava_conv.simulation.simulate`, `lava_conv.backends.lava.simulate` and `lava_conv.backends.sdnn.simulate`.
 
     Returns:
         Record; "torch" and "lava" give the same integers at every step, "sdnn" those on which they settle.

@@ -3,7 +3,7 @@
 With `lava_runtime` beside it, the only place in the package that imports Lava. Inside Lava the order of axes is H,W,C.
 """
 
-from lava_conv.backends.lava_start import missing  # before Lava
+from lava_conv.lava.start import missing  # before Lava
 
 # isort: split
 import os
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
-from lava_conv.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
-from lava_conv.graph import Graph, Layer, check_images
+from lava_conv.network.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
+from lava_conv.network.graph import Graph, Layer, check_images
+from lava_conv.network.synapses import Conv, Dense, Identity, Shape
 from lava_conv.record import Counts, Record
-from lava_conv.synapses import Conv, Dense, Identity, Shape
 
 try:
     from lava.magma.core.run_configs import Loihi2SimCfg
@@ -27,8 +27,8 @@ try:
     from lava.utils import loihi
     from lava.utils.weightutils import SignMode
 
-    from lava_conv.backends.lava_progress import by_sample
-    from lava_conv.backends.lava_runtime import watched
+    from lava_conv.lava.progress import by_sample
+    from lava_conv.lava.runtime import watched
     from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
     from processes.conv.events import warm_up as warm_up_events
@@ -65,7 +65,7 @@ def simulate(
         progress: called with the number of images just finished.
 
     Returns:
-        Record; the integers of `lava_conv.simulate.simulate`, step by step.
+        Record; the integers of `lava_conv.simulation.simulate`, step by step.
 
     Raises:
         DataError: the images are not the network's.

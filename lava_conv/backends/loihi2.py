@@ -2,7 +2,7 @@
 tested with a stand-in, and nothing is claimed beyond that.
 """
 
-import lava_conv.backends.lava_start  # noqa: F401  before Lava
+import lava_conv.lava.start  # noqa: F401  before Lava
 
 # isort: split
 import os
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from lava_conv.backends.sdnn import channels_first, connect, opened
 from lava_conv.errors import BackendError
-from lava_conv.graph import Graph
-from lava_conv.lower import lower, write_stock
+from lava_conv.lowering import lower, write_stock
+from lava_conv.network.graph import Graph
 from lava_conv.record import Record
 
 INTERVAL = 2  # steps from image to image

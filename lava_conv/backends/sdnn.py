@@ -3,7 +3,7 @@
 Also the check of every lowered file: stock netx reads it, and what it made of it is compared with what was meant.
 """
 
-from lava_conv.backends.lava_start import missing  # before Lava
+from lava_conv.lava.start import missing  # before Lava
 
 # isort: split
 import contextlib
@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
-from lava_conv.graph import Graph
-from lava_conv.lower import Lowered, lower, write_stock
-from lava_conv.lower.assembly import Stage
-from lava_conv.lower.layer_integers import ONE_BITS, PAYLOAD_BITS
+from lava_conv.lowering import Lowered, lower, write_stock
+from lava_conv.lowering.assembly import Stage
+from lava_conv.lowering.layer_integers import ONE_BITS, PAYLOAD_BITS
+from lava_conv.network.graph import Graph
+from lava_conv.network.synapses import Conv
 from lava_conv.netx.stock import describe
 from lava_conv.record import Record
-from lava_conv.synapses import Conv
 
 try:
     from lava.magma.core.run_configs import Loihi2SimCfg
@@ -34,8 +34,8 @@ try:
         warnings.simplefilter("ignore")  # lava-dl speaks of packages that nothing here needs
         from lava.lib.dl.netx.hdf5 import Network
 
-    from lava_conv.backends.lava_progress import by_sample
-    from lava_conv.backends.lava_runtime import watched
+    from lava_conv.lava.progress import by_sample
+    from lava_conv.lava.runtime import watched
     from processes import SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
 except ImportError as error:

@@ -33,13 +33,16 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None, as_
 
     import lava_conv as lc
     from lava_conv.errors import DataError
-    from lava_conv.train import FLOAT, load_trained
+    from lava_conv.training.loop import FLOAT, load_trained
 
     trained = load_trained(checkpoint)
     if trained.recipe.method == FLOAT:
         raise DataError(f"{checkpoint}: was trained without quantisation; `lava-conv calibrate` converts it")
     example = np.random.default_rng(0).integers(0, 256, (16, *trained.shape), dtype=np.uint8)
-    with log_shown("lava_conv.convert", "lava_conv.verify"), progress_of("converting", not as_json) as advance:
+    with (
+        log_shown("lava_conv.conversion.convert", "lava_conv.conversion.verify"),
+        progress_of("converting", not as_json) as advance,
+    ):
         graph = lc.convert(trained.model, example, steps, max_steps, progress=advance)
     lc.save(graph, target)
     if as_json:
@@ -91,18 +94,21 @@ def calibrate(
     import numpy as np
 
     import lava_conv as lc
+    from lava_conv.analysis.ledger import worst_first
     from lava_conv.backends import PART
-    from lava_conv.calibrate import calibrated, float_predictions
+    from lava_conv.calibration.procedure import calibrated, float_predictions
     from lava_conv.classes import accuracy
     from lava_conv.cli.run import run_followed
-    from lava_conv.data import centred, load_dataset
-    from lava_conv.report.ledger import worst_first
+    from lava_conv.training.data import centred, load_dataset
 
     network, shape = _float_network(weights, model)
     data = load_dataset(data_name, folder, seed)
     shape = data.shape if shape is None else shape
     scaling = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std"), "input_scale": options.pop("input_scale")}
-    with log_shown("lava_conv.calibrate", "lava_conv.verify"), progress_of("calibrating", not as_json) as advance:
+    with (
+        log_shown("lava_conv.calibration", "lava_conv.conversion.verify"),
+        progress_of("calibrating", not as_json) as advance,
+    ):
         result = calibrated(
             network, data.some(images, shape, seed), method=method, seed=seed, checkpoint=keep, progress=advance,
             **scaling, **options,
@@ -145,9 +151,9 @@ def calibrate(
 
 def _float_network(weights: str, model: str | None) -> tuple[Any, tuple[int, ...] | None]:
     """The network, and the shape of its images where the checkpoint tells."""
-    from lava_conv.checkpoint import load_weights, read_state
     from lava_conv.errors import DataError
-    from lava_conv.train import FLOAT, load_trained
+    from lava_conv.torch_tools.checkpoint import load_weights, read_state
+    from lava_conv.training.loop import FLOAT, load_trained
 
     if model is None:
         trained = load_trained(weights)
@@ -163,7 +169,7 @@ def _made_by(model: str) -> Any:
     """What the user's function PACKAGE.MODULE:FUNCTION returns."""
     import importlib
 
-    from lava_conv.entrance import model_of
+    from lava_conv.arguments import model_of
     from lava_conv.errors import ConversionError, one_line
 
     place, _, name = model.partition(":")

@@ -37,12 +37,12 @@ def demo(target: str, with_lava: bool | None, seed: int, as_json: bool) -> None:
     """
     began = time.perf_counter()
     import lava_conv as lc
+    from lava_conv.analysis.ledger import build_ledger, spike_table
     from lava_conv.classes import predictions
-    from lava_conv.data import load_dataset
-    from lava_conv.device import torch_threads
     from lava_conv.qat import evaluate
-    from lava_conv.report.ledger import build_ledger, spike_table
-    from lava_conv.train import Recipe, train
+    from lava_conv.torch_tools.device import torch_threads
+    from lava_conv.training.data import load_dataset
+    from lava_conv.training.loop import Recipe, train
 
     # The layers are so small that more threads wait for each other, badly so where cores are shared.
     click.get_current_context().with_resource(torch_threads(DEMO_THREADS))

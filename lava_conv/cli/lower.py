@@ -40,7 +40,7 @@ def lower(
     stock netx, and what it made of it compared with what was meant.
     """
     import lava_conv as lc
-    from lava_conv.lower import write_script, write_stock
+    from lava_conv.lowering import write_script, write_stock
 
     graph = lc.load(net)
     x = None

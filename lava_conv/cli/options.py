@@ -19,7 +19,7 @@ def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
 
 def _data_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """For the shell: the data sets, or a file."""
-    from lava_conv.data import NAMES
+    from lava_conv.training.data import NAMES
 
     found = [CompletionItem(name) for name in NAMES if name.startswith(incomplete)]
     return found or [CompletionItem(incomplete, type="file")]
@@ -55,8 +55,8 @@ def images(
     Raises:
         DataError: they are larger, without `crop`.
     """
-    from lava_conv.data import centred, load_dataset
     from lava_conv.errors import DataError
+    from lava_conv.training.data import centred, load_dataset
 
     data = load_dataset(data_name, folder, seed)
     x, y = (data.x_test, data.y_test) if split == "test" else (data.x_train, data.y_train)

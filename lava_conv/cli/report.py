@@ -64,12 +64,12 @@ def report(
 
 def _source(checkpoint: str, graph: Any) -> Any:
     """The model of a checkpoint, as the report asks it."""
-    from lava_conv.activations import in_counts
+    from lava_conv.analysis.activations import in_counts
     from lava_conv.classes import predictions
     from lava_conv.errors import DataError
     from lava_conv.qat import evaluate
     from lava_conv.report.findings import Source
-    from lava_conv.train import FLOAT, load_trained
+    from lava_conv.training.loop import FLOAT, load_trained
 
     trained = load_trained(checkpoint)
     if trained.shape != graph.input_shape:

@@ -37,8 +37,8 @@ def run(
 
     import lava_conv as lc
     from lava_conv.classes import accuracy, check_labels
-    from lava_conv.distributed import team
     from lava_conv.errors import BackendError
+    from lava_conv.training.distributed import team
 
     if device and backend != "torch":
         raise click.UsageError(f"--device is for --backend torch; {backend} has none")
@@ -108,9 +108,9 @@ def _run(graph: Any, x: Any, y: Any, steps: int, backend: str, advance: Any, opt
     import numpy as np
 
     import lava_conv as lc
+    from lava_conv.analysis.ledger import Unlike
+    from lava_conv.analysis.settling import LOOKED
     from lava_conv.record import differing_counts
-    from lava_conv.report.ledger import Unlike
-    from lava_conv.settling import LOOKED
 
     said, wanted, unlike, odd, name = [], [], Unlike(), [], ""
     for part, record in lc.run_parts(graph, x, steps, backend, progress=advance, **options):
@@ -143,7 +143,7 @@ def run_followed(graph: Any, x: Any, y: Any, advance: Any) -> Any:
 
 def _settling(graph: Any, x: Any, steps: int, numbers: list[int], shown: bool) -> Any:
     """What it means that the counts of these images differ; None where all are equal."""
-    from lava_conv.settling import LOOKED, run_on
+    from lava_conv.analysis.settling import LOOKED, run_on
 
     if not numbers:
         return None
@@ -172,7 +172,7 @@ def compare(
     stock neurons. Without --samples, the first 100 images. They are run in parts, and the first difference ends it.
     """
     import lava_conv as lc
-    from lava_conv.compare import compare_parts
+    from lava_conv.analysis.comparison import compare_parts
 
     graph = lc.load(net)
     x, y = images(graph, data_name, folder, split, samples, crop, seed)

@@ -11,7 +11,7 @@ from lava_conv.cli.screen import out, progress, progress_of
 
 @click.command()
 @data_options
-@click.option("--model", help="A name of lava_conv.qat.models.  [default: digits for 8x8 images, else lenet]")
+@click.option("--model", help="A name of lava_conv.training.models.  [default: digits for 8x8 images, else lenet]")
 @click.option(
     "--method", type=click.Choice(["zou", "gao", "float"]), default="zou", show_default=True,
     help="zou: ternary weights, dynamic-threshold neurons. gao: int8 weights, learned steps, Ca-LIF neurons. "
@@ -121,11 +121,11 @@ def train(
     from dataclasses import asdict, replace
 
     from lava_conv.classes import accuracy, predictions
-    from lava_conv.data import centred, load_dataset
-    from lava_conv.distributed import team
     from lava_conv.qat import evaluate
-    from lava_conv.train import FLOAT, Recipe
-    from lava_conv.train import train as fit
+    from lava_conv.training.data import centred, load_dataset
+    from lava_conv.training.distributed import team
+    from lava_conv.training.loop import FLOAT, Recipe
+    from lava_conv.training.loop import train as fit
 
     data = load_dataset(data_name, folder, seed)
     if samples:

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lava_conv.early_exit import decided_after
-from lava_conv.entrance import record_of
+from lava_conv.analysis.early_exit import decided_after
+from lava_conv.arguments import record_of
 from lava_conv.figures.style import BLUE, GREEN, INK, MUTED, SMALL, dress, legend, new_figure, step_ticks
 from lava_conv.record import Record
 

@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from lava_conv.entrance import graph_of
+from lava_conv.arguments import graph_of
 from lava_conv.figures.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, SMALL, WIDTH, bare, new_figure
-from lava_conv.graph import Graph, Layer, Skip
-from lava_conv.synapses import Conv, Dense
+from lava_conv.network.graph import Graph, Layer, Skip
+from lava_conv.network.synapses import Conv, Dense
 
 COLOURS = {"input": GREY, "conv": BLUE, "dense": PURPLE, "flatten": GREY}
 READOUT = GREEN

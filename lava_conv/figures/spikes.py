@@ -8,8 +8,8 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from lava_conv.activity import Activity
-from lava_conv.entrance import graph_of, record_of
+from lava_conv.analysis.activity import Activity
+from lava_conv.arguments import graph_of, record_of
 from lava_conv.errors import DataError
 from lava_conv.figures.style import (
     GRID,
@@ -22,7 +22,7 @@ from lava_conv.figures.style import (
     new_figure,
     step_ticks,
 )
-from lava_conv.graph import Graph
+from lava_conv.network.graph import Graph
 from lava_conv.record import Record
 
 ROWS = 320  # neurons that a raster shows in all; more cannot be told apart

@@ -11,12 +11,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from lava_conv.fixedpoint import WEIGHT_MIN
 from lava_conv.kernels import rows, together
 from lava_conv.kernels.neuron import bound, compiled, fingerprint, jit
 from lava_conv.kernels.rows import LANES, add_rows, list_signs
-from lava_conv.neurons.base import Neuron
-from lava_conv.synapses import Conv, Dense, Shape
+from lava_conv.network.fixedpoint import WEIGHT_MIN
+from lava_conv.network.neurons.base import Neuron
+from lava_conv.network.synapses import Conv, Dense, Shape
 
 BLOCKS = (16, 32, 64, 128)  # output channels summed at once; a compiled loop for each
 PARTS = 127  # so many weights of -1, 0, 1 add up in 8 bits

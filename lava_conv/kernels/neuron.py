@@ -17,8 +17,8 @@ from numba import njit, types
 from numba.core.errors import NumbaError
 from numba.extending import overload, register_jitable
 
-from lava_conv import fixedpoint
-from lava_conv.neurons.base import Neuron
+from lava_conv.network import fixedpoint
+from lava_conv.network.neurons.base import Neuron
 
 log = logging.getLogger(__name__)
 

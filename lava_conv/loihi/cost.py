@@ -1,6 +1,6 @@
 """What a network does on real images, core by core, and what that costs where a chip's figures are published.
 
-Counted, as means per sample (as the chip works; `lava_conv.activity` is what is compared with an ANN):
+Counted, as means per sample (as the chip works; `lava_conv.analysis.activity` is what is compared with an ANN):
 - synaptic operations: synapses that the spikes pass; without those of weight 0 (in the share they have in the layer)
   unless the synapses are stored in the dense format, which visits them all. The image counts once for every pixel
   that is not 0, in each step in which it comes.
@@ -25,14 +25,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.activity import Activity, Meter
+from lava_conv.analysis.activity import Activity, Meter
 from lava_conv.backends import run
 from lava_conv.errors import DataError
-from lava_conv.graph import Graph, check_images
 from lava_conv.loihi.chip import Chip
 from lava_conv.loihi.fitting import Fit, fit
 from lava_conv.loihi.load import IMAGE, Box, Feed, Load, positions
 from lava_conv.loihi.partition import Plan, chunks, reached
+from lava_conv.network.graph import Graph, check_images
 from lava_conv.record import Record
 
 Array = NDArray[np.float64]

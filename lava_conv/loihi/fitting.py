@@ -2,13 +2,13 @@
 
 from typing import Any, NamedTuple
 
-from lava_conv.entrance import graph_of, whole
-from lava_conv.graph import Graph
+from lava_conv.arguments import graph_of, whole
 from lava_conv.loihi.chip import Chip, load_chip
 from lava_conv.loihi.load import Load, lowered_loads, network_loads
 from lava_conv.loihi.partition import Plan, partition
 from lava_conv.loihi.rules import Finding, check, unchecked
-from lava_conv.lower import Lowered
+from lava_conv.lowering import Lowered
+from lava_conv.network.graph import Graph
 
 
 class Group(NamedTuple):

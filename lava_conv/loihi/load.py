@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lava_conv.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
-from lava_conv.graph import Graph
-from lava_conv.lower import Lowered
-from lava_conv.lower.layer_integers import PAYLOAD_BITS
-from lava_conv.synapses import Conv, Dense, Identity, Shape, Synapse
+from lava_conv.lowering import Lowered
+from lava_conv.lowering.layer_integers import PAYLOAD_BITS
+from lava_conv.network.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
+from lava_conv.network.graph import Graph
+from lava_conv.network.synapses import Conv, Dense, Identity, Shape, Synapse
 
 Box = tuple[int, int, int]  # channels, rows, columns
 SIGMA_DELTA_STATES = 3  # sigma, act, residue

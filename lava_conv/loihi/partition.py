@@ -27,9 +27,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.fixedpoint import SPIKE_MESSAGE_BITS
 from lava_conv.loihi.chip import Chip
 from lava_conv.loihi.load import Box, Feed, Load, positions
+from lava_conv.network.fixedpoint import SPIKE_MESSAGE_BITS
 
 Range = tuple[int, int]
 FORMATS = ("dense", "sparse", "shared")

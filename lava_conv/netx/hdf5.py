@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lava_conv.errors import NetFormatError
 from lava_conv.files import file_name, kind_of, unreadable
-from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
+from lava_conv.network.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.netx.heaps import check_heaps, longest_string, string_length
 
 MAX_ELEMENTS = 1 << 27  # of one dataset (512 MiB of float32): a larger one is refused before it is read

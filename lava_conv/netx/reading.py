@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError, NetFormatError
-from lava_conv.fixedpoint import INPUT_BITS, WEIGHT_MAX, WEIGHT_MIN
-from lava_conv.graph import Graph, Layer, Skip
+from lava_conv.network.fixedpoint import INPUT_BITS, WEIGHT_MAX, WEIGHT_MIN
+from lava_conv.network.graph import Graph, Layer, Skip
+from lava_conv.network.neurons import NEURONS
+from lava_conv.network.synapses import Conv, Dense, Identity, Synapse
 from lava_conv.netx.hdf5 import (
     FRACTIONS,
     only_keys,
@@ -33,8 +35,6 @@ from lava_conv.netx.hdf5 import (
     whose,
 )
 from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION, stored_fields
-from lava_conv.neurons import NEURONS
-from lava_conv.synapses import Conv, Dense, Identity, Synapse
 
 MAX_NEURONS = 1 << 26  # of a network, its input and paddings included: what a run needs at the least
 MAX_FLAT = 3 << 20  # of all flat layers, whose bounds are held neuron by neuron

@@ -1,6 +1,6 @@
 """What reading and writing of `.net` files share: the names of the formats, and what a neuron stores."""
 
-from lava_conv.neurons import NEURONS
+from lava_conv.network.neurons import NEURONS
 
 FORMAT, VERSION = "lava-conv", 1
 STOCK_FORMAT = "lava-conv, lowered for stock netx"

@@ -12,8 +12,10 @@ import h5py
 import numpy as np
 
 from lava_conv.errors import ConversionError, NetFormatError
-from lava_conv.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
-from lava_conv.graph import aligned
+from lava_conv.network.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
+from lava_conv.network.graph import aligned
+from lava_conv.network.neurons import NEURONS
+from lava_conv.network.synapses import Conv, Dense
 from lava_conv.netx.hdf5 import (
     MAX_ITEM,
     Weight,
@@ -29,8 +31,6 @@ from lava_conv.netx.hdf5 import (
     shown,
     shown_name,
 )
-from lava_conv.neurons import NEURONS
-from lava_conv.synapses import Conv, Dense
 
 REMEDY = "write it again with the tool that made it"
 RANKS = {"conv": 4, "dense": 2}

@@ -8,14 +8,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from lava_conv.entrance import graph_of
+from lava_conv.arguments import graph_of
 from lava_conv.errors import DataError, NetFormatError
 from lava_conv.files import file_name, replacing
-from lava_conv.graph import Graph, Layer
+from lava_conv.network.graph import Graph, Layer
+from lava_conv.network.neurons import NEURONS
+from lava_conv.network.synapses import Conv, Dense, Identity, Shape, Synapse
 from lava_conv.netx.hdf5 import declared_elements, most_elements
 from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION
-from lava_conv.neurons import NEURONS
-from lava_conv.synapses import Conv, Dense, Identity, Shape, Synapse
 
 LATER_FIELDS = {("CALIF", "unipolar")}  # written only where they are not 0, so that earlier releases read the others
 # Level 6 takes an eighth of the time of level 9 and a thousandth more room. HDF5's scale-offset filter would halve that

@@ -1,120 +1,39 @@
-"""Quantisation-aware training: the layers, networks made of them, and their exact evaluation."""
+"""Quantisation-aware training: the layers, `prepare` for models of one's own, and their exact evaluation."""
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import nn
+if TYPE_CHECKING:
+    from lava_conv.qat.evaluation import evaluate as evaluate
+    from lava_conv.qat.evaluation import exact as exact
+    from lava_conv.qat.layers import Int8Conv1d as Int8Conv1d
+    from lava_conv.qat.layers import Int8Conv2d as Int8Conv2d
+    from lava_conv.qat.layers import Int8Linear as Int8Linear
+    from lava_conv.qat.layers import LearnedStep as LearnedStep
+    from lava_conv.qat.layers import MedianQuant as MedianQuant
+    from lava_conv.qat.layers import Pixels as Pixels
+    from lava_conv.qat.layers import Readout as Readout
+    from lava_conv.qat.layers import TernaryConv1d as TernaryConv1d
+    from lava_conv.qat.layers import TernaryConv2d as TernaryConv2d
+    from lava_conv.qat.layers import TernaryLinear as TernaryLinear
+    from lava_conv.qat.preparation import prepare as prepare
 
-from lava_conv.entrance import copied, images_of, model_of
-from lava_conv.errors import DataError, one_line
-from lava_conv.qat.layers import (
-    Int8Conv1d,
-    Int8Conv2d,
-    Int8Linear,
-    LearnedStep,
-    MedianQuant,
-    Pixels,
-    Readout,
-    TernaryConv1d,
-    TernaryConv2d,
-    TernaryLinear,
-    check_pixels,
-)
-from lava_conv.qat.prepare import prepare
+_LAYERS = (
+    "Int8Conv1d", "Int8Conv2d", "Int8Linear", "LearnedStep", "MedianQuant", "Pixels", "Readout", "TernaryConv1d",
+    "TernaryConv2d", "TernaryLinear",
+)  # fmt: skip
+_HOME: dict[str, str] = dict.fromkeys(_LAYERS, "lava_conv.qat.layers")
+_HOME |= dict.fromkeys(("evaluate", "exact"), "lava_conv.qat.evaluation") | {"prepare": "lava_conv.qat.preparation"}
 
-Module = TypeVar("Module", bound=nn.Module)
-
-__all__ = [
-    "Int8Conv1d",
-    "Int8Conv2d",
-    "Int8Linear",
-    "LearnedStep",
-    "MedianQuant",
-    "Pixels",
-    "Readout",
-    "TernaryConv1d",
-    "TernaryConv2d",
-    "TernaryLinear",
-    "evaluate",
-    "exact",
-    "prepare",
-]
+__all__ = ["evaluate", "exact", "prepare"]
+__all__ += list(_LAYERS)
 
 
-def exact(model: nn.Module) -> nn.Module:
-    """A copy of `model` in eval mode and float64, in which every quantisation falls as the equations say.
-
-    In float32 the normalisation rounds, and a value next to a step of the staircase may fall on its other side. Logits
-    are rounded to the whole multiples that they are, so that classes whose integers are equal are equal here, too.
-    """
-    return in_float64(copied(model_of(model)))
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'lava_conv.qat' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
 
 
-def in_float64(model: Module) -> Module:
-    """`exact` of the model itself."""
-    model = model.double().eval()
-    for module in model.modules():
-        if isinstance(module, Readout) and module.source:
-            module.whole = True
-    return model
-
-
-def pixels_of(images: Any, name: str = "images") -> torch.Tensor:
-    """Images as uint8 tensor, whatever integer or float dtype they come in.
-
-    Raises:
-        DataError: they are no images (see `lava_conv.entrance.images_of`), or not whole numbers in 0..255.
-    """
-    found = images_of(images, name)
-    try:
-        return check_pixels(found)
-    except ValueError:
-        low, high = float(found.min()), float(found.max())
-        raise DataError(
-            f"{name} hold values ({low:.3g} to {high:.3g}) that are not whole numbers in 0..255; pass uint8 images, "
-            f"neither scaled nor normalised"
-        ) from None
-
-
-def evaluate(
-    model: nn.Module, images: Any, batch: int = 256, progress: Callable[[int], Any] | None = None
-) -> NDArray[np.float64]:
-    """Logits float64 (N, outputs) of the quantised model on uint8 images (N, C, H, W), computed in float64.
-
-    `lava_conv.classes.predictions` names their classes.
-
-    Args:
-        model: quantised; wrappers such as DataParallel are looked through (see `lava_conv.entrance.model_of`).
-        images: whole numbers in 0..255, of any integer or float dtype.
-        batch: images at a time.
-        progress: called after each batch with its number of images.
-
-    Raises:
-        ConversionError: there is no readable model.
-        DataError: images that are not pixels, or that the model does not take, or logits of another shape.
-    """
-    if not isinstance(batch, int) or batch < 1:
-        raise DataError(f"batch is {batch!r}, allowed is a whole number of 1 or more")
-    model, pixels = exact(model).cpu(), pixels_of(images)
-    logits: list[NDArray[np.float64]] = []
-    with torch.inference_mode():
-        for start in range(0, len(pixels), batch):
-            part = pixels[start : start + batch]
-            try:
-                found = model(part.double())
-            except RuntimeError as error:
-                shape = tuple(part.shape)
-                raise DataError(f"the model does not take images of shape {shape} ({one_line(error)})") from error
-            if not isinstance(found, torch.Tensor) or found.ndim != 2 or len(found) != len(part):
-                shape = tuple(getattr(found, "shape", ())) or type(found).__name__
-                raise DataError(
-                    f"the model gives {shape} for {len(part)} images, needed are logits (N, outputs); let it return "
-                    f"them alone, with the axis of the outputs also where there is one"
-                )
-            logits.append(found.numpy())
-            if progress:
-                progress(len(part))
-    return np.concatenate(logits)
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

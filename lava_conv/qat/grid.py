@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lava_conv.fixedpoint import WEIGHT_MAX
+from lava_conv.network.fixedpoint import WEIGHT_MAX
 from lava_conv.qat.layers import ANCHOR_PARTS, QuantisedWeight, Quantiser, TernaryWeight, as_unit
 
 TERNARY_GRAIN = 8  # a ternary layer's weight spans at least so many units: its slope is met within 1/16

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lava_conv.convolution import conv
 from lava_conv.errors import DataError
-from lava_conv.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
+from lava_conv.network.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
 from lava_conv.qat.pooling import Checked, frame, window
+from lava_conv.torch_tools.convolution import conv
 
 if TYPE_CHECKING:
     from lava_conv.qat.grid import Grid
@@ -356,7 +356,7 @@ class Quantiser(nn.Module):
     """A quantised activation: the count N of the neuron behind it, times `unit()`.
 
     Fields:
-        neuron: its type in the table `lava_conv.neurons.NEURONS`.
+        neuron: its type in the table `lava_conv.network.neurons.NEURONS`.
         n_max: largest count, 0 = no upper clip.
         zero: the count that stands for the value 0.
         encoder: the neuron never sends negative spikes.

@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.activity import Activity, Meter
+from lava_conv.analysis.activity import Activity, Meter
+from lava_conv.analysis.ledger import Ledger, Unlike, build_ledger, unlike_counts, unlike_values
+from lava_conv.analysis.settling import LOOKED, run_on
+from lava_conv.arguments import whole
 from lava_conv.backends import run, run_parts
 from lava_conv.classes import check_labels
-from lava_conv.entrance import whole
 from lava_conv.errors import DataError
-from lava_conv.graph import Graph, check_images
 from lava_conv.loihi.cost import Cost, cost
 from lava_conv.loihi.fitting import Fit, fit
+from lava_conv.network.graph import Graph, check_images
 from lava_conv.record import Record, differing_counts
-from lava_conv.report.ledger import Ledger, Unlike, build_ledger, unlike_counts, unlike_values
-from lava_conv.settling import LOOKED, run_on
 
 PART_SPIKES = 1 << 26  # spikes of all layers held at once (64 MiB)
 PART = 128  # images a part at most, so that the bar moves

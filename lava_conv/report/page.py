@@ -9,10 +9,10 @@ from typing import Any
 from lava_conv.errors import DataError
 from lava_conv.figures import as_svg, save_png
 from lava_conv.files import replacing
-from lava_conv.graph import Graph
+from lava_conv.network.graph import Graph
+from lava_conv.network.synapses import Conv, Dense
 from lava_conv.report.findings import Findings
 from lava_conv.report.sections import Picture, Section, Table
-from lava_conv.synapses import Conv, Dense
 
 TEMPLATE = "page.html"
 

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from lava_conv import figures
+from lava_conv.analysis.early_exit import decided_after
 from lava_conv.classes import class_names
-from lava_conv.early_exit import decided_after
 from lava_conv.figures.agreement import PANELS
 from lava_conv.figures.predictions import THUMBNAILS, find_changes
 from lava_conv.report.findings import Findings

@@ -7,7 +7,7 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_conv.neurons.accumulator import NEURON
+from lava_conv.network.neurons.accumulator import NEURON
 from processes.accumulator.process import Accumulator
 from processes.neuron_process import NeuronModel
 

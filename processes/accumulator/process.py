@@ -1,9 +1,9 @@
 """Lava process of the readout, an integrator without spikes.
 
-The equation and the parameters stand in `lava_conv.neurons.accumulator`.
+The equation and the parameters stand in `lava_conv.network.neurons.accumulator`.
 """
 
-from lava_conv.neurons.accumulator import NEURON
+from lava_conv.network.neurons.accumulator import NEURON
 from processes.neuron_process import NeuronProcess, told
 
 

@@ -7,7 +7,7 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_conv.neurons.ca_lif import NEURON
+from lava_conv.network.neurons.ca_lif import NEURON
 from processes.ca_lif.process import CaLIF
 from processes.neuron_process import NeuronModel
 

@@ -1,13 +1,13 @@
 """Lava process of the calcium-gated bipolar neuron (Gao et al. 2023).
 
-The equation and the parameters stand in `lava_conv.neurons.ca_lif`.
+The equation and the parameters stand in `lava_conv.network.neurons.ca_lif`.
 """
 
 from typing import Any
 
 import numpy as np
 
-from lava_conv.neurons.ca_lif import NEURON
+from lava_conv.network.neurons.ca_lif import NEURON
 from processes.neuron_process import NeuronProcess, told
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv import kernels
-from lava_conv.fixedpoint import STATE_MAX, WEIGHT_MAX
-from lava_conv.synapses import Conv, Dense
+from lava_conv.network.fixedpoint import STATE_MAX, WEIGHT_MAX
+from lava_conv.network.synapses import Conv, Dense
 
 if kernels.AVAILABLE:
     from lava_conv.kernels.events import Plan, gather, narrow, plan, room

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.fixedpoint import FLOAT32_EXACT, wrap
+from lava_conv.network.fixedpoint import FLOAT32_EXACT, wrap
 
 FITS = 1 << 31  # sums below this magnitude are the same in 32 bits, in 64, and in the float64 of stock Conv
 FEW = 0.6  # below this share of output positions with any input, only these are computed

@@ -19,7 +19,7 @@ from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
 from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
 
-from lava_conv.fixedpoint import STATE_BITS
+from lava_conv.network.fixedpoint import STATE_BITS
 from processes.conv.events import Events
 from processes.conv.im2col import Frames, Rows
 

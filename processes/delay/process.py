@@ -8,7 +8,7 @@ from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
 from lava_conv.errors import RangeError
-from lava_conv.fixedpoint import STATE_MAX, STATE_MIN
+from lava_conv.network.fixedpoint import STATE_MAX, STATE_MIN
 from processes.arguments import numbers, shape_of, whole
 
 

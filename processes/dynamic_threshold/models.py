@@ -7,7 +7,7 @@ from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
-from lava_conv.neurons.dynamic_threshold import NEURON
+from lava_conv.network.neurons.dynamic_threshold import NEURON
 from processes.dynamic_threshold.process import DynamicThreshold
 from processes.neuron_process import NeuronModel
 

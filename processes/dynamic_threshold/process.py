@@ -1,9 +1,9 @@
 """Lava process of the dynamic-threshold bipolar neuron (Zou et al. 2024).
 
-The equation and the parameters stand in `lava_conv.neurons.dynamic_threshold`.
+The equation and the parameters stand in `lava_conv.network.neurons.dynamic_threshold`.
 """
 
-from lava_conv.neurons.dynamic_threshold import NEURON
+from lava_conv.network.neurons.dynamic_threshold import NEURON
 from processes.neuron_process import NeuronProcess, told
 
 

@@ -1,0 +1,1 @@
+"""What a network does: comparison of backends, activity, early exit, settling."""

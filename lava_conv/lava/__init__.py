@@ -1,0 +1,1 @@
+"""A watched runtime for Lava networks: every fault ends in time, with a reason."""

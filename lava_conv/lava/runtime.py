@@ -1,0 +1,539 @@
+"""A Lava runtime that cannot hang: stock `Runtime`, with every wait replaced by a watched one.
+
+Stock Lava waits without end for children that raised, died or never answered. Here each wait polls the children: one
+that failed ends the run with its own traceback, one that died or stopped moving ends it with its name, and whatever
+happens the children and their shared memory are gone afterwards.
+"""
+
+import lava_conv.lava.start  # noqa: F401  before Lava
+
+# isort: split
+import atexit
+import contextlib
+import ctypes
+import logging
+import math
+import multiprocessing.util  # its exit hook must be registered before ours: the last one in runs first
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lava.magma.compiler.channels.interfaces import ChannelType
+from lava.magma.core.process.message_interface_enum import ActorType
+from lava.magma.core.process.process import AbstractProcess, LogConfig, ProcessServer
+from lava.magma.core.process.variable import VarServer
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal, enum_to_np
+from lava.magma.runtime.runtime import Runtime
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from lava_conv.errors import BackendError, DataError, LavaConvError, RangeError
+from lava_conv.lava import memory as lava_memory
+from lava_conv.lava import segments as lava_segments
+from lava_conv.lava import vars as lava_vars
+from lava_conv.lava.channels import DirectChannel, free_running
+from lava_conv.lava.progress import Board
+
+STRIDE = 64  # steps to a command, where all models follow their data; a pause waits for the end of one
+POLL = 0.0005  # seconds between looks at the children while nothing arrives
+POLL_MAX = 0.01
+STOP_TIMEOUT = 5.0  # seconds an orderly stop may take before the children are killed
+GRACE = 0.5  # seconds between a child's end and the report, in which another child's traceback may arrive
+PR_SET_PDEATHSIG = 1
+
+_forking = False  # true while a watched runtime starts its children
+_live: "weakref.WeakSet[WatchedRuntime]" = weakref.WeakSet()
+
+
+class ChildTraceback(Exception):
+    """The traceback of a child process, as text; the cause of the BackendError that reports it."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0])
+
+
+def _in_child() -> None:
+    """Children of a watched runtime end with their parent, and leave Ctrl-C to it."""
+    if _forking:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+@atexit.register
+def _stop_all() -> None:
+    for runtime in list(_live):
+        runtime.kill()
+
+
+class WatchedRuntime(Runtime):
+    """Drop-in Runtime: `run`, `wait()`, `pause`, `stop` and Var access end within a bounded time, come what may.
+
+    `watched` makes one. Every method raises BackendError, with the name of the process, where a child failed, died or
+    stood still; the children and their shared memory are gone then.
+
+    Args:
+        executable: as compiled by Lava.
+        timeout: seconds in which no process moves, or no answer comes, after which a run is given up.
+    """
+
+    def __init__(self, executable: Any, timeout: float = 60.0) -> None:
+        _check_timeout(timeout)
+        super().__init__(executable, ActorType.MultiProcessing, loglevel=logging.CRITICAL)
+        self._timeout = timeout
+        self._names = [proc.name for proc in executable.proc_builders]
+        self._board = Board({builder._model_id: proc.name for proc, builder in executable.proc_builders.items()})
+        self._stride = STRIDE if all(map(free_running, executable.proc_builders.values())) else 1
+        self._parent = os.getpid()
+        self._progress: Callable[[int], Any] | None = None
+        self._places = lava_vars.places(executable)
+        self._ended = False
+        self._reason = "was stopped"  # why it ended, once it has
+        self._note: Path | None = None
+        self._memory: tuple[Any, list[Any]] | None = None  # who gave out the segments, and which
+        self._finished: set[int] = set()  # children that said goodbye without an error
+        self._gone_since: float | None = None
+
+    # -- life cycle ------------------------------------------------------------------------------------------------
+
+    def initialize(self, node_cfg_idx: int = 0) -> None:
+        """Start the children and wait until every process model is built.
+
+        Args:
+            node_cfg_idx: Lava's number of the node configuration; there is one.
+
+        Raises:
+            BackendError: not the main thread, a daemon process, or a process model that cannot be built.
+        """
+        global _forking
+        if threading.current_thread() is not threading.main_thread():
+            raise BackendError(
+                "Lava must be started from the main thread; its children end with the thread that made them"
+            )
+        if multiprocessing.current_process().daemon:
+            raise BackendError(
+                f"Lava starts processes, and {multiprocessing.current_process().name} may not: it is a daemon, as the "
+                f"workers of multiprocessing.Pool are; use concurrent.futures.ProcessPoolExecutor or a Process with "
+                f"daemon=False"
+            )
+        _live.add(self)
+        lava_segments.sweep()
+        _forking = True
+        self._board.put_up()
+        try:
+            self._set_up_channels()
+            structure: Any = self._messaging_infrastructure
+            handles = list(structure.smm._shared_memory_handles)
+            self._memory = lava_memory.process_of(structure.smm), handles  # Lava forgets them while it stops
+            self._note = lava_segments.write_down(id(self), [handle._name.lstrip("/") for handle in handles])
+            self._build_processes()
+            self._build_runtime_services()
+            self._start_ports()
+            _forking = False
+            for number, answers in enumerate(self.exception_q):
+                error = self._wait(lambda q=answers: _take(q), f"building {self._name(number)}")
+                if error[0] is not None:
+                    self._fail(self._name(number), error[0], getattr(error[0], "trace", ""))
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            _forking = False
+        for answers in self.exception_q:
+            answers.close()
+            answers.join_thread()
+        self.exception_q = []
+        self._is_initialized = True
+
+    def _set_up_channels(self) -> None:
+        with lava_memory.Patience(self._manager, self._timeout) as patience:
+            try:
+                self._build_watchdog_manager()
+                self._build_message_infrastructure()
+                self._use_direct_channels(patience.beat)
+                self._build_channels()
+                self._build_sync_channels()
+            except Exception as error:
+                if lava_memory.died(self._manager()):
+                    raise BackendError(
+                        f"the process that gives out Lava's shared memory was killed, or did not answer for "
+                        f"{self._timeout:g} s, while the network was set up; look for memory pressure or a kill, and "
+                        f"run it again"
+                    ) from error
+                raise
+
+    def _manager(self) -> Any:
+        return getattr(self._messaging_infrastructure, "smm", None)
+
+    def _use_direct_channels(self, heard: Callable[[], None]) -> None:
+        structure: Any = self._messaging_infrastructure
+        stock = structure.channel_class
+
+        def of(channel_type: ChannelType) -> Any:
+            heard()  # Lava asks for the class before it makes a channel of it
+            return DirectChannel if channel_type == ChannelType.PyPy else stock(channel_type)
+
+        structure.channel_class = of
+
+    def _run(self, run_condition: Any) -> None:
+        """Hand the run on in strides: each command of the service is for so many steps."""
+        steps = run_condition.num_steps if isinstance(run_condition, RunSteps) else sys.maxsize
+        self._board.announce(steps, self._stride)
+        if isinstance(run_condition, RunSteps):
+            run_condition = RunSteps(-(-steps // self._stride), run_condition.blocking)
+        super()._run(run_condition)
+
+    def start(self, run_condition: Any) -> None:
+        """Begin a run: RunSteps (which may wait for the end) or RunContinuous, until `pause` or `stop`.
+
+        Raises:
+            BackendError: the network was stopped, or is running.
+            RangeError: the number of steps is no integer of 1 or more.
+        """
+        if self._ended:
+            raise BackendError(f"this Lava network {self._reason}; build it again to run it once more")
+        if isinstance(run_condition, RunSteps):
+            steps = run_condition.num_steps  # Lava takes -1 for its command to stop, and so on
+            if not isinstance(steps, int | np.integer) or steps < 1:
+                raise RangeError(f"the number of time steps is {steps!r}, allowed is an integer of 1 or more")
+        if self._is_running:
+            raise BackendError("this Lava network is still running; wait for it, pause it or stop it first")
+        try:
+            super().start(run_condition)
+        except BaseException:
+            self.kill()
+            raise
+
+    def run(self, steps: int, progress: Callable[[int], Any] | None = None) -> None:
+        """Run for `steps` time steps and wait, watched; Vars can be read and set afterwards, and run called again.
+
+        Args:
+            steps: time steps, 1 or more.
+            progress: called now and then with the time step that every process has reached.
+
+        Raises:
+            BackendError: a process failed, died or stood still for `timeout` seconds; names it and its time step.
+            RangeError: `steps` is no integer of 1 or more.
+        """
+        self._progress = progress
+        try:
+            self.start(RunSteps(num_steps=steps, blocking=True))
+        finally:
+            self._progress = None
+        if progress:
+            progress(self._board.steps()[0])
+
+    def _get_resp_for_run(self) -> None:
+        if not self._is_running:
+            return
+        for port in self.service_to_runtime:
+            answer = self._answer(port, "running")
+            if enum_equal(answer, MGMT_RESPONSE.REQ_PAUSE):
+                return self.pause()
+            if enum_equal(answer, MGMT_RESPONSE.REQ_STOP):
+                return self.stop()
+            if not enum_equal(answer, MGMT_RESPONSE.DONE):
+                self._collect()
+        self._is_running = False
+
+    def _collect(self) -> None:
+        """Raise what a child failed of: its ERROR travels faster than its traceback."""
+        self._wait(lambda: None, "collecting the traceback of a failed process", limit=STOP_TIMEOUT)
+
+    def pause(self) -> None:
+        """Pause a run started with blocking=False; Vars can be read and set, and run() goes on from here."""
+        if not self._is_running:
+            return
+        for port in self.runtime_to_service:
+            port.send(MGMT_COMMAND.PAUSE)
+        for port in self.service_to_runtime:
+            # The run may have ended by itself just before: then its DONE comes first.
+            while not enum_equal(self._answer(port, "pausing"), MGMT_RESPONSE.PAUSED):
+                pass
+        self._is_running = False
+
+    def _answer(self, port: Any, phase: str) -> Any:
+        return self._wait(lambda: (port.recv(),) if port.probe() else None, phase, doze=port.wait)[0]
+
+    # -- Vars ------------------------------------------------------------------------------------------------------
+
+    def get_var(self, var_id: int, idx: Any = None) -> NDArray[np.float64]:
+        """What `Var.get` gives: the values of a Var as its process holds them, float64 in the Var's shape.
+
+        Works from the start on, before the first run too, and whenever no run is under way.
+
+        Args:
+            var_id: Lava's number of the Var.
+            idx: index of the values to return, None: all of them.
+
+        Raises:
+            BackendError: the network has ended or is running, a child failed, died or did not answer in time.
+        """
+        place = self._place(var_id, "read")
+        values = self._fetch(place, var_id)
+        if place.holder not in (str, csr_matrix):
+            if values.size != math.prod(place.shape):
+                raise BackendError(f"{place} is declared with shape {place.shape}, and holds {values.size} values")
+            values = values.reshape(place.shape)
+        return values if idx is None else values[idx]
+
+    def set_var(self, var_id: int, value: Any, idx: Any = None) -> None:
+        """What `Var.set` does: replace all values of a Var, checked before anything is sent.
+
+        Args:
+            var_id: Lava's number of the Var.
+            value: numbers of the Var's shape, or one for all of them.
+            idx: not supported, because stock Lava writes such values to the first places.
+
+        Raises:
+            DataError: no numbers, or of another shape; or an idx.
+            RangeError: a number that the Var cannot hold (see its dtype), or that its process does not allow.
+            BackendError: the network has ended or is running, a child failed, died or did not answer in time.
+        """
+        place = self._place(var_id, "set")
+        if idx is not None:
+            raise DataError(f"{place} cannot be set in part; get it, change the array, and set the whole")
+        values = lava_vars.checked(place, value)
+        if place.asynchronous:
+            raise BackendError(f"{place} cannot be set: its process runs asynchronously, and Lava has no way to")
+        if place.holder is csr_matrix and len(kept := self._fetch(place, var_id)) != len(values):
+            raise DataError(f"{place} holds {len(kept)} values that are not 0, the value has {len(values)}")
+        with self._exchange():
+            head = MGMT_COMMAND.SET_DATA, place.model, var_id, len(values)
+            self._send(place, "setting", *head, *values)
+            if not enum_equal(self._receive(place, "setting"), MGMT_RESPONSE.SET_COMPLETE):
+                self._collect()
+
+    def _place(self, var_id: int, done: str) -> lava_vars.Place:
+        """Where a Var is, if it can be read or set now."""
+        place = self._places.get(var_id)
+        if place is None:
+            raise BackendError(f"Lava's Var number {var_id} cannot be {done}: no process model of this network has it")
+        if self._ended:
+            raise BackendError(f"{place} cannot be {done}: this Lava network {self._reason}")
+        if self._is_running:
+            raise BackendError(f"{place} cannot be {done} during a run; wait for it or pause it first")
+        if not self._is_initialized:
+            raise BackendError(f"{place} cannot be {done} before the network has started")
+        return place
+
+    @contextlib.contextmanager
+    def _exchange(self) -> Iterator[None]:
+        """Messages that belong together: after half of them the next answer would be taken for the wrong one."""
+        try:
+            yield
+        except BaseException:
+            self.kill()
+            raise
+
+    def _fetch(self, place: lava_vars.Place, var_id: int) -> NDArray[np.float64]:
+        with self._exchange():
+            self._send(place, "reading", MGMT_COMMAND.GET_DATA, place.model, var_id)
+            count = int(self._receive(place, "reading")[0])
+            if count < 0:  # an ERROR
+                self._collect()
+            return np.array([self._receive(place, "reading")[0] for _ in range(count)], np.float64)
+
+    def _send(self, place: lava_vars.Place, phase: str, *messages: Any) -> None:
+        port: Any = self.runtime_to_service[place.service]  # type: ignore[index]
+        for message in messages:
+            if not port.probe():
+                self._wait(lambda: port.probe() or None, f"{phase} {place}")
+            port.send(message if isinstance(message, np.ndarray) else enum_to_np(message))
+
+    def _receive(self, place: lava_vars.Place, phase: str) -> Any:
+        port: Any = self.service_to_runtime[place.service]  # type: ignore[index]
+        return port.recv() if port.wait(POLL_MAX) else self._answer(port, f"{phase} {place}")
+
+    def stop(self) -> None:
+        """End the children in order where they wait, else at once, and free the shared memory; never raises."""
+        if self._ended or os.getpid() != self._parent:
+            return
+        if self._is_running or not self._is_started:
+            self.kill()
+            return
+        worker = threading.Thread(target=self._orderly_stop, daemon=True)
+        worker.start()
+        worker.join(STOP_TIMEOUT)
+        self.kill()
+
+    def _orderly_stop(self) -> None:
+        with contextlib.suppress(Exception):
+            super().stop()
+
+    def kill(self, reason: str | None = None) -> None:
+        """End the children and free the shared memory, now; harmless when that has happened already.
+
+        Args:
+            reason: what later calls say about it, None: that it was stopped.
+        """
+        if self._ended or os.getpid() != self._parent:
+            return
+        self._ended = True
+        self._reason = f"has ended ({reason})" if reason else self._reason
+        self._is_running = self._is_started = False
+        _live.discard(self)
+        structure: Any = self._messaging_infrastructure
+        if structure is None:
+            return
+        for actor in structure.actors:
+            with contextlib.suppress(ValueError, OSError):
+                actor.kill()
+        for actor in structure.actors:
+            with contextlib.suppress(ValueError, OSError, EOFError, AssertionError):
+                actor.join()
+        for port in self._open_ports:
+            with contextlib.suppress(Exception):
+                port.join()
+        self._open_ports.clear()
+        if structure.smm is not None:
+            now = lava_memory.process_of(structure.smm), list(structure.smm._shared_memory_handles)
+            lava_memory.end(structure.smm, *(self._memory or now))
+        lava_segments.give_back(self._note)
+        for answers in self.exception_q or []:
+            answers.close()
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    def _name(self, number: int) -> str:
+        return self._names[number] if number < len(self._names) else "the runtime service"
+
+    def _wait(
+        self,
+        ready: Callable[[], Any],
+        phase: str,
+        limit: float | None = None,
+        doze: Callable[[float], Any] = time.sleep,
+    ) -> Any:
+        """Poll `ready` until it gives something; meanwhile look after the children, and see that they move."""
+        pause, begun, seen = POLL, time.monotonic(), -1
+        seconds = self._timeout if limit is None else limit
+        while True:
+            value = ready()
+            if value is not None:
+                return value
+            self._look_after_children(phase)
+            step, total = self._board.steps()
+            if total != seen and limit is None:
+                begun, seen = time.monotonic(), total
+                if self._progress:
+                    self._progress(step)
+            if time.monotonic() > begun + seconds:
+                still = f"Lava did not move for {seconds:g} s while {phase}; it hangs at {self._board.stalled()}"
+                self.kill(still)
+                raise BackendError(f"{still}; the run was ended, try a larger timeout or fewer samples")
+            doze(pause)
+            pause = min(pause * 1.5, POLL_MAX)
+
+    def _look_after_children(self, phase: str) -> None:
+        """Raise for the child that failed; one that merely ended may be the echo of another's failure, so it waits."""
+        structure: Any = self._messaging_infrastructure
+        gone: str | None = None
+        for number, actor in enumerate(structure.actors):
+            if actor._is_done:
+                continue
+            if actor._pconn.poll():
+                failure = actor._pconn.recv()
+                if failure is not None:
+                    self._fail(self._name(number), failure[0], failure[1])
+                self._finished.add(number)
+            if number in self._finished:
+                gone = gone or f"process {self._name(number)} ended by itself while {phase}"
+            elif not actor.is_alive():
+                code = actor.exitcode
+                how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+                gone = f"process {self._name(number)} died ({how}) while {phase}; look for memory pressure or a kill"
+        if gone is None:
+            self._gone_since = None
+        elif self._gone_since is None:
+            self._gone_since = time.monotonic()
+        elif time.monotonic() - self._gone_since > GRACE:
+            self.kill(gone)
+            raise BackendError(gone)
+
+    def _fail(self, name: str, error: BaseException, trace: str) -> None:
+        sentence = f"process {name} failed: {type(error).__name__}: {error}"
+        self.kill(str(error) if isinstance(error, LavaConvError) else sentence)
+        if isinstance(error, LavaConvError):
+            raise error
+        raise BackendError(sentence) from ChildTraceback(trace)
+
+
+def _check_timeout(timeout: float) -> None:
+    if not (math.isfinite(timeout) and timeout > 0):
+        raise RangeError(f"timeout is {timeout}, allowed is a number of seconds above 0")
+
+
+def _take(answers: Any) -> Any:
+    """(item,) if the queue holds one, else None."""
+    with contextlib.suppress(queue.Empty):
+        return (answers.get_nowait(),)
+    return None
+
+
+def _forget(processes: list[AbstractProcess]) -> None:
+    """Take finished processes off Lava's global lists, which otherwise keep every one of them for ever."""
+    ours = {id(process) for process in processes}
+    registry: Any = ProcessServer()
+    registry.processes[:] = [process for process in registry.processes if id(process) not in ours]
+    variables: Any = VarServer()
+    variables.vars[:] = [var for var in variables.vars if id(var._process) not in ours]
+    root, theirs = logging.getLogger(), LogConfig().format
+    for handler in list(root.handlers):  # every Lava process adds one more to the root logger
+        if type(handler) is logging.StreamHandler and handler.formatter and handler.formatter._fmt == theirs:
+            root.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> Iterator[WatchedRuntime]:
+    """Compile `process` and all that is connected to it, and run it safely:
+
+        with watched(neuron, Loihi2SimCfg(select_tag="fixed_pt")) as runtime:
+            runtime.run(10);  neuron.v.get();  runtime.run(10)
+
+    On leaving the block, however it is left, no process and no shared memory remains.
+
+    Args:
+        process: any process of the network.
+        run_cfg: Lava's run configuration, e.g. Loihi2SimCfg or `processes.conv.fast_sim_cfg()`.
+        timeout: seconds without movement after which a run is given up.
+
+    Raises:
+        RangeError: `timeout` is no number above 0.
+        BackendError: Lava cannot compile the network; or what WatchedRuntime raises.
+    """
+    _check_timeout(timeout)
+    runtime: WatchedRuntime | None = None
+    try:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Lava's, about optional packages
+                executable = process.compile(run_cfg)
+        except Exception as error:
+            raise BackendError(f"Lava cannot compile the network: {' '.join(str(error).split())}") from error
+        runtime = WatchedRuntime(executable, timeout)
+        for builder in executable.proc_builders.values():
+            if hook := getattr(builder.proc_model, "before_fork", None):  # as the models of our neurons have it
+                hook(builder.proc_params)
+        process._runtime = runtime
+        executable.assign_runtime_to_all_processes(runtime)
+        runtime.initialize()
+        yield runtime
+    finally:
+        if runtime is not None:
+            runtime.stop()
+            _forget(list(runtime._executable.proc_builders))

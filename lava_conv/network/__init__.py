@@ -1,0 +1,1 @@
+"""The integer network: layers, neurons, synapses, proven bounds, and the oracle."""

@@ -1,0 +1,171 @@
+"""Calcium-gated bipolar leaky integrate-and-fire neuron (Gao et al. 2023, Front. Neurosci. 17:1141701).
+
+The abstract is the source; the equation below is our reconstruction, chosen so that the settled count is the
+quantised activation exactly (v_neg = 0).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.network.fixedpoint import (
+    BOUND_LIMIT,
+    DECAY_BITS,
+    DECAY_ONE,
+    MAX_SHIFT,
+    STATE_MAX,
+    STATE_MIN,
+    is_float,
+    saturate,
+)
+from lava_conv.network.neurons.base import Array, Bounds, Neuron, out_of_range
+
+
+class Params(NamedTuple):
+    """Parameters of CALIF; potentials in units of the shifted input, 24 bits.
+
+    Fields:
+        theta: int per channel, > 0.
+        bias: int per channel, added once at the start of a sample.
+        leak: int per channel, added at each of the first `leak_steps` steps.
+        v_init: int per channel, initial potential.
+        v_neg: per channel 0, or -theta for the symmetrical form.
+        shift: left shift of the input.
+        ca_max: largest count, 0 = unlimited.
+        dv: 12-bit decay, v keeps the share (4096 - dv) / 4096 a step; 0 = none.
+        leak_steps: steps with a leak, 0 = every one.
+        unipolar: 1 = no negative spikes, which is the integrate-and-fire neuron with soft reset of most conversions (Li
+            et al. 2021).
+    """
+
+    theta: Array
+    bias: Array = 0
+    leak: Array = 0
+    v_init: Array = 0
+    v_neg: Array = 0
+    shift: int = 0
+    ca_max: int = 0
+    dv: int = 0
+    leak_steps: int = 0
+    unipolar: int = 0
+
+
+class State(NamedTuple):
+    """State of CALIF.
+
+    Fields:
+        v: membrane potential.
+        ca: calcium, the net number of spikes sent.
+        k: steps since the sample began.
+    """
+
+    v: Array
+    ca: Array
+    k: Array
+
+
+def spread(bias: NDArray[np.int64], steps: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(what comes at the start, leak): a bias spread evenly over `steps` steps; together they are the bias."""
+    leak = np.sign(bias) * (np.abs(bias) // steps)
+    return bias - leak * steps, leak
+
+
+def initial_state(params: Params, zeros: Array) -> State:
+    """v = sat24(v_init + bias), ca = 0, k = 0, in the shape of `zeros`."""
+    return State(saturate(zeros + params.v_init + params.bias), zeros, zeros)
+
+
+def _decay(v: Array, dv: int) -> Array:
+    """sign(v) * ((|v| * (4096 - dv)) >> 12), in two 12-bit halves so that 32-bit integers do not overflow.
+
+    A float v (Lava's floating_pt models) is not truncated.
+    """
+    keep = DECAY_ONE - dv
+    if is_float(v):
+        return v * (keep / DECAY_ONE)
+    size = abs(v)
+    size = (size >> DECAY_BITS) * keep + (((size & (DECAY_ONE - 1)) * keep) >> DECAY_BITS)
+    return size - (v < 0) * (size + size)
+
+
+def integrate(state: State, a_in: Array, params: Params) -> Array:
+    """decay(v) + (a_in << shift) + the leak while it lasts, before saturation."""
+    v = _decay(state.v, params.dv) if params.dv else state.v
+    return v + a_in * (1 << params.shift) + params.leak * ((params.leak_steps == 0) | (state.k < params.leak_steps))
+
+
+def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
+    """One time step. At the start of a sample v = v_init + bias, ca = 0, k = 0.
+
+        v <- sat24(decay(v) + (a_in << shift) + (leak if leak_steps == 0 or k < leak_steps));  k <- k + 1
+        s = +1 if v >= theta and (ca_max == 0 or ca < ca_max)
+        s = -1 if v < v_neg and ca > 0 and not unipolar     (v <= v_neg where v_neg = -theta, the symmetrical form)
+        v <- v - s*theta;  ca <- ca + s
+
+    The gate ca > 0 is the ReLU: the net count never becomes negative.
+    """
+    theta, v_neg, ca = params.theta, params.v_neg, state.ca
+    v = saturate(integrate(state, a_in, params))
+    up = (v >= theta) & ((params.ca_max == 0) | (ca < params.ca_max))
+    down = ((v < v_neg) | ((v == v_neg) & (v_neg < 0))) & (ca > 0) & (params.unipolar == 0)
+    s = (ca + up) - (ca + down)  # see dynamic_threshold.step
+    return s, State(v - s * theta, ca + s, state.k + 1)
+
+
+def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
+    """N = clip(floor(((drive << shift) + v_init + bias + leak * leak_steps) / theta), 0, ca_max).
+
+    Exact for v_neg = 0, dv = 0 and a leak that ends (or is absent); the other forms settle near it, and a unipolar
+    neuron, which takes no spike back, only if its running sum never passes its last value by a threshold.
+    """
+    total = (drive << params.shift) + params.v_init + params.bias + params.leak * params.leak_steps
+    count = np.maximum(total // params.theta, 0)
+    return np.minimum(count, params.ca_max) if params.ca_max else count
+
+
+def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.int64], steps: int) -> Bounds:
+    """Without decay `u = v + ca*theta` is the running sum, and ca rises only where `u >= theta*(ca + 1)`."""
+    start = np.asarray(params.v_init) + params.bias
+    low, high = drive_min << params.shift, drive_max << params.shift
+    limit = min(params.ca_max, steps) if params.ca_max else steps
+    if params.dv:  # a decay never enlarges |v|, but the sum no longer telescopes: add every step's largest change
+        jump = steps * np.minimum((high - low) + np.abs(params.leak) + params.theta, BOUND_LIMIT)
+        return Bounds(start - jump, start + jump, np.full_like(low, limit))
+    leak = np.asarray(params.leak) * (params.leak_steps if params.leak_steps else steps)
+    u_min, u_max = low + start + np.minimum(leak, 0), high + start + np.maximum(leak, 0)
+    count = np.clip(u_max // params.theta, 0, limit)
+    return Bounds(np.minimum(u_min, start) - count * params.theta, np.maximum(u_max, start), count)
+
+
+def check(params: Params) -> str | None:
+    """What is out of range, as a sentence, or None."""
+    v_neg = np.broadcast_to(params.v_neg, np.shape(params.theta))
+    if not np.logical_or(v_neg == 0, v_neg == -np.asarray(params.theta)).all():
+        return f"v_neg is {int(v_neg[(v_neg != 0) & (v_neg != -np.asarray(params.theta))][0])}, allowed is 0 or -theta"
+    return (
+        out_of_range("theta", params.theta, 1, STATE_MAX)
+        or out_of_range("bias", params.bias, STATE_MIN, STATE_MAX)
+        or out_of_range("leak", params.leak, STATE_MIN, STATE_MAX)
+        or out_of_range("v_init", params.v_init, STATE_MIN, STATE_MAX)
+        or out_of_range("shift", params.shift, 0, MAX_SHIFT)
+        or out_of_range("ca_max", params.ca_max, 0, STATE_MAX)
+        or out_of_range("dv", params.dv, 0, DECAY_ONE - 1)
+        or out_of_range("leak_steps", params.leak_steps, 0, STATE_MAX)
+        or out_of_range("unipolar", params.unipolar, 0, 1)
+    )
+
+
+NEURON: Neuron = Neuron(
+    type="CALIF",
+    Params=Params,
+    State=State,
+    channel_fields=("theta", "bias", "leak", "v_init", "v_neg"),
+    scalar_fields=("shift", "ca_max", "dv", "leak_steps", "unipolar"),
+    initial_state=initial_state,
+    integrate=integrate,
+    step=step,
+    settle=settle,
+    bounds=bounds,
+    check=check,
+)

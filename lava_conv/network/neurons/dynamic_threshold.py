@@ -1,0 +1,109 @@
+"""Dynamic-threshold bipolar neuron (Zou et al. 2024, Front. Neurosci. 18:1449020)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lava_conv.network.fixedpoint import MAX_SHIFT, STATE_MAX, STATE_MIN, saturate
+from lava_conv.network.neurons.base import Array, Bounds, Neuron, out_of_range
+
+
+class Params(NamedTuple):
+    """Parameters of DTB; thresholds in units of the shifted sum, 24 bits.
+
+    Fields:
+        theta: int per channel, the potential from which counting begins.
+        delta: int per channel, > 0, the step of the thresholds.
+        shift: left shift of the input.
+        n_max: largest count, 0 = unlimited.
+        unipolar: 1 = never sends a negative spike (encoder).
+    """
+
+    theta: Array
+    delta: Array
+    shift: int = 0
+    n_max: int = 0
+    unipolar: int = 0
+
+
+class State(NamedTuple):
+    """State of DTB.
+
+    Fields:
+        v: membrane potential, never reset within a sample.
+        n: net number of spikes sent so far.
+    """
+
+    v: Array
+    n: Array
+
+
+def initial_state(params: Params, zeros: Array) -> State:
+    """v = 0, n = 0, in the shape of `zeros`."""
+    return State(zeros, zeros)
+
+
+def integrate(state: State, a_in: Array, params: Params) -> Array:
+    """v + (a_in << shift), before saturation."""
+    return state.v + a_in * (1 << params.shift)
+
+
+def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
+    """One time step.
+
+        v <- sat24(v + (a_in << shift));  m = max(v, theta);  lo = theta + n*delta;  hi = lo + delta
+        s = +1 if m >= hi and (n_max == 0 or n < n_max);  s = -1 if m < lo and not unipolar;  n <- n + s
+
+    The two moving thresholds of the paper are lo and hi. At rest lo <= m < hi, so the count settles on
+    n = clip(floor((v - theta) / delta), 0, n_max).
+    """
+    theta, delta, n = params.theta, params.delta, state.n
+    v = saturate(integrate(state, a_in, params))
+    m = v + (v < theta) * (theta - v)
+    lo = theta + n * delta
+    up = (m >= lo + delta) & ((params.n_max == 0) | (n < params.n_max))
+    down = (m < lo) & (params.unipolar == 0)
+    s = (n + up) - (n + down)  # up - down in the integer type of n: neither numpy nor torch subtracts booleans
+    return s, State(v, n + s)
+
+
+def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
+    """n = clip(floor(((drive << shift) - theta) / delta), 0, n_max), for the whole input `drive` of a sample.
+
+    Exact; of a unipolar neuron, which takes no spike back, only if its count never passes the last one on the way.
+    """
+    count = np.maximum(((drive << params.shift) - params.theta) // params.delta, 0)
+    return np.minimum(count, params.n_max) if params.n_max else count
+
+
+def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.int64], steps: int) -> Bounds:
+    """v is the shifted running sum itself; a count of n needs v >= theta + n*delta once and n steps."""
+    count = np.minimum(settle(drive_max, params), steps)
+    return Bounds(drive_min << params.shift, drive_max << params.shift, count)
+
+
+def check(params: Params) -> str | None:
+    """What is out of range, as a sentence, or None."""
+    return (
+        out_of_range("theta", params.theta, STATE_MIN, STATE_MAX)
+        or out_of_range("delta", params.delta, 1, STATE_MAX)
+        or out_of_range("shift", params.shift, 0, MAX_SHIFT)
+        or out_of_range("n_max", params.n_max, 0, STATE_MAX)
+        or out_of_range("unipolar", params.unipolar, 0, 1)
+    )
+
+
+NEURON: Neuron = Neuron(
+    type="DTB",
+    Params=Params,
+    State=State,
+    channel_fields=("theta", "delta"),
+    scalar_fields=("shift", "n_max", "unipolar"),
+    initial_state=initial_state,
+    integrate=integrate,
+    step=step,
+    settle=settle,
+    bounds=bounds,
+    check=check,
+)

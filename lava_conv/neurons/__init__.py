@@ -1,8 +1,0 @@
-"""The neurons, each written once and shared by every backend. To add one: a file here, a line in the table."""
-
-from lava_conv.neurons import accumulator, ca_lif, dynamic_threshold
-from lava_conv.neurons.base import Bounds, Neuron, map_channels
-
-NEURONS: dict[str, Neuron] = {n.type: n for n in (dynamic_threshold.NEURON, ca_lif.NEURON, accumulator.NEURON)}
-
-__all__ = ["NEURONS", "Bounds", "Neuron", "map_channels"]
