@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
 from lava_conv.network.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
-from lava_conv.network.graph import Graph, Layer, check_images
+from lava_conv.network.graph import Graph, Layer
+from lava_conv.network.reference import check_images
 from lava_conv.network.synapses import Conv, Dense, Identity, Shape
 from lava_conv.record import Counts, Record
 

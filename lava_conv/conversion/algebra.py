@@ -12,8 +12,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.conversion.thresholds import staircase
 from lava_conv.errors import ConversionError
-from lava_conv.network.fixedpoint import WEIGHT_MAX, staircase
+from lava_conv.network.fixedpoint import WEIGHT_MAX
 from lava_conv.network.synapses import Conv, Dense, Identity, Shape, Synapse
 
 Floats = NDArray[np.float64]

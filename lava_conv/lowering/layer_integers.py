@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError
+from lava_conv.network.bounds import drive_range
 from lava_conv.network.fixedpoint import STATE_BITS, STATE_MAX, WEIGHT_MAX
-from lava_conv.network.graph import Graph, drive_range
+from lava_conv.network.graph import Graph
 from lava_conv.network.synapses import Conv, Dense, Identity, Synapse
 
 ONE_BITS = 6  # state_exp of stock netx: what a neuron sends is its state shifted right by so much

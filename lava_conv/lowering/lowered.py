@@ -22,7 +22,8 @@ from lava_conv.lowering.layer_integers import (
 )
 from lava_conv.memory import check_memory
 from lava_conv.network.fixedpoint import INPUT_MAX
-from lava_conv.network.graph import REFERENCE_CHUNK, REFERENCE_VALUES, Graph, Skip, check_images
+from lava_conv.network.graph import Graph, Skip
+from lava_conv.network.reference import REFERENCE_CHUNK, REFERENCE_VALUES, check_images
 from lava_conv.network.synapses import Conv, Dense, Identity, Shape
 from lava_conv.record import Counts, Parts, Record, smallest
 
