@@ -115,7 +115,7 @@ class _Network:
         self._ports: list[Any] = [self.source.s_out]
         self._recordings: dict[int, NDArray[np.generic]] = {}
         for index, layer in enumerate(graph.layers[1:], 1):
-            if layer.kind == "flatten":
+            if layer.is_view:
                 self._ports.append(self._ports[graph.source(index)].reshape((layer.shape[0],)))
                 continue
             neuron = self._neuron(index, layer, checked)
@@ -191,7 +191,7 @@ class _Network:
 
     def _dense_weight(self, synapse: Dense, source: int) -> NDArray[np.int8]:
         """Columns in the order in which Lava flattens the layer it reads: H,W,C instead of C,H,W."""
-        if self.graph.layers[source].kind != "flatten":
+        if not self.graph.layers[source].is_view:
             return synapse.weight
         shape = self.graph.layers[self.graph.source(source)].shape
         if len(shape) != 3:

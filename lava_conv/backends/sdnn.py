@@ -21,7 +21,6 @@ from lava_conv.lowering import Lowered, lower, write_stock
 from lava_conv.lowering.assembly import Stage
 from lava_conv.lowering.layer_integers import ONE_BITS, PAYLOAD_BITS
 from lava_conv.network.graph import Graph
-from lava_conv.network.synapses import Conv
 from lava_conv.netx.stock import describe
 from lava_conv.record import Record
 
@@ -174,7 +173,7 @@ def connect(
         (the source, by stage the memory map int32 (N, W, H, C) or (N, n) that its probe will have written).
     """
     frames = lowered.frames(images)
-    flat = not isinstance(lowered.stages[0].synapse, Conv)
+    flat = lowered.stages[0].synapse.input_rank == 1
     # axes are W,H,C in stock netx; a dense first layer takes C,H,W flattened
     frames = frames.reshape(len(frames), -1) if flat else frames.transpose(0, 3, 2, 1)
     source = SampleInput(images=np.ascontiguousarray(frames, np.int32), interval=interval, name="layer 0 (input)")

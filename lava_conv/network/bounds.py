@@ -54,9 +54,9 @@ def bounds(graph: Graph, steps: int | None = None) -> dict[int, LayerBounds]:
     count: list[NDArray[np.int64]] = [np.full(graph.input_shape[0], pixel, np.int64)]
     found: dict[int, LayerBounds] = {}
     for index, layer in enumerate(graph.layers[1:], 1):
-        if layer.kind == "flatten":
+        if layer.is_view:
             source = graph.source(index)
-            count.append(np.repeat(count[source], int(np.prod(graph.layers[source].shape[1:]))))
+            count.append(layer.view_channels(count[source], graph.layers[source].shape))
             continue
         feeds = [(s.synapse, count[s.source]) for s in graph.inputs(index)]
         low, high = (np.clip(end, -BOUND_LIMIT, BOUND_LIMIT) for end in drive_range(feeds))

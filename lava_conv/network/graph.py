@@ -14,10 +14,12 @@ from lava_conv.network import bounds, reference, summary
 from lava_conv.network.bounds import LayerBounds
 from lava_conv.network.fixedpoint import INPUT_BITS, STEPS_LIMIT
 from lava_conv.network.neurons import NEURONS, Neuron, map_channels
-from lava_conv.network.synapses import Conv, Dense, Shape, Synapse, same_synapse
+from lava_conv.network.synapses import LAYERS, Shape, Synapse, Weighted, same_synapse
 from lava_conv.record import Record
 
 INPUT_CODES = ("flash", "constant")
+INPUT = "input"
+VIEWS: dict[str, Callable[[Shape], Shape]] = {"flatten": lambda before: (math.prod(before),)}  # kind -> its shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +46,29 @@ class Layer:
 
     kind: str
     shape: Shape
-    synapse: Conv | Dense | None = None
+    synapse: Weighted | None = None
     neuron: str = ""
     params: Any = None
     skips: tuple[Skip, ...] = ()
     source: int | None = None
+
+    @property
+    def is_input(self) -> bool:
+        """Whether it is the image."""
+        return self.kind == INPUT
+
+    @property
+    def is_view(self) -> bool:
+        """Whether it only rearranges what it reads: no synapse, no neurons, no time."""
+        return self.kind in VIEWS
+
+    def view(self, values: NDArray[Any]) -> NDArray[Any]:
+        """What it reads, (N, ...), as the next layer sees it, (N, *shape); of a view."""
+        return values.reshape(len(values), *self.shape)
+
+    def view_channels(self, values: NDArray[Any], before: Shape) -> NDArray[Any]:
+        """One value per channel of the layer before, whose shape is `before`, as one per channel of this view."""
+        return np.repeat(values, math.prod(before[1:]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +103,7 @@ class Graph:
             raise ConversionError(f"steps is {self.steps!r}, allowed is a whole number of 1 or more")
         if len(self.layers) < 2:
             raise ConversionError(f"the network has {len(self.layers)} layers, allowed is 2 or more")
-        if self.layers[0].kind != "input":
+        if not self.layers[0].is_input:
             raise ConversionError(f"layer 0: type is {self.layers[0].kind!r}, it must be the input")
         if not 1 <= self.steps <= STEPS_LIMIT:
             raise ConversionError(f"steps is {self.steps}, allowed is 1 or more, up to {STEPS_LIMIT}")
@@ -107,16 +127,16 @@ class Graph:
         if not 0 <= self.source(index) < index:
             raise ConversionError(f"from is {layer.source}, allowed is an earlier layer")
         before = self.layers[self.source(index)].shape
-        if layer.kind == "flatten":
-            expected: Shape = (math.prod(before),)
-        elif layer.kind in ("conv", "dense") and isinstance(layer.synapse, Conv if layer.kind == "conv" else Dense):
+        if layer.is_view:
+            expected = VIEWS[layer.kind](before)
+        elif layer.synapse is not None and layer.kind in LAYERS and layer.kind == layer.synapse.file_type:
             expected = layer.synapse.output_shape(before)
         else:
             raise ConversionError(f"type is {layer.kind!r}, allowed are conv, dense and flatten")
         if tuple(layer.shape) != expected:
             raise ConversionError(f"shape is {tuple(layer.shape)}, but input and weight make it {expected}")
         last = index == len(self.layers) - 1
-        if layer.kind == "flatten":
+        if layer.is_view:
             if last or layer.neuron or layer.skips:
                 raise ConversionError("a flatten layer has no neuron and no skips, and another layer follows it")
             return
@@ -169,7 +189,7 @@ class Graph:
 
     def origin(self, index: int) -> int:
         """The layer whose spikes layer `index` gives: itself, or what is behind its flatten layers."""
-        while self.layers[index].kind == "flatten":
+        while self.layers[index].is_view:
             index = self.source(index)
         return index
 
@@ -177,7 +197,7 @@ class Graph:
         """Per layer, most synapses between it and the image; in Lava its window starts that much later."""
         depths = [0]
         for index, layer in enumerate(self.layers[1:], 1):
-            if layer.kind == "flatten":
+            if layer.is_view:
                 depths.append(depths[self.source(index)])
             else:
                 depths.append(1 + max(depths[s.source] for s in self.inputs(index)))
@@ -193,7 +213,7 @@ class Graph:
         """Layer index -> the last layer that reads its output, after which a backend may forget it."""
         last: dict[int, int] = {}
         for index, layer in enumerate(self.layers[1:], 1):
-            for source in (self.source(index),) if layer.kind == "flatten" else (s.source for s in self.inputs(index)):
+            for source in (self.source(index),) if layer.is_view else (s.source for s in self.inputs(index)):
                 last[source] = index
         return last
 

@@ -70,8 +70,8 @@ def _settle(graph: Graph, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64],
     counts: dict[int, NDArray[np.integer]] = {}
     last_uses = graph.last_uses()
     for index, layer in enumerate(graph.layers[1:], 1):
-        if layer.kind == "flatten":
-            values.append(values[graph.source(index)].reshape(len(images), -1))
+        if layer.is_view:
+            values.append(layer.view(values[graph.source(index)]))
             continue
         drive: Any = sum(s.synapse.apply(values[s.source]) for s in graph.inputs(index))
         if (largest := max(-int(drive.min()), int(drive.max()))) > BOUND_LIMIT:

@@ -30,7 +30,7 @@ def summary(graph: Graph) -> str:
             b = bounds[index]
             size = int(max(np.abs(b.v_min).max(), np.abs(b.v_max).max()))
             sources = ",".join(str(s.source) for s in graph.inputs(index))
-            row += [f"{layer.synapse.weight.size:,}", str(layer.synapse.fan_in), sources, f"{size:,}"]
+            row += [f"{layer.synapse.weights:,}", str(layer.synapse.fan_in), sources, f"{size:,}"]
             row += [str(int(b.count_max.max())) if NEURONS[layer.neuron].spiking else "-"]
         rows.append(tuple(row))
     head = f"{len(graph.layers)} layers, {graph.steps} steps, input {graph.input_code}, {STATE_BITS}-bit state"

@@ -281,9 +281,9 @@ def test_sums_are_exact_whatever_the_user_has_set(rng):
     expected, straight = conv.apply(x), line.apply(flat)
 
     def check():
-        found = dense.convolve(conv, torch.tensor(x, dtype=torch.uint8), 255)
+        found = dense.sums(conv, torch.tensor(x, dtype=torch.uint8), 255)
         assert np.array_equal(found.to(torch.int64).numpy(), expected)
-        found = dense.convolve(line, torch.tensor(flat, dtype=torch.uint8), 255)
+        found = dense.sums(line, torch.tensor(flat, dtype=torch.uint8), 255)
         assert np.array_equal(found.to(torch.int64).numpy(), straight)
         return found.dtype
 
