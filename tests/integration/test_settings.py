@@ -28,6 +28,7 @@ from lava_conv import simulation as simulate
 from lava_conv.calibration.procedure import calibrated, float_predictions
 from lava_conv.figures.style import as_svg, new_figure
 from lava_conv.frontends.tracing import trace
+from lava_conv.network import synapses
 from lava_conv.simulation import dense
 from lava_conv.torch_tools.convolution import exact_conv2d
 from lava_conv.torch_tools.device import limit_torch_threads, torch_threads
@@ -275,8 +276,8 @@ def test_pictures_that_are_drawn_at_a_time_leave_the_users_settings(monkeypatch)
 
 
 def test_sums_are_exact_whatever_the_user_has_set(rng):
-    conv = lc.synapses.Conv(rng.integers(-127, 128, (40, 32, 3, 3)), padding=(1, 1))
-    line = lc.synapses.Dense(rng.integers(-127, 128, (50, 400)))
+    conv = synapses.Conv(rng.integers(-127, 128, (40, 32, 3, 3)), padding=(1, 1))
+    line = synapses.Dense(rng.integers(-127, 128, (50, 400)))
     x, flat = rng.integers(0, 256, (32, 32, 9, 9)), rng.integers(0, 256, (32, 400))
     expected, straight = conv.apply(x), line.apply(flat)
 
