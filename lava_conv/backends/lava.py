@@ -27,8 +27,8 @@ try:
     from lava.utils import loihi
     from lava.utils.weightutils import SignMode
 
+    from lava_conv.lava import watched
     from lava_conv.lava.progress import by_sample
-    from lava_conv.lava.runtime import watched
     from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
     from processes.conv.events import warm_up as warm_up_events

@@ -34,8 +34,8 @@ try:
         warnings.simplefilter("ignore")  # lava-dl speaks of packages that nothing here needs
         from lava.lib.dl.netx.hdf5 import Network
 
+    from lava_conv.lava import watched
     from lava_conv.lava.progress import by_sample
-    from lava_conv.lava.runtime import watched
     from processes import SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
 except ImportError as error:

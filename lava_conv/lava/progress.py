@@ -138,10 +138,12 @@ def _handle_pause(self: Any) -> None:
     self.pausing = False
 
 
-PyLoihiProcessModel._spike = _spike
-PyInPortVectorDense.recv = _recv
-PyOutPortVectorDense.send = _send
-LoihiPyRuntimeService._handle_pause = _handle_pause
+REPLACED = (  # set by `patches.install`
+    (PyLoihiProcessModel, "_spike", _spike),
+    (PyInPortVectorDense, "recv", _recv),
+    (PyOutPortVectorDense, "send", _send),
+    (LoihiPyRuntimeService, "_handle_pause", _handle_pause),
+)
 
 
 def by_sample(

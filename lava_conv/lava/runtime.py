@@ -8,76 +8,39 @@ happens the children and their shared memory are gone afterwards.
 import lava_conv.lava.start  # noqa: F401  before Lava
 
 # isort: split
-import atexit
 import contextlib
-import ctypes
 import logging
 import math
-import multiprocessing.util  # its exit hook must be registered before ours: the last one in runs first
 import os
-import queue
-import signal
 import sys
 import threading
 import time
-import warnings
-import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from lava.magma.compiler.channels.interfaces import ChannelType
 from lava.magma.core.process.message_interface_enum import ActorType
-from lava.magma.core.process.process import AbstractProcess, LogConfig, ProcessServer
-from lava.magma.core.process.variable import VarServer
 from lava.magma.core.run_conditions import RunSteps
 from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal, enum_to_np
 from lava.magma.runtime.runtime import Runtime
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from lava_conv.errors import BackendError, DataError, LavaConvError, RangeError
+from lava_conv.errors import BackendError, DataError, RangeError
+from lava_conv.lava import children
 from lava_conv.lava import memory as lava_memory
 from lava_conv.lava import segments as lava_segments
 from lava_conv.lava import vars as lava_vars
 from lava_conv.lava.channels import DirectChannel, free_running
+from lava_conv.lava.patches import install
 from lava_conv.lava.progress import Board
 
 STRIDE = 64  # steps to a command, where all models follow their data; a pause waits for the end of one
 POLL = 0.0005  # seconds between looks at the children while nothing arrives
 POLL_MAX = 0.01
 STOP_TIMEOUT = 5.0  # seconds an orderly stop may take before the children are killed
-GRACE = 0.5  # seconds between a child's end and the report, in which another child's traceback may arrive
-PR_SET_PDEATHSIG = 1
-
-_forking = False  # true while a watched runtime starts its children
-_live: "weakref.WeakSet[WatchedRuntime]" = weakref.WeakSet()
-
-
-class ChildTraceback(Exception):
-    """The traceback of a child process, as text; the cause of the BackendError that reports it."""
-
-    def __str__(self) -> str:
-        return "\n" + str(self.args[0])
-
-
-def _in_child() -> None:
-    """Children of a watched runtime end with their parent, and leave Ctrl-C to it."""
-    if _forking:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-os.register_at_fork(after_in_child=_in_child)
-
-
-@atexit.register
-def _stop_all() -> None:
-    for runtime in list(_live):
-        runtime.kill()
 
 
 class WatchedRuntime(Runtime):
@@ -92,10 +55,10 @@ class WatchedRuntime(Runtime):
     """
 
     def __init__(self, executable: Any, timeout: float = 60.0) -> None:
-        _check_timeout(timeout)
+        children.check_timeout(timeout)
+        install()
         super().__init__(executable, ActorType.MultiProcessing, loglevel=logging.CRITICAL)
         self._timeout = timeout
-        self._names = [proc.name for proc in executable.proc_builders]
         self._board = Board({builder._model_id: proc.name for proc, builder in executable.proc_builders.items()})
         self._stride = STRIDE if all(map(free_running, executable.proc_builders.values())) else 1
         self._parent = os.getpid()
@@ -105,8 +68,7 @@ class WatchedRuntime(Runtime):
         self._reason = "was stopped"  # why it ended, once it has
         self._note: Path | None = None
         self._memory: tuple[Any, list[Any]] | None = None  # who gave out the segments, and which
-        self._finished: set[int] = set()  # children that said goodbye without an error
-        self._gone_since: float | None = None
+        self._children = children.Children([proc.name for proc in executable.proc_builders])
 
     # -- life cycle ------------------------------------------------------------------------------------------------
 
@@ -119,20 +81,10 @@ class WatchedRuntime(Runtime):
         Raises:
             BackendError: not the main thread, a daemon process, or a process model that cannot be built.
         """
-        global _forking
-        if threading.current_thread() is not threading.main_thread():
-            raise BackendError(
-                "Lava must be started from the main thread; its children end with the thread that made them"
-            )
-        if multiprocessing.current_process().daemon:
-            raise BackendError(
-                f"Lava starts processes, and {multiprocessing.current_process().name} may not: it is a daemon, as the "
-                f"workers of multiprocessing.Pool are; use concurrent.futures.ProcessPoolExecutor or a Process with "
-                f"daemon=False"
-            )
-        _live.add(self)
+        children.check_may_start()
+        children.keep(self)
         lava_segments.sweep()
-        _forking = True
+        children.forking = True
         self._board.put_up()
         try:
             self._set_up_channels()
@@ -143,16 +95,17 @@ class WatchedRuntime(Runtime):
             self._build_processes()
             self._build_runtime_services()
             self._start_ports()
-            _forking = False
+            children.forking = False
             for number, answers in enumerate(self.exception_q):
-                error = self._wait(lambda q=answers: _take(q), f"building {self._name(number)}")
-                if error[0] is not None:
-                    self._fail(self._name(number), error[0], getattr(error[0], "trace", ""))
+                name = self._children.name(number)
+                error = self._wait(lambda q=answers: children.take(q), f"building {name}")[0]
+                if error is not None:
+                    self._end(children.failure(name, error, getattr(error, "trace", "")))
         except BaseException:
             self.kill()
             raise
         finally:
-            _forking = False
+            children.forking = False
         for answers in self.exception_q:
             answers.close()
             answers.join_thread()
@@ -386,7 +339,7 @@ class WatchedRuntime(Runtime):
         self._ended = True
         self._reason = f"has ended ({reason})" if reason else self._reason
         self._is_running = self._is_started = False
-        _live.discard(self)
+        children.forget(self)
         structure: Any = self._messaging_infrastructure
         if structure is None:
             return
@@ -409,9 +362,6 @@ class WatchedRuntime(Runtime):
 
     # -- watching --------------------------------------------------------------------------------------------------
 
-    def _name(self, number: int) -> str:
-        return self._names[number] if number < len(self._names) else "the runtime service"
-
     def _wait(
         self,
         ready: Callable[[], Any],
@@ -420,13 +370,15 @@ class WatchedRuntime(Runtime):
         doze: Callable[[float], Any] = time.sleep,
     ) -> Any:
         """Poll `ready` until it gives something; meanwhile look after the children, and see that they move."""
+        structure: Any = self._messaging_infrastructure
         pause, begun, seen = POLL, time.monotonic(), -1
         seconds = self._timeout if limit is None else limit
         while True:
             value = ready()
             if value is not None:
                 return value
-            self._look_after_children(phase)
+            if end := self._children.ended(structure.actors, phase):
+                self._end(end)
             step, total = self._board.steps()
             if total != seen and limit is None:
                 begun, seen = time.monotonic(), total
@@ -439,101 +391,6 @@ class WatchedRuntime(Runtime):
             doze(pause)
             pause = min(pause * 1.5, POLL_MAX)
 
-    def _look_after_children(self, phase: str) -> None:
-        """Raise for the child that failed; one that merely ended may be the echo of another's failure, so it waits."""
-        structure: Any = self._messaging_infrastructure
-        gone: str | None = None
-        for number, actor in enumerate(structure.actors):
-            if actor._is_done:
-                continue
-            if actor._pconn.poll():
-                failure = actor._pconn.recv()
-                if failure is not None:
-                    self._fail(self._name(number), failure[0], failure[1])
-                self._finished.add(number)
-            if number in self._finished:
-                gone = gone or f"process {self._name(number)} ended by itself while {phase}"
-            elif not actor.is_alive():
-                code = actor.exitcode
-                how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-                gone = f"process {self._name(number)} died ({how}) while {phase}; look for memory pressure or a kill"
-        if gone is None:
-            self._gone_since = None
-        elif self._gone_since is None:
-            self._gone_since = time.monotonic()
-        elif time.monotonic() - self._gone_since > GRACE:
-            self.kill(gone)
-            raise BackendError(gone)
-
-    def _fail(self, name: str, error: BaseException, trace: str) -> None:
-        sentence = f"process {name} failed: {type(error).__name__}: {error}"
-        self.kill(str(error) if isinstance(error, LavaConvError) else sentence)
-        if isinstance(error, LavaConvError):
-            raise error
-        raise BackendError(sentence) from ChildTraceback(trace)
-
-
-def _check_timeout(timeout: float) -> None:
-    if not (math.isfinite(timeout) and timeout > 0):
-        raise RangeError(f"timeout is {timeout}, allowed is a number of seconds above 0")
-
-
-def _take(answers: Any) -> Any:
-    """(item,) if the queue holds one, else None."""
-    with contextlib.suppress(queue.Empty):
-        return (answers.get_nowait(),)
-    return None
-
-
-def _forget(processes: list[AbstractProcess]) -> None:
-    """Take finished processes off Lava's global lists, which otherwise keep every one of them for ever."""
-    ours = {id(process) for process in processes}
-    registry: Any = ProcessServer()
-    registry.processes[:] = [process for process in registry.processes if id(process) not in ours]
-    variables: Any = VarServer()
-    variables.vars[:] = [var for var in variables.vars if id(var._process) not in ours]
-    root, theirs = logging.getLogger(), LogConfig().format
-    for handler in list(root.handlers):  # every Lava process adds one more to the root logger
-        if type(handler) is logging.StreamHandler and handler.formatter and handler.formatter._fmt == theirs:
-            root.removeHandler(handler)
-
-
-@contextlib.contextmanager
-def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> Iterator[WatchedRuntime]:
-    """Compile `process` and all that is connected to it, and run it safely:
-
-        with watched(neuron, Loihi2SimCfg(select_tag="fixed_pt")) as runtime:
-            runtime.run(10);  neuron.v.get();  runtime.run(10)
-
-    On leaving the block, however it is left, no process and no shared memory remains.
-
-    Args:
-        process: any process of the network.
-        run_cfg: Lava's run configuration, e.g. Loihi2SimCfg or `processes.conv.fast_sim_cfg()`.
-        timeout: seconds without movement after which a run is given up.
-
-    Raises:
-        RangeError: `timeout` is no number above 0.
-        BackendError: Lava cannot compile the network; or what WatchedRuntime raises.
-    """
-    _check_timeout(timeout)
-    runtime: WatchedRuntime | None = None
-    try:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Lava's, about optional packages
-                executable = process.compile(run_cfg)
-        except Exception as error:
-            raise BackendError(f"Lava cannot compile the network: {' '.join(str(error).split())}") from error
-        runtime = WatchedRuntime(executable, timeout)
-        for builder in executable.proc_builders.values():
-            if hook := getattr(builder.proc_model, "before_fork", None):  # as the models of our neurons have it
-                hook(builder.proc_params)
-        process._runtime = runtime
-        executable.assign_runtime_to_all_processes(runtime)
-        runtime.initialize()
-        yield runtime
-    finally:
-        if runtime is not None:
-            runtime.stop()
-            _forget(list(runtime._executable.proc_builders))
+    def _end(self, end: children.End) -> NoReturn:
+        self.kill(end.reason)
+        raise end.error

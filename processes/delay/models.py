@@ -10,7 +10,7 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_conv.errors import RangeError
-from lava_conv.network.fixedpoint import misfit
+from lava_conv.lava.fit import misfit
 from processes.delay.process import Delay
 from processes.var_model import VarModel
 

@@ -19,8 +19,9 @@ from lava.proc.sparse.process import Sparse
 from scipy.sparse import csr_matrix
 
 import lava_conv as lc
-from lava_conv.lava.runtime import watched
-from lava_conv.network.fixedpoint import STATE_MAX, misfit
+from lava_conv.lava import watched
+from lava_conv.lava.fit import misfit
+from lava_conv.network.fixedpoint import STATE_MAX
 from processes import CaLIF, Delay, DynamicThreshold
 
 FIXED, FLOATING = Loihi2SimCfg(select_tag="fixed_pt"), Loihi2SimCfg(select_tag="floating_pt")
