@@ -8,13 +8,12 @@ from lava_conv.lava.start import missing  # before Lava
 # isort: split
 import os
 import tempfile
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
+from lava_conv.lava.types import LavaObject, Progress
 from lava_conv.network.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
 from lava_conv.network.graph import Graph, Layer, check_images
 from lava_conv.network.synapses import Conv, Dense, Identity, Shape
@@ -47,7 +46,7 @@ def simulate(
     checked: bool = True,
     stock: bool = False,
     hardware: bool | None = None,
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Record:
     """Stream uint8 images (N, C, H, W) through Lava's CPU simulation, `steps` time steps each.
 
@@ -111,7 +110,7 @@ class _Network:
             name="layer 0 (input)",
         )
         self._depths = graph.depths()
-        self._ports: list[Any] = [self.source.s_out]
+        self._ports: list[LavaObject] = [self.source.s_out]
         self._recordings: dict[int, NDArray[np.generic]] = {}
         for index, layer in enumerate(graph.layers[1:], 1):
             if layer.kind == "flatten":
@@ -123,7 +122,7 @@ class _Network:
             self._ports.append(neuron.s_out)
             self._probe(index, neuron, os.path.join(folder, f"{index}.npy"))
 
-    def _probe(self, index: int, neuron: Any, path: str) -> None:
+    def _probe(self, index: int, neuron: LavaObject, path: str) -> None:
         """Record every spike, or the counts of each sample, or the readout's potential."""
         shape, start = _channels_last(self.graph.layers[index].shape), self._depths[index]
         kind, rows, interval = np.min_scalar_type(-self.steps - 1), self.samples, self.steps
@@ -135,7 +134,7 @@ class _Network:
         probe = SpikeProbe(shape=shape, path=path, start=start, interval=interval, name=f"layer {index} (probe)")
         neuron.s_out.connect(probe.s_in)
 
-    def _neuron(self, index: int, layer: Layer, checked: bool) -> Any:
+    def _neuron(self, index: int, layer: Layer, checked: bool) -> LavaObject:
         if layer.neuron not in PROCESSES:
             raise BackendError(
                 f"layer {index}: neuron {layer.neuron} has no Lava process; add it to "
@@ -150,7 +149,9 @@ class _Network:
             **layer.params._asdict(),
         )
 
-    def _connect(self, source: int, synapse: Conv | Dense | Identity, index: int, neuron: Any, number: int) -> None:
+    def _connect(
+        self, source: int, synapse: Conv | Dense | Identity, index: int, neuron: LavaObject, number: int
+    ) -> None:
         """One synapse; a skip first waits until its spikes belong to the same window as the main path's."""
         layers = self.graph.layers
         name = f"layer {index} ({layers[index].kind}{f', skip {number - 1}' if number else ''})"
@@ -215,5 +216,5 @@ class _Network:
         return Record(logits, Counts(counts), spikes, backend="Lava CPU simulation (fixed_pt)")
 
 
-def _channels_last(shape: Shape) -> Any:
+def _channels_last(shape: Shape) -> LavaObject:
     return (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)

@@ -12,7 +12,7 @@ It runs any Lava network, with Lava's own processes or yours:
     >>> with watched(neuron, Loihi2SimCfg(select_tag="fixed_pt"), timeout=30) as runtime:
     ...     runtime.run(4)
     ...     neuron.u.get()
-    array([6.])
+    array([765.])
 
 No import of this package changes Lava. `watched` calls `install`, which does, once.
 """

@@ -11,10 +11,12 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from lava_conv.errors import BackendError, LavaConvError, RangeError
+from lava_conv.lava.types import LavaObject
 
+T = TypeVar("T")
 GRACE = 0.5  # seconds between a child's end and the report, in which another child's traceback may arrive
 PR_SET_PDEATHSIG = 1
 
@@ -103,7 +105,7 @@ def check_timeout(timeout: float) -> None:
         raise RangeError(f"timeout is {timeout}, allowed is a number of seconds above 0")
 
 
-def take(answers: "queue.Queue[Any]") -> tuple[Any] | None:
+def take(answers: "queue.Queue[T]") -> tuple[T] | None:
     """(item,) if the queue holds one, else None."""
     with contextlib.suppress(queue.Empty):
         return (answers.get_nowait(),)
@@ -118,15 +120,15 @@ class Children:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
-        self._names = names
+        self.names = names
         self._finished: set[int] = set()  # ended without an error
         self._gone_since: float | None = None
 
     def name(self, number: int) -> str:
         """Name of a child by its number; the runtime service follows the processes."""
-        return self._names[number] if number < len(self._names) else "the runtime service"
+        return self.names[number] if number < len(self.names) else "the runtime service"
 
-    def ended(self, actors: Sequence[Any], phase: str) -> End | None:
+    def ended(self, actors: Sequence[LavaObject], phase: str) -> End | None:
         """Why the run cannot continue, None while all children live.
 
         A child that failed ends the run at once. One that merely ended may be the echo of another's failure, so it

@@ -15,14 +15,14 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn, TypeVar, cast
 
 import numpy as np
 from lava.magma.compiler.channels.interfaces import ChannelType
 from lava.magma.core.process.message_interface_enum import ActorType
-from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_conditions import AbstractRunCondition, RunSteps
 from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal, enum_to_np
 from lava.magma.runtime.runtime import Runtime
 from numpy.typing import NDArray
@@ -33,10 +33,12 @@ from lava_conv.lava import children
 from lava_conv.lava import memory as lava_memory
 from lava_conv.lava import segments as lava_segments
 from lava_conv.lava import vars as lava_vars
-from lava_conv.lava.channels import DirectChannel, free_running
+from lava_conv.lava.channels import DirectChannel, DirectRecvPort, DirectSendPort, free_running
 from lava_conv.lava.patches import install
 from lava_conv.lava.progress import Board
+from lava_conv.lava.types import LavaObject, Numbers, Process, Progress, Segment, Structure, Unchecked
 
+T = TypeVar("T")
 STRIDE = 64  # steps to a command, where all models follow their data; a pause waits for the end of one
 POLL = 0.0005  # seconds between looks at the children while nothing arrives
 POLL_MAX = 0.01
@@ -54,7 +56,7 @@ class WatchedRuntime(Runtime):
         timeout: seconds in which no process moves, or no answer comes, after which a run is given up.
     """
 
-    def __init__(self, executable: Any, timeout: float = 60.0) -> None:
+    def __init__(self, executable: LavaObject, timeout: float = 60.0) -> None:
         children.check_timeout(timeout)
         install()
         super().__init__(executable, ActorType.MultiProcessing, loglevel=logging.CRITICAL)
@@ -62,15 +64,13 @@ class WatchedRuntime(Runtime):
         self._board = Board({builder._model_id: proc.name for proc, builder in executable.proc_builders.items()})
         self._stride = STRIDE if all(map(free_running, executable.proc_builders.values())) else 1
         self._parent = os.getpid()
-        self._progress: Callable[[int], Any] | None = None
+        self._progress: Progress | None = None
         self._places = lava_vars.places(executable)
         self._ended = False
         self._reason = "was stopped"  # why it ended, once it has
         self._note: Path | None = None
-        self._memory: tuple[Any, list[Any]] | None = None  # who gave out the segments, and which
+        self._memory: tuple[Process | None, list[Segment]] | None = None  # who gave out the segments, and which
         self._children = children.Children([proc.name for proc in executable.proc_builders])
-
-    # -- life cycle ------------------------------------------------------------------------------------------------
 
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """Start the children and wait until every process model is built.
@@ -88,7 +88,7 @@ class WatchedRuntime(Runtime):
         self._board.put_up()
         try:
             self._set_up_channels()
-            structure: Any = self._messaging_infrastructure
+            structure = self._structure
             handles = list(structure.smm._shared_memory_handles)
             self._memory = lava_memory.process_of(structure.smm), handles  # Lava forgets them while it stops
             self._note = lava_segments.write_down(id(self), [handle._name.lstrip("/") for handle in handles])
@@ -129,20 +129,28 @@ class WatchedRuntime(Runtime):
                     ) from error
                 raise
 
-    def _manager(self) -> Any:
+    @property
+    def _structure(self) -> Structure:
+        return cast(Structure, self._messaging_infrastructure)
+
+    @property
+    def _answers(self) -> Sequence[DirectRecvPort]:
+        return cast(Sequence[DirectRecvPort], self.service_to_runtime)
+
+    def _manager(self) -> LavaObject:
         return getattr(self._messaging_infrastructure, "smm", None)
 
     def _use_direct_channels(self, heard: Callable[[], None]) -> None:
-        structure: Any = self._messaging_infrastructure
+        structure = self._structure
         stock = structure.channel_class
 
-        def of(channel_type: ChannelType) -> Any:
+        def of(channel_type: ChannelType) -> type:
             heard()  # Lava asks for the class before it makes a channel of it
             return DirectChannel if channel_type == ChannelType.PyPy else stock(channel_type)
 
         structure.channel_class = of
 
-    def _run(self, run_condition: Any) -> None:
+    def _run(self, run_condition: AbstractRunCondition) -> None:
         """Hand the run on in strides: each command of the service is for so many steps."""
         steps = run_condition.num_steps if isinstance(run_condition, RunSteps) else sys.maxsize
         self._board.announce(steps, self._stride)
@@ -150,7 +158,7 @@ class WatchedRuntime(Runtime):
             run_condition = RunSteps(-(-steps // self._stride), run_condition.blocking)
         super()._run(run_condition)
 
-    def start(self, run_condition: Any) -> None:
+    def start(self, run_condition: AbstractRunCondition) -> None:
         """Begin a run: RunSteps (which may wait for the end) or RunContinuous, until `pause` or `stop`.
 
         Raises:
@@ -171,7 +179,7 @@ class WatchedRuntime(Runtime):
             self.kill()
             raise
 
-    def run(self, steps: int, progress: Callable[[int], Any] | None = None) -> None:
+    def run(self, steps: int, progress: Progress | None = None) -> None:
         """Run for `steps` time steps and wait, watched; Vars can be read and set afterwards, and run called again.
 
         Args:
@@ -193,7 +201,7 @@ class WatchedRuntime(Runtime):
     def _get_resp_for_run(self) -> None:
         if not self._is_running:
             return
-        for port in self.service_to_runtime:
+        for port in self._answers:
             answer = self._answer(port, "running")
             if enum_equal(answer, MGMT_RESPONSE.REQ_PAUSE):
                 return self.pause()
@@ -213,18 +221,16 @@ class WatchedRuntime(Runtime):
             return
         for port in self.runtime_to_service:
             port.send(MGMT_COMMAND.PAUSE)
-        for port in self.service_to_runtime:
+        for port in self._answers:
             # The run may have ended by itself just before: then its DONE comes first.
             while not enum_equal(self._answer(port, "pausing"), MGMT_RESPONSE.PAUSED):
                 pass
         self._is_running = False
 
-    def _answer(self, port: Any, phase: str) -> Any:
+    def _answer(self, port: DirectRecvPort, phase: str) -> Numbers:
         return self._wait(lambda: (port.recv(),) if port.probe() else None, phase, doze=port.wait)[0]
 
-    # -- Vars ------------------------------------------------------------------------------------------------------
-
-    def get_var(self, var_id: int, idx: Any = None) -> NDArray[np.float64]:
+    def get_var(self, var_id: int, idx: LavaObject = None) -> NDArray[np.float64]:
         """What `Var.get` gives: the values of a Var as its process holds them, float64 in the Var's shape.
 
         Works from the start on, before the first run too, and whenever no run is under way.
@@ -244,7 +250,7 @@ class WatchedRuntime(Runtime):
             values = values.reshape(place.shape)
         return values if idx is None else values[idx]
 
-    def set_var(self, var_id: int, value: Any, idx: Any = None) -> None:
+    def set_var(self, var_id: int, value: Unchecked, idx: object = None) -> None:
         """What `Var.set` does: replace all values of a Var, checked before anything is sent.
 
         Args:
@@ -301,15 +307,15 @@ class WatchedRuntime(Runtime):
                 self._collect()
             return np.array([self._receive(place, "reading")[0] for _ in range(count)], np.float64)
 
-    def _send(self, place: lava_vars.Place, phase: str, *messages: Any) -> None:
-        port: Any = self.runtime_to_service[place.service]  # type: ignore[index]
+    def _send(self, place: lava_vars.Place, phase: str, *messages: LavaObject) -> None:
+        port = cast(Sequence[DirectSendPort], self.runtime_to_service)[place.service]
         for message in messages:
             if not port.probe():
                 self._wait(lambda: port.probe() or None, f"{phase} {place}")
             port.send(message if isinstance(message, np.ndarray) else enum_to_np(message))
 
-    def _receive(self, place: lava_vars.Place, phase: str) -> Any:
-        port: Any = self.service_to_runtime[place.service]  # type: ignore[index]
+    def _receive(self, place: lava_vars.Place, phase: str) -> Numbers:
+        port = self._answers[place.service]
         return port.recv() if port.wait(POLL_MAX) else self._answer(port, f"{phase} {place}")
 
     def stop(self) -> None:
@@ -340,9 +346,9 @@ class WatchedRuntime(Runtime):
         self._reason = f"has ended ({reason})" if reason else self._reason
         self._is_running = self._is_started = False
         children.forget(self)
-        structure: Any = self._messaging_infrastructure
-        if structure is None:
+        if self._messaging_infrastructure is None:
             return
+        structure = self._structure
         for actor in structure.actors:
             with contextlib.suppress(ValueError, OSError):
                 actor.kill()
@@ -360,17 +366,15 @@ class WatchedRuntime(Runtime):
         for answers in self.exception_q or []:
             answers.close()
 
-    # -- watching --------------------------------------------------------------------------------------------------
-
     def _wait(
         self,
-        ready: Callable[[], Any],
+        ready: Callable[[], T | None],
         phase: str,
         limit: float | None = None,
-        doze: Callable[[float], Any] = time.sleep,
-    ) -> Any:
+        doze: Callable[[float], object] = time.sleep,
+    ) -> T:
         """Poll `ready` until it gives something; meanwhile look after the children, and see that they move."""
-        structure: Any = self._messaging_infrastructure
+        structure = self._structure
         pause, begun, seen = POLL, time.monotonic(), -1
         seconds = self._timeout if limit is None else limit
         while True:

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator
-from typing import Any
 
 from lava.magma.core.process.process import AbstractProcess, LogConfig, ProcessServer
 from lava.magma.core.process.variable import VarServer
@@ -16,14 +15,15 @@ from lava.magma.core.run_configs import RunConfig
 from lava_conv.errors import BackendError
 from lava_conv.lava.children import check_timeout
 from lava_conv.lava.runtime import WatchedRuntime
+from lava_conv.lava.types import LavaObject
 
 
 def _forget(processes: list[AbstractProcess]) -> None:
     """Take finished processes off Lava's global lists, which otherwise keep every one of them for ever."""
     ours = {id(process) for process in processes}
-    registry: Any = ProcessServer()
+    registry: LavaObject = ProcessServer()
     registry.processes[:] = [process for process in registry.processes if id(process) not in ours]
-    variables: Any = VarServer()
+    variables: LavaObject = VarServer()
     variables.vars[:] = [var for var in variables.vars if id(var._process) not in ours]
     root, theirs = logging.getLogger(), LogConfig().format
     for handler in list(root.handlers):  # every Lava process adds one more to the root logger

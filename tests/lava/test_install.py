@@ -12,15 +12,15 @@ ROOT = Path(__file__).parents[2]
 
 LOOK = """
 import atexit, importlib, logging, multiprocessing, os, pkgutil, signal, sys, warnings
-import numpy, torch, numba
-{first}
+import brevitas.nn, click, h5py, matplotlib.figure, numba, numpy, rich, scipy.optimize, sklearn.datasets, torch
+import lava_conv.lava.start
 import lava.lib.dl.netx.hdf5
 import lava.proc.conv.models, lava.proc.dense.models, lava.proc.io.sink, lava.proc.io.source, lava.proc.io.reset
 import lava.magma.core.run_configs, lava.magma.runtime.runtime, lava.magma.compiler.channels.pypychannel
 import torch.nn.functional, torch.fx, torch.utils.data, torch.ao.quantization, torch.ao.nn.quantized
 
 def state():
-    seen = {{}}
+    seen = {}
     for name, module in list(sys.modules.items()):
         if module is None or name.split(".")[0] not in ("lava", "torch"):
             continue
@@ -35,16 +35,17 @@ def state():
 
 def process():
     root = logging.getLogger()
-    return (multiprocessing.get_start_method(allow_none=True), warnings.filters[:], dict(os.environ), root.level,
-            root.handlers[:], signal.getsignal(signal.SIGINT), torch.get_default_dtype(), torch.get_num_threads(),
-            atexit._ncallbacks())
+    return dict(start=multiprocessing.get_start_method(allow_none=True), filters=warnings.filters[:],
+                environment=hash(tuple(os.environ.items())), level=root.level, handlers=root.handlers[:],
+                interrupt=signal.getsignal(signal.SIGINT), dtype=torch.get_default_dtype(),
+                threads=torch.get_num_threads())
 
 """
 
 IMPORTS = """
 forks = []
 os.register_at_fork = lambda **hooks: forks.append(hooks)
-before, around = state(), process()[:-1]
+before, around = state(), process()
 import lava_conv, processes
 for package in (lava_conv, processes):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
@@ -53,7 +54,7 @@ for package in (lava_conv, processes):
 after = state()
 changed = [key for key in before if after.get(key) != before[key]]
 assert not changed, changed
-assert process()[:-1] == around, (process(), around)
+assert not (wrong := [k for k, v in process().items() if around[k] != v]), wrong
 ours = [hooks for hooks in forks if any("lava_conv" in str(hook.__module__) for hook in hooks.values())]
 assert not ours, ours
 """
@@ -74,9 +75,9 @@ assert state() == once and atexit._ncallbacks() == once_exits and len(hooks) == 
 """
 
 
-def child(code, first=""):
+def child(code):
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", LOOK.format(first=first) + code],
+        [sys.executable, "-W", "ignore", "-c", LOOK + code],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]

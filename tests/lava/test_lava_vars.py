@@ -117,7 +117,7 @@ def test_a_child_that_died_or_stands_still_between_runs(use, number, told):
     start = time.monotonic()
     with pytest.raises(lc.BackendError, match=told), watched(neuron, FIXED, timeout=3) as runtime:
         runtime.run(2)
-        os.kill(runtime._messaging_infrastructure.actors[runtime._names.index("n")].pid, number)
+        os.kill(runtime._messaging_infrastructure.actors[runtime._children.names.index("n")].pid, number)
         start = time.monotonic()
         neuron.v.get() if use == "get" else neuron.v.set(np.zeros(70))
     assert time.monotonic() - start < 10
