@@ -1,6 +1,6 @@
 """A Graph as a network of Lava processes on Lava's CPU simulation: a stream of samples through one compiled graph.
 
-With `lava_runtime` beside it, the only place in the package that imports Lava. Inside Lava the order of axes is H,W,C.
+Inside Lava the order of axes is H,W,C.
 """
 
 from lava_conv.lava.start import missing  # before Lava
@@ -55,9 +55,9 @@ def simulate(
     Args:
         graph: the network; each of its neurons needs an entry in `PROCESSES`.
         images: uint8 (N, C, H, W), streamed in this order.
-        steps: time steps a sample, default graph.steps.
+        steps: time steps per sample, default graph.steps.
         record: ("spikes",) to keep every spike.
-        timeout: seconds without movement after which the run is given up.
+        timeout: seconds without progress of any process after which the run is ended.
         checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
         stock: use Lava's own models of Conv and Dense, which compute the same, more slowly.
         hardware: True: the board or an error; False: the CPU simulation; None: the board if the extension is there.
@@ -69,7 +69,7 @@ def simulate(
     Raises:
         DataError: the images are not the network's.
         RangeError: a state could leave 24 bits, or, if `checked`, one did.
-        BackendError: Lava failed, died or stood still; names the process and its time step.
+        BackendError: a process failed, died or stalled; names it and its time step.
     """
     images = check_images(graph, images)
     if hardware or (hardware is None and loihi.is_installed()):
@@ -97,7 +97,7 @@ def _warm_up(graph: Graph) -> None:
 
 
 class _Network:
-    """The Lava processes of a graph, and the files that its probes write into."""
+    """The Lava processes of a graph, and the files that its probes write."""
 
     def __init__(
         self, graph: Graph, images: NDArray[np.uint8], steps: int, folder: str, checked: bool, keep_spikes: bool

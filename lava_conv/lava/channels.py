@@ -1,7 +1,7 @@
-"""Channels of Lava without listener threads, and runs of several steps to a command: what makes small steps cheap.
+"""Lava's channels without listener threads, and several time steps per command: both make small steps cheap.
 
-Stock Lava starts a thread for every port, which hands each message on under the interpreter's lock, and its service
-sends every process a command for every step. Here a port waits on the semaphore itself, and where all models of a
+Stock Lava starts a thread per port, which forwards each message under the interpreter's lock, and its service sends
+each process one command per time step. Here a port waits on the semaphore itself, and where all models of a
 network follow their data (see `free_running`), one command lets them run many steps; the data channels alone keep them
 in order, as a network of processes that block on reading (Kahn 1974). Both concern watched runtimes only.
 """
@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike
 from lava_conv.lava.types import LavaObject, Numbers
 
 T = TypeVar("T")
-SLOTS = 4  # messages under way on a channel between models: few, so that they stay in the cache
+SLOTS = 4  # messages in flight per channel between models: few, so that they stay in the cache
 POLL = 0.0002  # seconds between looks at several channels at once
 STOCK_FREE_RUNNING = ("lava.proc.conv.models", "lava.proc.dense.models", "lava.proc.io.source", "lava.proc.io.sink")
 PHASES = (  # what makes more of a time step than `run_spk`; a stride has none of it
@@ -55,7 +55,7 @@ class _Port:
         ]
 
     def next_slot(self) -> Numbers:
-        """The array whose turn it is; the one behind it is next."""
+        """The current array of the ring; advances to the next one."""
         slot = self.slots[self.at]
         self.at = (self.at + 1) % self._size
         return slot
@@ -89,7 +89,7 @@ class DirectRecvPort(_Port, CspRecvPort):
     held = False  # a message was found and not yet taken
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Until there is a message, or for so long; whether there is one."""
+        """Wait for a message, at most `seconds`; return whether there is one."""
         self.held = self.held or self.full.acquire(timeout=seconds)
         return self.held
 

@@ -1,4 +1,4 @@
-"""The process that gives out Lava's shared memory: whoever asks it waits without end, so it is looked after here."""
+"""The process that allocates Lava's shared memory. Requests to it have no time limit, so it is watched here."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ SHUTDOWN = 3.0  # seconds an orderly end may take
 
 
 class Patience:
-    """While the block runs, kill the process if nothing was heard for `timeout` seconds: who waits then gets an error.
+    """While the block runs, kill the process after `timeout` seconds without a beat, so that callers get an error.
 
     Args:
         manager: gives Lava's SharedMemoryManager, or None as long as there is none.
@@ -26,7 +26,7 @@ class Patience:
         self._over = threading.Event()
 
     def beat(self) -> None:
-        """Something went on."""
+        """Note progress."""
         self._last = time.monotonic()
 
     def __enter__(self) -> "Patience":

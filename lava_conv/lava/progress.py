@@ -1,4 +1,4 @@
-"""Where every child of a Lava run is, kept in memory that the parent can read: so that a stall can be named.
+"""The time step and activity of every child, in memory shared with the parent, so that a stall is named.
 
 Children write one row each: the time step and what they are doing. The hooks sit on Lava's own base classes and do
 nothing unless a watched runtime has put up its board; they cost two writes a step.
@@ -46,7 +46,7 @@ class Board:
         self.order = values[len(names) :].ravel()  # number of the run, its steps, steps to a command
 
     def announce(self, steps: int, stride: int) -> None:
-        """The children's next run has so many steps; one command is for `stride` of them."""
+        """Set the steps of the next run, and how many of them one command covers."""
         self.order[:3] = self.order[0] + 1, steps, stride
 
     def put_up(self) -> None:

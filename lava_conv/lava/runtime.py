@@ -46,7 +46,7 @@ STOP_TIMEOUT = 5.0  # seconds an orderly stop may take before the children are k
 
 
 class WatchedRuntime(Runtime):
-    """Drop-in Runtime: `run`, `wait()`, `pause`, `stop` and Var access end within a bounded time, come what may.
+    """Drop-in Runtime: `run`, `wait()`, `pause`, `stop` and Var access end within a bounded time.
 
     `watched` makes one. Every method raises BackendError, with the name of the process, where a child failed, died or
     stood still; the children and their shared memory are gone then.
