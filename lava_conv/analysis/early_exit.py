@@ -11,10 +11,11 @@ from lava_conv.classes import accuracy, class_scores
 from lava_conv.errors import ConversionError, DataError
 from lava_conv.network.fixedpoint import WEIGHT_MAX
 from lava_conv.network.graph import Graph
+from lava_conv.network.neurons import NEURONS
 from lava_conv.record import Record
 
 POLICIES = ("margin", "confidence")
-PROVEN = ("DTB", "CALIF", "ACC")  # neurons that rest without input and count within 0..largest, one spike a step
+PROVEN = tuple(kind for kind, neuron in NEURONS.items() if neuron.provable)
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,8 @@ def _cannot_be_overtaken(graph: Graph, record: Record) -> NDArray[np.bool_]:
         if kernel is None or kernel.input_rank != 1 or source == 0:
             return np.zeros((steps, samples), bool)
         count = record.spikes[source].reshape(steps, samples, -1).cumsum(0, dtype=np.int64)
-        params = graph.layers[source].params
-        n_max = getattr(params, "n_max", 0) or getattr(params, "ca_max", 0)
+        layer = graph.layers[source]
+        n_max = NEURONS[layer.neuron].max_count(layer.params)
         weight = kernel.weight.astype(np.int64) << graph.layers[last].params.shift
         weight = class_scores(weight.T).T  # the class that one output does not name has the score 0 for ever
         for t in range(steps):

@@ -188,15 +188,16 @@ def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
         for name in stored
         if name in group
     }
-    for name in ("theta", "delta"):
-        if name in stored and name not in values:
+    for name in neuron.required:
+        if name not in values:
             raise NetFormatError(f"{path}/{name} is missing; a {kind} neuron needs it")
-    if "v_neg_is_theta" in values:
-        flag = values.pop("v_neg_is_theta")
-        if flag not in (0, 1):
-            raise NetFormatError(f"{path}/v_neg_is_theta is {flag}, allowed is 0 or 1")
-        values["v_neg"] = -flag * np.asarray(values["theta"])
-    params = neuron.Params(**values) if "theta" in stored else neuron.Params(**{"bias": np.int64(0), **values})
+    for code in neuron.coded:
+        if code.stored in values:
+            try:
+                values[code.name] = code.decode(int(values.pop(code.stored)), values)
+            except ValueError as error:
+                raise NetFormatError(f"{path}/{error}") from None
+    params = neuron.Params(**{**dict.fromkeys(neuron.channel_fields, np.int64(0)), **values})
     if problem := neuron.check(params):
         raise NetFormatError(f"{path}/{problem}")
     return kind, params

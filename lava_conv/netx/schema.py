@@ -7,6 +7,7 @@ STOCK_FORMAT = "lava-conv, lowered for stock netx"
 
 
 def stored_fields(kind: str) -> tuple[str, ...]:
-    """Names of a neuron's datasets: its parameters, with v_neg (0 or -theta) written as a flag."""
-    fields = NEURONS[kind].channel_fields + NEURONS[kind].scalar_fields
-    return tuple("v_neg_is_theta" if name == "v_neg" else name for name in fields)
+    """Names of a neuron's datasets: its parameters, coded ones under their name in the file."""
+    neuron = NEURONS[kind]
+    names = {code.name: code.stored for code in neuron.coded}
+    return tuple(names.get(name, name) for name in neuron.channel_fields + neuron.scalar_fields)

@@ -18,7 +18,6 @@ from lava_conv.network.synapses import Shape, Synapse, Weighted
 from lava_conv.netx.hdf5 import declared_elements, most_elements
 from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION
 
-LATER_FIELDS = {("CALIF", "unipolar")}  # written only where they are not 0, so that earlier releases read the others
 # Level 6 takes an eighth of the time of level 9 and a thousandth more room. HDF5's scale-offset filter would halve that
 # and is faster still, but libhdf5 (2.0.0 at the latest) can be made to crash by it, so that files with it are not read.
 PACKING: dict[str, Any] = {"compression": "gzip", "compression_opts": 6, "shuffle": True}
@@ -146,17 +145,15 @@ def _write_synapse(group: h5py.Group, synapse: Synapse, packing: dict[str, Any])
 def _write_neuron(group: h5py.Group, layer: Layer) -> None:
     neuron = NEURONS[layer.neuron]
     group["type"] = layer.neuron
+    codes = {code.name: code for code in neuron.coded}
     for name in neuron.channel_fields:
-        value = np.asarray(getattr(layer.params, name))
-        if name == "v_neg":
-            flags = np.unique(value != 0)
-            if len(flags) != 1:
-                raise NetFormatError(
-                    "v_neg is 0 in some channels and -theta in others; the format holds one form a layer"
-                )
-            group["v_neg_is_theta"] = np.int64(flags[0])
+        if name in codes:
+            try:
+                group[codes[name].stored] = np.int64(codes[name].encode(layer.params))
+            except ValueError as error:
+                raise NetFormatError(str(error)) from None
         else:
-            group[name] = value.astype(np.int64)
+            group[name] = np.asarray(getattr(layer.params, name)).astype(np.int64)
     for name in neuron.scalar_fields:
-        if (layer.neuron, name) not in LATER_FIELDS or getattr(layer.params, name):
+        if name not in neuron.later_fields or getattr(layer.params, name):
             group[name] = np.int64(getattr(layer.params, name))

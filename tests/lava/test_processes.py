@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from random_params import random_params
 
 pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
 
@@ -51,7 +50,7 @@ def play_lava(kind, params, inputs, pieces=(STEPS,), **options):
 def test_lava_equals_numpy_spike_for_spike_and_state_for_state(kind, size, rng):
     """Small drive, large drive, and one that saturates the 24-bit state; runs in one piece and in three."""
     for trial in range(4):
-        params = random_params(kind, rng, NEURON_COUNT)
+        params = NEURONS[kind].random_params(rng, NEURON_COUNT)
         inputs = rng.integers(-size, size, (NEURON_COUNT, STEPS))
         kept = inputs.copy()
         interval, offset = (0, 0) if trial % 2 else (7, 3)

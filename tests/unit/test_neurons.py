@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from random_params import random_params
 
 from lava_conv.network.fixedpoint import STATE_MAX, STATE_MIN
 from lava_conv.network.neurons import NEURONS, ca_lif, map_channels
@@ -25,7 +24,7 @@ def play(neuron, params, inputs):
 def test_numpy_equals_torch(kind, dtype, rng):
     neuron = NEURONS[kind]
     for size in (20, 3_000_000):  # the second one saturates
-        params = map_channels(neuron, random_params(kind, rng, 40), lambda p: np.asarray(p, dtype))
+        params = map_channels(neuron, NEURONS[kind].random_params(rng, 40), lambda p: np.asarray(p, dtype))
         inputs = rng.integers(-size, size, (12, 40)).astype(dtype) >> (3 if size > 20 else 0)
         kept = inputs.copy()
         spikes, state = play(neuron, params, list(inputs))
@@ -43,7 +42,7 @@ def test_numpy_equals_torch(kind, dtype, rng):
 @pytest.mark.parametrize("kind", NEURONS)
 def test_a_row_of_a_batch_equals_a_single_run(kind, rng):
     neuron, n = NEURONS[kind], 10
-    params, inputs = random_params(kind, rng, n), rng.integers(-30, 30, (9, 6, n))
+    params, inputs = NEURONS[kind].random_params(rng, n), rng.integers(-30, 30, (9, 6, n))
     together, _ = play(neuron, params, list(inputs))
     for row in range(6):
         alone, _ = play(neuron, params, list(inputs[:, row]))
@@ -54,7 +53,7 @@ def test_a_row_of_a_batch_equals_a_single_run(kind, rng):
 def test_bounds_hold_for_random_input(kind, rng):
     neuron = NEURONS[kind]
     for _ in range(50):
-        params = random_params(kind, rng, 15)
+        params = NEURONS[kind].random_params(rng, 15)
         inputs = rng.integers(-20, 20, (10, 15))
         running = inputs.cumsum(0)
         low, high = np.minimum(running.min(0), 0), np.maximum(running.max(0), 0)

@@ -63,6 +63,11 @@ def check(params: Params) -> str | None:
     return out_of_range("bias", params.bias, STATE_MIN, STATE_MAX) or out_of_range("shift", params.shift, 0, MAX_SHIFT)
 
 
+def random_params(rng: np.random.Generator, channels: int) -> Params:
+    """Random valid parameters."""
+    return Params(rng.integers(-50, 50, channels), int(rng.integers(0, 4)))
+
+
 NEURON: Neuron = Neuron(
     type="ACC",
     Params=Params,
@@ -76,4 +81,6 @@ NEURON: Neuron = Neuron(
     bounds=bounds,
     check=check,
     spiking=False,
+    provable=True,
+    random_params=random_params,
 )

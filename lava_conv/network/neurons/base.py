@@ -23,6 +23,32 @@ class Bounds(NamedTuple):
     count_max: NDArray[np.int64]
 
 
+class Coded(NamedTuple):
+    """A field that the `.net` file holds as one whole number under another name.
+
+    Fields:
+        name: in Params.
+        stored: in the file.
+        encode: (params) -> the number; ValueError, with a sentence, if the file cannot hold the field.
+        decode: (number, the values of the other fields) -> the field; ValueError if the number is not allowed.
+    """
+
+    name: str
+    stored: str
+    encode: Callable[[Any], int]
+    decode: Callable[[int, dict[str, Any]], Array]
+
+
+def no_random_params(rng: np.random.Generator, channels: int) -> Any:
+    """The neuron gives no random parameters, so the contract tests cannot try it."""
+    raise NotImplementedError("give the neuron random_params to run the contract tests on it")
+
+
+def no_limit(params: Any) -> int:
+    """0: the count has no limit."""
+    return 0
+
+
 class Neuron(NamedTuple):
     """One neuron type. `Params` and `State` are NamedTuples; every function is pure and works on integer arrays.
 
@@ -39,6 +65,14 @@ class Neuron(NamedTuple):
         bounds: (params, drive_min, drive_max, steps) -> Bounds, for a running sum within the given range.
         check: (params) -> a sentence that says what is out of range, or None.
         spiking: False for the readout, whose output is its membrane potential.
+        required: the fields that a `.net` file must hold; any other that is absent is 0.
+        later_fields: the scalar fields that are written only where they are not 0, so that earlier releases read the
+            other files.
+        coded: the channel fields that the file holds as one number.
+        max_count: (params) -> the largest count, 0 = unlimited.
+        provable: whether the neuron, without leak and decay, rests without input, counts within 0..max_count and sends
+            at most one spike per step; the exit policy "margin" is proven for these.
+        random_params: (rng, channels) -> valid Params for the contract tests, int64 (channels,) per channel field.
     """
 
     type: str
@@ -53,6 +87,12 @@ class Neuron(NamedTuple):
     bounds: Callable[[Any, NDArray[np.int64], NDArray[np.int64], int], Bounds]
     check: Callable[[Any], str | None]
     spiking: bool = True
+    required: tuple[str, ...] = ()
+    later_fields: tuple[str, ...] = ()
+    coded: tuple[Coded, ...] = ()
+    max_count: Callable[[Any], int] = no_limit
+    provable: bool = False
+    random_params: Callable[[np.random.Generator, int], Any] = no_random_params
 
 
 def map_channels(neuron: Neuron, params: Any, convert: Callable[[Any], Any]) -> Any:

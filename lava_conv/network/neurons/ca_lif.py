@@ -19,7 +19,7 @@ from lava_conv.network.fixedpoint import (
     is_float,
     saturate,
 )
-from lava_conv.network.neurons.base import Array, Bounds, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, Coded, Neuron, out_of_range
 
 
 class Params(NamedTuple):
@@ -156,6 +156,37 @@ def check(params: Params) -> str | None:
     )
 
 
+def _encode_form(params: Params) -> int:
+    """1 for the symmetrical form, v_neg = -theta; 0 for v_neg = 0."""
+    flags = np.unique(np.asarray(params.v_neg) != 0)
+    if len(flags) != 1:
+        raise ValueError("v_neg is 0 in some channels and -theta in others; the format holds one form a layer")
+    return int(flags[0])
+
+
+def _decode_form(flag: int, values: dict[str, Array]) -> Array:
+    """v_neg of a form."""
+    if flag not in (0, 1):
+        raise ValueError(f"v_neg_is_theta is {flag}, allowed is 0 or 1")
+    return -flag * np.asarray(values["theta"])
+
+
+def max_count(params: Params) -> int:
+    """The largest count, 0 = unlimited."""
+    return params.ca_max
+
+
+def random_params(rng: np.random.Generator, channels: int) -> Params:
+    """Random valid parameters, of both forms, with and without decay and leak."""
+    theta = rng.integers(1, 60, channels)
+    return Params(
+        theta, rng.integers(-50, 50, channels), rng.integers(-9, 9, channels), theta // 2,
+        -theta * int(rng.integers(0, 2)), shift=int(rng.integers(0, 4)), ca_max=int(rng.integers(0, 6)),
+        dv=int(rng.integers(0, 2)) * int(rng.integers(0, 4096)), leak_steps=int(rng.integers(0, 5)),
+        unipolar=int(rng.integers(0, 2)),
+    )  # fmt: skip
+
+
 NEURON: Neuron = Neuron(
     type="CALIF",
     Params=Params,
@@ -168,4 +199,10 @@ NEURON: Neuron = Neuron(
     settle=settle,
     bounds=bounds,
     check=check,
+    required=("theta",),
+    later_fields=("unipolar",),
+    coded=(Coded("v_neg", "v_neg_is_theta", _encode_form, _decode_form),),
+    max_count=max_count,
+    provable=True,
+    random_params=random_params,
 )

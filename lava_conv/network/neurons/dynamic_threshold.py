@@ -94,6 +94,17 @@ def check(params: Params) -> str | None:
     )
 
 
+def max_count(params: Params) -> int:
+    """The largest count, 0 = unlimited."""
+    return params.n_max
+
+
+def random_params(rng: np.random.Generator, channels: int) -> Params:
+    """Random valid parameters."""
+    theta, delta = rng.integers(-60, 60, channels), rng.integers(1, 40, channels)
+    return Params(theta, delta, int(rng.integers(0, 4)), int(rng.integers(0, 5)), int(rng.integers(0, 2)))
+
+
 NEURON: Neuron = Neuron(
     type="DTB",
     Params=Params,
@@ -106,4 +117,8 @@ NEURON: Neuron = Neuron(
     settle=settle,
     bounds=bounds,
     check=check,
+    required=("theta", "delta"),
+    max_count=max_count,
+    provable=True,
+    random_params=random_params,
 )
