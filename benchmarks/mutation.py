@@ -23,8 +23,24 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-CORE = ("lava_conv/network/neurons", "lava_conv/network/fixedpoint.py", "lava_conv/netx", "lava_conv/simulation")
-TESTS = ("fixedpoint", "neurons", "graph", "netx", "netx_stock", "heaps", "simulate", "kernels")  # the quick ones
+CORE = (
+    "lava_conv/network/neurons",
+    "lava_conv/network/fixedpoint.py",
+    "lava_conv/conversion/thresholds.py",
+    "lava_conv/netx",
+    "lava_conv/simulation",
+)
+TESTS = (
+    "fixedpoint",
+    "thresholds",
+    "neurons",
+    "graph",
+    "netx",
+    "netx_stock",
+    "heaps",
+    "simulate",
+    "kernels",
+)  # the quick ones
 # Lines that decide how long something takes or how much memory it holds, and no result: no test of results can tell.
 SPEED_ONLY = {
     "lava_conv/netx/hdf5.py": r"BLOCK = |rows = chunks",

@@ -9,8 +9,8 @@ A file of your own that subclasses them, or uses Lava for another reason, begins
 
 before anything of Lava is imported. Lava sets the start method of multiprocessing while it is imported, and that fails
 with "context has already been set" if something has asked for the method before: a lock or a pool of multiprocessing, a
-DataLoader with workers, a parallel loop of numba. `lava_start` takes the setting back. To import `processes` first does
-the same, but whatever sorts your imports puts `lava` before it.
+DataLoader with workers, a parallel loop of numba. `lava_conv.lava.start` imports Lava with the
+setting cleared. Importing `processes` first does the same, but import sorters put `lava` before it.
 """
 
 import lava_conv.lava.start  # noqa: F401  before Lava

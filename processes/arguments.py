@@ -1,14 +1,12 @@
 """Checks of what a process is constructed with: a sentence names the process, the argument and what is allowed."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from lava_conv.errors import DataError, RangeError
+from lava_conv.lava.types import Numbers
 
 
-def whole(label: str, name: str, value: Any, least: int) -> int:
+def whole(label: str, name: str, value: object, least: int) -> int:
     """`value` as an int.
 
     Args:
@@ -25,7 +23,7 @@ def whole(label: str, name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def shape_of(label: str, shape: Any) -> tuple[int, ...]:
+def shape_of(label: str, shape: object) -> tuple[int, ...]:
     """`shape` as a tuple of ints; a single integer is the shape of a flat population.
 
     Args:
@@ -41,7 +39,7 @@ def shape_of(label: str, shape: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in axes)
 
 
-def numbers(label: str, name: str, value: Any) -> NDArray[Any]:
+def numbers(label: str, name: str, value: object) -> Numbers:
     """`value` as an array of finite numbers; of booleans as integers.
 
     Args:

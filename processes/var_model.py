@@ -1,13 +1,14 @@
 """Base of the process models with Vars: each keeps the array that Lava gave it, whoever writes to it."""
 
-from typing import Any
-
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort
 from lava.magma.core.model.py.type import LavaPyType
+from numpy.typing import DTypeLike
 
 from lava_conv.errors import RangeError
-from lava_conv.network.fixedpoint import misfit
+from lava_conv.lava.fit import misfit
+from lava_conv.lava.types import LavaObject, ProcParams
 
 
 class VarModel(PyLoihiProcessModel):
@@ -19,11 +20,11 @@ class VarModel(PyLoihiProcessModel):
 
     label: str
 
-    def __init__(self, proc_params: Any) -> None:
+    def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
         self.label = proc_params["label"]
 
-    def __setattr__(self, key: str, value: Any) -> None:
+    def __setattr__(self, key: str, value: LavaObject) -> None:
         held = self.__dict__.get(key)
         declared = getattr(type(self), key, None) if isinstance(held, np.ndarray) and held is not value else None
         if not isinstance(declared, LavaPyType):
@@ -33,7 +34,7 @@ class VarModel(PyLoihiProcessModel):
         held[...] = value
         self.on_var_update()
 
-    def received(self, port: Any, name: str, kind: Any = np.int32) -> np.ndarray:
+    def received(self, port: PyInPort, name: str, kind: DTypeLike = np.int32) -> np.ndarray:
         """What arrives at an InPort, in an integer type that holds it.
 
         Args:

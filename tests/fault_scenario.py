@@ -14,8 +14,8 @@ from lava.magma.core.run_conditions import RunSteps  # noqa: E402
 from lava.magma.core.run_configs import Loihi2SimCfg  # noqa: E402
 from lava.proc.io.source import RingBuffer  # noqa: E402
 
+from lava_conv.lava import WatchedRuntime, watched  # noqa: E402
 from lava_conv.lava import memory as lava_memory  # noqa: E402
-from lava_conv.lava.runtime import WatchedRuntime, watched  # noqa: E402
 from processes import DynamicThreshold  # noqa: E402
 
 CFG = Loihi2SimCfg(select_tag="fixed_pt")

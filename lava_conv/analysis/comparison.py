@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from lava_conv.backends import BACKENDS, PART, part_size, run
 from lava_conv.errors import DataError
 from lava_conv.memory import check_memory, record_bytes
-from lava_conv.network.graph import Graph, check_images
+from lava_conv.network.graph import Graph
+from lava_conv.network.reference import check_images
 from lava_conv.record import Record
 
 REFERENCE = "reference"

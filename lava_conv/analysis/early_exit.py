@@ -11,7 +11,6 @@ from lava_conv.classes import accuracy, class_scores
 from lava_conv.errors import ConversionError, DataError
 from lava_conv.network.fixedpoint import WEIGHT_MAX
 from lava_conv.network.graph import Graph
-from lava_conv.network.synapses import Dense
 from lava_conv.record import Record
 
 POLICIES = ("margin", "confidence")
@@ -136,12 +135,13 @@ def _cannot_be_overtaken(graph: Graph, record: Record) -> NDArray[np.bool_]:
     reach = np.zeros((steps, samples, classes))  # how much each class can gain on the leader
     for feed in graph.inputs(last):
         source = graph.origin(feed.source)
-        if not isinstance(feed.synapse, Dense) or source == 0:
+        kernel = feed.synapse.kernel
+        if kernel is None or kernel.input_rank != 1 or source == 0:
             return np.zeros((steps, samples), bool)
         count = record.spikes[source].reshape(steps, samples, -1).cumsum(0, dtype=np.int64)
         params = graph.layers[source].params
         n_max = getattr(params, "n_max", 0) or getattr(params, "ca_max", 0)
-        weight = feed.synapse.weight.astype(np.int64) << graph.layers[last].params.shift
+        weight = kernel.weight.astype(np.int64) << graph.layers[last].params.shift
         weight = class_scores(weight.T).T  # the class that one output does not name has the score 0 for ever
         for t in range(steps):
             left = steps - 1 - t

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from lava_conv.arguments import check_options, graph_of, whole
 from lava_conv.errors import BackendError, DataError
 from lava_conv.memory import check_memory, record_bytes
-from lava_conv.network.graph import Graph, check_images
+from lava_conv.network.graph import Graph
+from lava_conv.network.reference import check_images
 from lava_conv.record import Record
 
 # name -> (module, function); imported on first use, because torch and Lava are heavy and Lava may be absent

@@ -1,6 +1,6 @@
 """A Graph as a network of Lava processes on Lava's CPU simulation: a stream of samples through one compiled graph.
 
-With `lava_runtime` beside it, the only place in the package that imports Lava. Inside Lava the order of axes is H,W,C.
+Inside Lava the order of axes is H,W,C.
 """
 
 from lava_conv.lava.start import missing  # before Lava
@@ -8,15 +8,15 @@ from lava_conv.lava.start import missing  # before Lava
 # isort: split
 import os
 import tempfile
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
+from lava_conv.lava.types import LavaObject, Progress
 from lava_conv.network.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
-from lava_conv.network.graph import Graph, Layer, check_images
+from lava_conv.network.graph import Graph, Layer
+from lava_conv.network.reference import check_images
 from lava_conv.network.synapses import Conv, Dense, Identity, Shape
 from lava_conv.record import Counts, Record
 
@@ -27,8 +27,8 @@ try:
     from lava.utils import loihi
     from lava.utils.weightutils import SignMode
 
+    from lava_conv.lava import watched
     from lava_conv.lava.progress import by_sample
-    from lava_conv.lava.runtime import watched
     from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
     from processes.conv.events import warm_up as warm_up_events
@@ -47,7 +47,7 @@ def simulate(
     checked: bool = True,
     stock: bool = False,
     hardware: bool | None = None,
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Record:
     """Stream uint8 images (N, C, H, W) through Lava's CPU simulation, `steps` time steps each.
 
@@ -56,9 +56,9 @@ def simulate(
     Args:
         graph: the network; each of its neurons needs an entry in `PROCESSES`.
         images: uint8 (N, C, H, W), streamed in this order.
-        steps: time steps a sample, default graph.steps.
+        steps: time steps per sample, default graph.steps.
         record: ("spikes",) to keep every spike.
-        timeout: seconds without movement after which the run is given up.
+        timeout: seconds without progress of any process after which the run is ended.
         checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
         stock: use Lava's own models of Conv and Dense, which compute the same, more slowly.
         hardware: True: the board or an error; False: the CPU simulation; None: the board if the extension is there.
@@ -70,7 +70,7 @@ def simulate(
     Raises:
         DataError: the images are not the network's.
         RangeError: a state could leave 24 bits, or, if `checked`, one did.
-        BackendError: Lava failed, died or stood still; names the process and its time step.
+        BackendError: a process failed, died or stalled; names it and its time step.
     """
     images = check_images(graph, images)
     if hardware or (hardware is None and loihi.is_installed()):
@@ -98,7 +98,7 @@ def _warm_up(graph: Graph) -> None:
 
 
 class _Network:
-    """The Lava processes of a graph, and the files that its probes write into."""
+    """The Lava processes of a graph, and the files that its probes write."""
 
     def __init__(
         self, graph: Graph, images: NDArray[np.uint8], steps: int, folder: str, checked: bool, keep_spikes: bool
@@ -111,10 +111,10 @@ class _Network:
             name="layer 0 (input)",
         )
         self._depths = graph.depths()
-        self._ports: list[Any] = [self.source.s_out]
+        self._ports: list[LavaObject] = [self.source.s_out]
         self._recordings: dict[int, NDArray[np.generic]] = {}
         for index, layer in enumerate(graph.layers[1:], 1):
-            if layer.kind == "flatten":
+            if layer.is_view:
                 self._ports.append(self._ports[graph.source(index)].reshape((layer.shape[0],)))
                 continue
             neuron = self._neuron(index, layer, checked)
@@ -123,7 +123,7 @@ class _Network:
             self._ports.append(neuron.s_out)
             self._probe(index, neuron, os.path.join(folder, f"{index}.npy"))
 
-    def _probe(self, index: int, neuron: Any, path: str) -> None:
+    def _probe(self, index: int, neuron: LavaObject, path: str) -> None:
         """Record every spike, or the counts of each sample, or the readout's potential."""
         shape, start = _channels_last(self.graph.layers[index].shape), self._depths[index]
         kind, rows, interval = np.min_scalar_type(-self.steps - 1), self.samples, self.steps
@@ -135,7 +135,7 @@ class _Network:
         probe = SpikeProbe(shape=shape, path=path, start=start, interval=interval, name=f"layer {index} (probe)")
         neuron.s_out.connect(probe.s_in)
 
-    def _neuron(self, index: int, layer: Layer, checked: bool) -> Any:
+    def _neuron(self, index: int, layer: Layer, checked: bool) -> LavaObject:
         if layer.neuron not in PROCESSES:
             raise BackendError(
                 f"layer {index}: neuron {layer.neuron} has no Lava process; add it to "
@@ -150,7 +150,9 @@ class _Network:
             **layer.params._asdict(),
         )
 
-    def _connect(self, source: int, synapse: Conv | Dense | Identity, index: int, neuron: Any, number: int) -> None:
+    def _connect(
+        self, source: int, synapse: Conv | Dense | Identity, index: int, neuron: LavaObject, number: int
+    ) -> None:
         """One synapse; a skip first waits until its spikes belong to the same window as the main path's."""
         layers = self.graph.layers
         name = f"layer {index} ({layers[index].kind}{f', skip {number - 1}' if number else ''})"
@@ -190,7 +192,7 @@ class _Network:
 
     def _dense_weight(self, synapse: Dense, source: int) -> NDArray[np.int8]:
         """Columns in the order in which Lava flattens the layer it reads: H,W,C instead of C,H,W."""
-        if self.graph.layers[source].kind != "flatten":
+        if not self.graph.layers[source].is_view:
             return synapse.weight
         shape = self.graph.layers[self.graph.source(source)].shape
         if len(shape) != 3:
@@ -215,5 +217,5 @@ class _Network:
         return Record(logits, Counts(counts), spikes, backend="Lava CPU simulation (fixed_pt)")
 
 
-def _channels_last(shape: Shape) -> Any:
+def _channels_last(shape: Shape) -> LavaObject:
     return (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)

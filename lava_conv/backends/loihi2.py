@@ -8,7 +8,6 @@ import lava_conv.lava.start  # noqa: F401  before Lava
 import os
 import tempfile
 import warnings
-from typing import Any
 
 import numpy as np
 from lava.magma.core.run_conditions import RunSteps
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from lava_conv.backends.sdnn import channels_first, connect, opened
 from lava_conv.errors import BackendError
+from lava_conv.lava.types import LavaObject
 from lava_conv.lowering import lower, write_stock
 from lava_conv.network.graph import Graph
 from lava_conv.record import Record
@@ -55,7 +55,7 @@ def on_board(graph: Graph, images: NDArray[np.uint8]) -> Record:
     return lowered.record(sent, "Loihi 2 through Lava (Loihi2HwCfg), lowered to SigmaDelta")
 
 
-def _adapters() -> tuple[Any, Any]:
+def _adapters() -> tuple[LavaObject, LavaObject]:
     """(into the chip, out of it), where the extension has them; None for a direct connection."""
     try:
         from lava.proc import embedded_io  # type: ignore[attr-defined]

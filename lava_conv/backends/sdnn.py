@@ -10,18 +10,17 @@ import contextlib
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
+from lava_conv.lava.types import LavaObject, Progress
 from lava_conv.lowering import Lowered, lower, write_stock
 from lava_conv.lowering.assembly import Stage
 from lava_conv.lowering.layer_integers import ONE_BITS, PAYLOAD_BITS
 from lava_conv.network.graph import Graph
-from lava_conv.network.synapses import Conv
 from lava_conv.netx.stock import describe
 from lava_conv.record import Record
 
@@ -34,8 +33,8 @@ try:
         warnings.simplefilter("ignore")  # lava-dl speaks of packages that nothing here needs
         from lava.lib.dl.netx.hdf5 import Network
 
+    from lava_conv.lava import watched
     from lava_conv.lava.progress import by_sample
-    from lava_conv.lava.runtime import watched
     from processes import SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
 except ImportError as error:
@@ -53,7 +52,7 @@ def simulate(
     timeout: float = 60.0,
     fast: bool = False,
     approximate: bool = False,
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Record:
     """Lower the network and stream uint8 images (N, C, H, W) through stock netx, one every `interval` steps.
 
@@ -91,13 +90,13 @@ def simulate(
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str]) -> Iterator[Any]:
+def opened(path: str | os.PathLike[str]) -> Iterator[LavaObject]:
     """The network that stock netx makes of a lowered file; the file, which netx leaves open, is closed at the end."""
     network = Network(os.fspath(path), input_message_bits=PAYLOAD_BITS, spike_exp=0)
     try:
         yield network
     finally:
-        file: Any = network.net_config.f
+        file: LavaObject = network.net_config.f
         file.close()
 
 
@@ -128,7 +127,7 @@ def check_file(lowered: Lowered, path: str | os.PathLike[str]) -> int:
     return compared
 
 
-def _unlike(layer: Any, stage: Stage) -> str | None:
+def _unlike(layer: LavaObject, stage: Stage) -> str | None:
     """What of a layer's process is not what was meant."""
     weight, scale = _effective(layer)
     wanted = stage.synapse.weight.astype(np.int64) * scale
@@ -141,7 +140,7 @@ def _unlike(layer: Any, stage: Stage) -> str | None:
     return None if found == {name: [value] for name, value in meant.items()} else f"the neuron's {found}"
 
 
-def _effective(layer: Any) -> tuple[NDArray[np.int64], int]:
+def _effective(layer: LavaObject) -> tuple[NDArray[np.int64], int]:
     """Weights (O, I, kH, kW) or (O, I) as the process model computes with them, and what they are multiplied by."""
     synapse = layer.synapse
     if hasattr(synapse, "weight"):  # Conv: (O, W, H, I), flipped
@@ -156,9 +155,9 @@ def _effective(layer: Any) -> tuple[NDArray[np.int64], int]:
 
 
 def connect(
-    network: Any, lowered: Lowered, images: NDArray[np.uint8], interval: int, folder: str, into: Any = None,
-    out_of: Any = None,
-) -> tuple[Any, list[NDArray[np.generic]]]:  # fmt: skip
+    network: LavaObject, lowered: Lowered, images: NDArray[np.uint8], interval: int, folder: str,
+    into: LavaObject = None, out_of: LavaObject = None,
+) -> tuple[SampleInput, list[NDArray[np.generic]]]:  # fmt: skip
     """Put source, resets and probes around the network.
 
     Args:
@@ -174,7 +173,7 @@ def connect(
         (the source, by stage the memory map int32 (N, W, H, C) or (N, n) that its probe will have written).
     """
     frames = lowered.frames(images)
-    flat = not isinstance(lowered.stages[0].synapse, Conv)
+    flat = lowered.stages[0].synapse.input_rank == 1
     # axes are W,H,C in stock netx; a dense first layer takes C,H,W flattened
     frames = frames.reshape(len(frames), -1) if flat else frames.transpose(0, 3, 2, 1)
     source = SampleInput(images=np.ascontiguousarray(frames, np.int32), interval=interval, name="layer 0 (input)")
@@ -193,7 +192,7 @@ def connect(
     return source, written
 
 
-def _join(port: Any, target: Any, adapter: Any) -> None:
+def _join(port: LavaObject, target: LavaObject, adapter: LavaObject) -> None:
     if adapter is not None:
         between = adapter(shape=target.shape, num_message_bits=PAYLOAD_BITS)
         port.connect(between.inp)

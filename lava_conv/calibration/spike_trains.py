@@ -13,9 +13,8 @@ from lava_conv.conversion.builder import Walk
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import Skip
 from lava_conv.network.neurons import NEURONS
-from lava_conv.network.synapses import Identity
 from lava_conv.qat.evaluation import exact
-from lava_conv.simulation.dense import convolve
+from lava_conv.simulation.dense import sums
 from lava_conv.simulation.fire import fire
 
 
@@ -89,7 +88,7 @@ class Trains:
     def _drive(self, feed: Skip, part: slice) -> NDArray[np.int32]:
         """(n, frames, P, C): what one synapse brings in each step; one frame if it is the image."""
         source, flat = feed.source, False
-        while self.walk.layers[source].kind == "flatten":
+        while self.walk.layers[source].is_view:
             before = self.walk.layers[source].source
             source, flat = source - 1 if before is None else before, True
         if source == 0:
@@ -100,9 +99,6 @@ class Trains:
             rows = torch.from_numpy(spikes.reshape(-1, *spikes.shape[2:]))
             values = from_rows(rows, self.walk.layers[source].shape).float()
         values = values.flatten(1) if flat else values
-        if isinstance(feed.synapse, Identity):
-            found = values * feed.synapse.scale
-        else:
-            found = convolve(feed.synapse, values, payload)
+        found = sums(feed.synapse, values, payload)
         drive = to_rows(found).astype(np.int32)
         return drive.reshape(-1, frames, *drive.shape[1:])

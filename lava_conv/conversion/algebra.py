@@ -12,8 +12,9 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.conversion.thresholds import staircase
 from lava_conv.errors import ConversionError
-from lava_conv.network.fixedpoint import WEIGHT_MAX, staircase
+from lava_conv.network.fixedpoint import WEIGHT_MAX
 from lava_conv.network.synapses import Conv, Dense, Identity, Shape, Synapse
 
 Floats = NDArray[np.float64]
@@ -123,7 +124,7 @@ def _term(part: Part, synapse: Conv | Dense, scale: Floats) -> tuple[Term, Float
     gain = scale * part.unit
     if not part.zero:
         return Term(part.layer, synapse, gain), np.zeros_like(gain)
-    if isinstance(synapse, Conv) and any(synapse.padding):
+    if synapse.pads:
         raise ConversionError(
             f"its input has the zero point {part.zero} and is padded; train with unsigned activations (ReLU before it)"
         )
@@ -258,7 +259,7 @@ def _approximate(total: Sum, gains: Floats, rounding: Staircase, counts: list[In
         "the layers that are added have no common unit; lava_conv.qat.prepare trains them onto one, and with a toolkit "
         "the summands need quantisers of their own"
     )
-    if not all(isinstance(term.synapse, Identity) for term in total.terms) or np.ptp(gains, axis=1).any():
+    if not all(term.synapse.elementwise for term in total.terms) or np.ptp(gains, axis=1).any():
         raise refusal
     if np.ptp(total.offset):
         raise refusal
@@ -279,28 +280,12 @@ def _approximate(total: Sum, gains: Floats, rounding: Staircase, counts: list[In
 
 
 def _scaled(term: Term, multiple: Ints, flat: bool) -> tuple[int, Synapse]:
-    synapse = term.synapse
-    if isinstance(synapse, Identity):
-        if multiple[0] and not np.ptp(multiple):
-            return term.layer, Identity(int(multiple[0]))
-        return term.layer, _elementwise(multiple, flat)
-    weight = synapse.weight.astype(np.int64) * multiple.reshape(-1, *[1] * (synapse.weight.ndim - 1))
-    return term.layer, replace(synapse, weight=weight)
+    return term.layer, term.synapse.scaled(multiple, flat)
 
 
 def without(synapse: Synapse, channels: NDArray[np.bool_], flat: bool) -> Synapse:
     """The synapse with the weights of some output channels set to 0; flat: the neurons are a flat layer."""
-    if not channels.any():
-        return synapse
-    if isinstance(synapse, Identity):
-        return _elementwise(np.where(channels, 0, synapse.scale), flat)
-    keep = ~channels.reshape(-1, *[1] * (synapse.weight.ndim - 1))
-    return replace(synapse, weight=synapse.weight * keep)
-
-
-def _elementwise(multiple: Ints, flat: bool) -> Conv | Dense:
-    """A shortcut with a weight for each channel."""
-    return Dense(np.diag(multiple)) if flat else Conv(multiple.reshape(-1, 1, 1, 1), groups=len(multiple))
+    return synapse.scaled(np.where(channels, 0, 1), flat) if channels.any() else synapse
 
 
 def main_and_skips(feeds: list[tuple[int, Synapse]], last: int, shape: Shape) -> list[tuple[int, Synapse]]:
@@ -314,11 +299,7 @@ def main_and_skips(feeds: list[tuple[int, Synapse]], last: int, shape: Shape) ->
     Returns:
         The same sum, the layer's own synapse first: Conv or Dense.
     """
-    order = sorted(feeds, key=lambda feed: (isinstance(feed[1], Identity), feed[0] != last))
+    order = sorted(feeds, key=lambda feed: (feed[1].elementwise, feed[0] != last))
     source, first = order[0]
-    if not isinstance(first, Identity):
-        return order
-    one = first.scale if abs(first.scale) <= WEIGHT_MAX else int(np.sign(first.scale))
-    main = _elementwise(np.full(shape[0], one), len(shape) == 1)
-    rest = [(source, Identity(first.scale - one))] if first.scale != one else []
-    return [(source, main), *rest, *order[1:]]
+    main, rest = first.own(shape)
+    return [(source, main), *([(source, rest)] if rest else []), *order[1:]]

@@ -15,19 +15,18 @@ from torch import fx, nn
 
 from lava_conv.conversion import algebra
 from lava_conv.conversion.algebra import Part, Pool, Spikes, Staircase, Sum, Sums
+from lava_conv.conversion.thresholds import Thresholds, nearest_thresholds, search_thresholds
 from lava_conv.conversion.verify import Activation
 from lava_conv.errors import ConversionError, RangeError
 from lava_conv.frontends.tracing import cat_inputs, is_add, place
+from lava_conv.network.bounds import drive_range
 from lava_conv.network.fixedpoint import (
     INPUT_MAX,
     STATE_MAX,
     STATE_MIN,
     TIE,
-    Thresholds,
-    nearest_thresholds,
-    search_thresholds,
 )
-from lava_conv.network.graph import Layer, Skip, drive_range
+from lava_conv.network.graph import Layer, Skip
 from lava_conv.network.neurons import NEURONS, ca_lif
 from lava_conv.network.synapses import Conv, Dense
 from lava_conv.qat.layers import Average, Pixels, QuantisedWeight, Quantiser, Readout

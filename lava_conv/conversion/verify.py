@@ -50,8 +50,8 @@ def verify(
     repeats = graph.steps if graph.input_code == "constant" else 1
     counts = {**graph.reference(frames).counts, 0: frames.astype(np.int64) * repeats}
     for index, layer in enumerate(graph.layers):
-        if layer.kind == "flatten":
-            counts[index] = counts[graph.source(index)].reshape(len(frames), -1)
+        if layer.is_view:
+            counts[index] = layer.view(counts[graph.source(index)])
     within = np.ones(len(images), bool)  # a neuron cannot count beyond max_steps, and nothing after it is promised then
     for name in (name for name in values if name in activations):
         start, (took, value) = 0, values[name]

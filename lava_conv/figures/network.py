@@ -9,7 +9,6 @@ from matplotlib.patches import FancyBboxPatch
 from lava_conv.arguments import graph_of
 from lava_conv.figures.style import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PURPLE, SMALL, WIDTH, bare, new_figure
 from lava_conv.network.graph import Graph, Layer, Skip
-from lava_conv.network.synapses import Conv, Dense
 
 COLOURS = {"input": GREY, "conv": BLUE, "dense": PURPLE, "flatten": GREY}
 READOUT = GREEN
@@ -40,7 +39,7 @@ def network(graph: Graph) -> Figure:
     for (source, index, feed), lane in zip(far, lanes, strict=True):
         _bridge(
             ax, right, right + LANE * (lane + 1), tops[source] + 0.6 * heights[source],
-            tops[index] + 0.4 * heights[index], isinstance(feed.synapse, Conv | Dense) if feed else False,
+            tops[index] + 0.4 * heights[index], feed is not None and not feed.synapse.elementwise,
         )  # fmt: skip
     return figure
 
@@ -70,13 +69,7 @@ def _lanes(spans: list[tuple[int, int]]) -> list[int]:
 
 
 def _words(layer: Layer) -> str:
-    if not isinstance(layer.synapse, Conv):
-        return layer.kind
-    kernel = "×".join(map(str, layer.synapse.weight.shape[2:]))
-    high, wide = layer.synapse.stride
-    stride = "" if high == wide == 1 else f" stride {high}" if high == wide else f" stride {high}×{wide}"
-    groups = "" if layer.synapse.groups == 1 else f" groups {layer.synapse.groups}"
-    return f"conv {kernel}{stride}{groups}"
+    return layer.synapse.label if layer.synapse else layer.kind
 
 
 def _box(

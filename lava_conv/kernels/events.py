@@ -40,8 +40,7 @@ class Plan(NamedTuple):
 
 def plan(synapse: Conv | Dense, shape: Shape) -> Plan | None:
     """For signed spikes of shape C,H,W or (n,); None where this form does not serve: groups, or a weight of -128."""
-    if isinstance(synapse, Dense):
-        synapse, shape = Conv(synapse.weight[:, :, None, None]), (shape[0], 1, 1)
+    synapse, shape = synapse.as_events(), synapse.frames(shape)
     weight = synapse.weight
     if synapse.groups != 1 or weight.min() == WEIGHT_MIN:
         return None

@@ -1,7 +1,7 @@
-"""Channels of Lava without listener threads, and runs of several steps to a command: what makes small steps cheap.
+"""Lava's channels without listener threads, and several time steps per command: both make small steps cheap.
 
-Stock Lava starts a thread for every port, which hands each message on under the interpreter's lock, and its service
-sends every process a command for every step. Here a port waits on the semaphore itself, and where all models of a
+Stock Lava starts a thread per port, which forwards each message under the interpreter's lock, and its service sends
+each process one command per time step. Here a port waits on the semaphore itself, and where all models of a
 network follow their data (see `free_running`), one command lets them run many steps; the data channels alone keep them
 in order, as a network of processes that block on reading (Kahn 1974). Both concern watched runtimes only.
 """
@@ -10,16 +10,21 @@ import lava_conv.lava.start  # noqa: F401  before Lava
 
 # isort: split
 import time
-from multiprocessing import Semaphore
-from typing import Any
+from collections.abc import Callable
+from multiprocessing import Semaphore as semaphore
+from multiprocessing.synchronize import Semaphore
+from typing import TypeVar, cast
 
 import numpy as np
 from lava.magma.compiler.channels.interfaces import Channel
 from lava.magma.compiler.channels.pypychannel import CspRecvPort, CspSelector, CspSendPort
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike
 
-SLOTS = 4  # messages under way on a channel between models: few, so that they stay in the cache
+from lava_conv.lava.types import LavaObject, Numbers
+
+T = TypeVar("T")
+SLOTS = 4  # messages in flight per channel between models: few, so that they stay in the cache
 POLL = 0.0002  # seconds between looks at several channels at once
 STOCK_FREE_RUNNING = ("lava.proc.conv.models", "lava.proc.dense.models", "lava.proc.io.source", "lava.proc.io.sink")
 PHASES = (  # what makes more of a time step than `run_spk`; a stride has none of it
@@ -31,12 +36,15 @@ PHASES = (  # what makes more of a time step than `run_spk`; a stride has none o
 class _Port:
     """What both ends share: a ring of arrays in shared memory, and a semaphore for each direction."""
 
-    def __init__(self, name: str, memory: Any, shape: tuple[int, ...], kind: Any, size: int, full: Any, free: Any):
+    def __init__(
+        self, name: str, memory: LavaObject, shape: tuple[int, ...], kind: LavaObject, size: int,
+        full: Semaphore, free: Semaphore,
+    ) -> None:  # fmt: skip
         self._name, self._shape, self._dtype, self._size = name, tuple(shape), kind, size  # Lava's properties read them
         self.full, self.free = full, free
         self.memory, self.at = memory, 0
-        self.slots: list[NDArray[Any]] = []
-        self.observer: Any = None  # stock selectors set it; nothing here calls it
+        self.slots: list[Numbers] = []
+        self.observer: LavaObject = None  # stock selectors set it; nothing here calls it
 
     def start(self) -> None:
         """Lay the ring's arrays over the shared memory; no thread is started."""
@@ -46,8 +54,8 @@ class _Port:
             np.ndarray(self._shape, kind, self.memory.buf[length * i : length * (i + 1)]) for i in range(self._size)
         ]
 
-    def next_slot(self) -> NDArray[Any]:
-        """The array whose turn it is; the one behind it is next."""
+    def next_slot(self) -> Numbers:
+        """The current array of the ring; advances to the next one."""
         slot = self.slots[self.at]
         self.at = (self.at + 1) % self._size
         return slot
@@ -66,7 +74,7 @@ class DirectSendPort(_Port, CspSendPort):
         self.free.release()
         return True
 
-    def send(self, data: NDArray[Any]) -> None:
+    def send(self, data: Numbers) -> None:
         """Copy a message of the channel's shape into the ring, once there is room."""
         if data.shape != self._shape:
             raise AssertionError(f"{self._name}: data of shape {data.shape} for a channel of {self._shape}")
@@ -81,7 +89,7 @@ class DirectRecvPort(_Port, CspRecvPort):
     held = False  # a message was found and not yet taken
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Until there is a message, or for so long; whether there is one."""
+        """Wait for a message, at most `seconds`; return whether there is one."""
         self.held = self.held or self.full.acquire(timeout=seconds)
         return self.held
 
@@ -89,12 +97,12 @@ class DirectRecvPort(_Port, CspRecvPort):
         """Whether `recv` would not block."""
         return self.wait(0)
 
-    def peek(self) -> NDArray[Any]:
+    def peek(self) -> Numbers:
         """A copy of the next message, which stays where it is; blocks until there is one."""
         self.wait()
         return self.slots[self.at].copy()
 
-    def recv(self) -> NDArray[Any]:
+    def recv(self) -> Numbers:
         """A copy of the next message, which is taken; blocks until there is one."""
         self.wait()
         self.held = False
@@ -107,13 +115,13 @@ class DirectChannel(Channel):
     """Drop-in for Lava's PyPyChannel, without its watchdogs: a watched runtime looks after its children itself."""
 
     def __init__(
-        self, infrastructure: Any, source: str, target: str, shape: tuple[int, ...], kind: Any, size: int,
-        *watchdogs: Any,
+        self, infrastructure: LavaObject, source: str, target: str, shape: tuple[int, ...], kind: DTypeLike, size: int,
+        *watchdogs: object,
     ) -> None:  # fmt: skip
         if not source.endswith("_src"):  # Lava's name for the channels of its service, which carry Vars too
             size = min(size, SLOTS)
         memory = infrastructure.smm.create_shared_memory(int(np.prod(shape) * np.dtype(kind).itemsize * size))
-        full, free = Semaphore(0), Semaphore(size)
+        full, free = semaphore(0), semaphore(size)
         self._source = DirectSendPort(source, memory, shape, kind, size, full, free)
         self._target = DirectRecvPort(target, memory, shape, kind, size, full, free)
 
@@ -131,10 +139,10 @@ class DirectChannel(Channel):
 _stock_select = CspSelector.select
 
 
-def _select(self: CspSelector, *channel_actions: Any) -> Any:
+def _select(self: CspSelector, *channel_actions: tuple[LavaObject, Callable[[], T]]) -> T:
     """Wait for one of several channels; a single direct one without looking again and again."""
     if not all(isinstance(channel, DirectRecvPort) for channel, _ in channel_actions):
-        return _stock_select(self, *channel_actions)
+        return cast(T, _stock_select(self, *channel_actions))
     if len(channel_actions) == 1:
         channel, action = channel_actions[0]
         channel.wait()
@@ -146,10 +154,10 @@ def _select(self: CspSelector, *channel_actions: Any) -> Any:
         time.sleep(POLL)
 
 
-CspSelector.select = _select
+REPLACED = ((CspSelector, "select", _select),)  # set by `patches.install`
 
 
-def free_running(builder: Any) -> bool:
+def free_running(builder: LavaObject) -> bool:
     """Whether a process only follows its data, so that it may run several steps to a command.
 
     That takes a model whose `run_spk` is known to (`_declared`), with no phase of its own beside it, inherited or not,

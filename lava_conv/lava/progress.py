@@ -1,4 +1,4 @@
-"""Where every child of a Lava run is, kept in memory that the parent can read: so that a stall can be named.
+"""The time step and activity of every child, in memory shared with the parent, so that a stall is named.
 
 Children write one row each: the time step and what they are doing. The hooks sit on Lava's own base classes and do
 nothing unless a watched runtime has put up its board; they cost two writes a step.
@@ -8,8 +8,6 @@ import lava_conv.lava.start  # noqa: F401  before Lava
 
 # isort: split
 import mmap
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
 from lava_conv.lava.channels import PHASES
+from lava_conv.lava.types import LavaObject, Numbers, Progress
 
 IDLE, COMPUTING, RECEIVING, SENDING = range(4)
 DOING = {
@@ -47,7 +46,7 @@ class Board:
         self.order = values[len(names) :].ravel()  # number of the run, its steps, steps to a command
 
     def announce(self, steps: int, stride: int) -> None:
-        """The children's next run has so many steps; one command is for `stride` of them."""
+        """Set the steps of the next run, and how many of them one command covers."""
         self.order[:3] = self.order[0] + 1, steps, stride
 
     def put_up(self) -> None:
@@ -70,7 +69,7 @@ class Board:
         return f"{self.names[model]}, {DOING[int(doing)]} in step {int(step)}"
 
 
-def _row(model: Any) -> NDArray[np.int64] | None:
+def _row(model: LavaObject) -> NDArray[np.int64] | None:
     return None if _board is None else _board.rows.get(model.model_id)
 
 
@@ -80,7 +79,7 @@ _stock_send = PyOutPortVectorDense.send
 _stock_pause = LoihiPyRuntimeService._handle_pause
 
 
-def _spike(self: Any) -> None:
+def _spike(self: LavaObject) -> None:
     """One command of the service: the steps of a stride, and the answer after the last."""
     row = _row(self)
     if row is None or _board is None:
@@ -103,7 +102,7 @@ def _spike(self: Any) -> None:
     row[1] = IDLE
 
 
-def _recv(self: Any) -> Any:
+def _recv(self: LavaObject) -> Numbers:
     row = _row(self._process_model)
     if row is None:
         return _stock_recv(self)
@@ -117,13 +116,13 @@ def _recv(self: Any) -> Any:
     return value
 
 
-def receive(port: Any) -> Any:
+def receive(port: LavaObject) -> Numbers:
     """What arrives at an InPort with one connection, in the type in which it was sent."""
     (source,) = port.csp_ports
     return port._transformer.transform(source.recv(), source)
 
 
-def _send(self: Any, data: Any) -> None:
+def _send(self: LavaObject, data: Numbers) -> None:
     row = _row(self._process_model)
     if row is None:
         return _stock_send(self, data)
@@ -132,21 +131,21 @@ def _send(self: Any, data: Any) -> None:
     row[1] = COMPUTING
 
 
-def _handle_pause(self: Any) -> None:
+def _handle_pause(self: LavaObject) -> None:
     """Stock Lava never clears this flag, and so never reports the end of a run that follows a pause."""
     _stock_pause(self)
     self.pausing = False
 
 
-PyLoihiProcessModel._spike = _spike
-PyInPortVectorDense.recv = _recv
-PyOutPortVectorDense.send = _send
-LoihiPyRuntimeService._handle_pause = _handle_pause
+REPLACED = (  # set by `patches.install`
+    (PyLoihiProcessModel, "_spike", _spike),
+    (PyInPortVectorDense, "recv", _recv),
+    (PyOutPortVectorDense, "send", _send),
+    (LoihiPyRuntimeService, "_handle_pause", _handle_pause),
+)
 
 
-def by_sample(
-    progress: Callable[[int], Any] | None, samples: int, steps: int, depth: int
-) -> Callable[[int], Any] | None:
+def by_sample(progress: Progress | None, samples: int, steps: int, depth: int) -> Progress | None:
     """From the time step that every process has reached to the number of images just finished."""
     if progress is None:
         return None

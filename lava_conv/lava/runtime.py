@@ -8,80 +8,45 @@ happens the children and their shared memory are gone afterwards.
 import lava_conv.lava.start  # noqa: F401  before Lava
 
 # isort: split
-import atexit
 import contextlib
-import ctypes
 import logging
 import math
-import multiprocessing.util  # its exit hook must be registered before ours: the last one in runs first
 import os
-import queue
-import signal
 import sys
 import threading
 import time
-import warnings
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NoReturn, TypeVar, cast
 
 import numpy as np
 from lava.magma.compiler.channels.interfaces import ChannelType
 from lava.magma.core.process.message_interface_enum import ActorType
-from lava.magma.core.process.process import AbstractProcess, LogConfig, ProcessServer
-from lava.magma.core.process.variable import VarServer
-from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_conditions import AbstractRunCondition, RunSteps
 from lava.magma.runtime.mgmt_token_enums import MGMT_COMMAND, MGMT_RESPONSE, enum_equal, enum_to_np
 from lava.magma.runtime.runtime import Runtime
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from lava_conv.errors import BackendError, DataError, LavaConvError, RangeError
+from lava_conv.errors import BackendError, DataError, RangeError
+from lava_conv.lava import children
 from lava_conv.lava import memory as lava_memory
 from lava_conv.lava import segments as lava_segments
 from lava_conv.lava import vars as lava_vars
-from lava_conv.lava.channels import DirectChannel, free_running
+from lava_conv.lava.channels import DirectChannel, DirectRecvPort, DirectSendPort, free_running
+from lava_conv.lava.patches import install
 from lava_conv.lava.progress import Board
+from lava_conv.lava.types import LavaObject, Numbers, Process, Progress, Segment, Structure, Unchecked
 
+T = TypeVar("T")
 STRIDE = 64  # steps to a command, where all models follow their data; a pause waits for the end of one
 POLL = 0.0005  # seconds between looks at the children while nothing arrives
 POLL_MAX = 0.01
 STOP_TIMEOUT = 5.0  # seconds an orderly stop may take before the children are killed
-GRACE = 0.5  # seconds between a child's end and the report, in which another child's traceback may arrive
-PR_SET_PDEATHSIG = 1
-
-_forking = False  # true while a watched runtime starts its children
-_live: "weakref.WeakSet[WatchedRuntime]" = weakref.WeakSet()
-
-
-class ChildTraceback(Exception):
-    """The traceback of a child process, as text; the cause of the BackendError that reports it."""
-
-    def __str__(self) -> str:
-        return "\n" + str(self.args[0])
-
-
-def _in_child() -> None:
-    """Children of a watched runtime end with their parent, and leave Ctrl-C to it."""
-    if _forking:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-os.register_at_fork(after_in_child=_in_child)
-
-
-@atexit.register
-def _stop_all() -> None:
-    for runtime in list(_live):
-        runtime.kill()
 
 
 class WatchedRuntime(Runtime):
-    """Drop-in Runtime: `run`, `wait()`, `pause`, `stop` and Var access end within a bounded time, come what may.
+    """Drop-in Runtime: `run`, `wait()`, `pause`, `stop` and Var access end within a bounded time.
 
     `watched` makes one. Every method raises BackendError, with the name of the process, where a child failed, died or
     stood still; the children and their shared memory are gone then.
@@ -91,24 +56,21 @@ class WatchedRuntime(Runtime):
         timeout: seconds in which no process moves, or no answer comes, after which a run is given up.
     """
 
-    def __init__(self, executable: Any, timeout: float = 60.0) -> None:
-        _check_timeout(timeout)
+    def __init__(self, executable: LavaObject, timeout: float = 60.0) -> None:
+        children.check_timeout(timeout)
+        install()
         super().__init__(executable, ActorType.MultiProcessing, loglevel=logging.CRITICAL)
         self._timeout = timeout
-        self._names = [proc.name for proc in executable.proc_builders]
         self._board = Board({builder._model_id: proc.name for proc, builder in executable.proc_builders.items()})
         self._stride = STRIDE if all(map(free_running, executable.proc_builders.values())) else 1
         self._parent = os.getpid()
-        self._progress: Callable[[int], Any] | None = None
+        self._progress: Progress | None = None
         self._places = lava_vars.places(executable)
         self._ended = False
         self._reason = "was stopped"  # why it ended, once it has
         self._note: Path | None = None
-        self._memory: tuple[Any, list[Any]] | None = None  # who gave out the segments, and which
-        self._finished: set[int] = set()  # children that said goodbye without an error
-        self._gone_since: float | None = None
-
-    # -- life cycle ------------------------------------------------------------------------------------------------
+        self._memory: tuple[Process | None, list[Segment]] | None = None  # who gave out the segments, and which
+        self._children = children.Children([proc.name for proc in executable.proc_builders])
 
     def initialize(self, node_cfg_idx: int = 0) -> None:
         """Start the children and wait until every process model is built.
@@ -119,40 +81,31 @@ class WatchedRuntime(Runtime):
         Raises:
             BackendError: not the main thread, a daemon process, or a process model that cannot be built.
         """
-        global _forking
-        if threading.current_thread() is not threading.main_thread():
-            raise BackendError(
-                "Lava must be started from the main thread; its children end with the thread that made them"
-            )
-        if multiprocessing.current_process().daemon:
-            raise BackendError(
-                f"Lava starts processes, and {multiprocessing.current_process().name} may not: it is a daemon, as the "
-                f"workers of multiprocessing.Pool are; use concurrent.futures.ProcessPoolExecutor or a Process with "
-                f"daemon=False"
-            )
-        _live.add(self)
+        children.check_may_start()
+        children.keep(self)
         lava_segments.sweep()
-        _forking = True
+        children.forking = True
         self._board.put_up()
         try:
             self._set_up_channels()
-            structure: Any = self._messaging_infrastructure
+            structure = self._structure
             handles = list(structure.smm._shared_memory_handles)
             self._memory = lava_memory.process_of(structure.smm), handles  # Lava forgets them while it stops
             self._note = lava_segments.write_down(id(self), [handle._name.lstrip("/") for handle in handles])
             self._build_processes()
             self._build_runtime_services()
             self._start_ports()
-            _forking = False
+            children.forking = False
             for number, answers in enumerate(self.exception_q):
-                error = self._wait(lambda q=answers: _take(q), f"building {self._name(number)}")
-                if error[0] is not None:
-                    self._fail(self._name(number), error[0], getattr(error[0], "trace", ""))
+                name = self._children.name(number)
+                error = self._wait(lambda q=answers: children.take(q), f"building {name}")[0]
+                if error is not None:
+                    self._end(children.failure(name, error, getattr(error, "trace", "")))
         except BaseException:
             self.kill()
             raise
         finally:
-            _forking = False
+            children.forking = False
         for answers in self.exception_q:
             answers.close()
             answers.join_thread()
@@ -176,20 +129,28 @@ class WatchedRuntime(Runtime):
                     ) from error
                 raise
 
-    def _manager(self) -> Any:
+    @property
+    def _structure(self) -> Structure:
+        return cast(Structure, self._messaging_infrastructure)
+
+    @property
+    def _answers(self) -> Sequence[DirectRecvPort]:
+        return cast(Sequence[DirectRecvPort], self.service_to_runtime)
+
+    def _manager(self) -> LavaObject:
         return getattr(self._messaging_infrastructure, "smm", None)
 
     def _use_direct_channels(self, heard: Callable[[], None]) -> None:
-        structure: Any = self._messaging_infrastructure
+        structure = self._structure
         stock = structure.channel_class
 
-        def of(channel_type: ChannelType) -> Any:
+        def of(channel_type: ChannelType) -> type:
             heard()  # Lava asks for the class before it makes a channel of it
             return DirectChannel if channel_type == ChannelType.PyPy else stock(channel_type)
 
         structure.channel_class = of
 
-    def _run(self, run_condition: Any) -> None:
+    def _run(self, run_condition: AbstractRunCondition) -> None:
         """Hand the run on in strides: each command of the service is for so many steps."""
         steps = run_condition.num_steps if isinstance(run_condition, RunSteps) else sys.maxsize
         self._board.announce(steps, self._stride)
@@ -197,7 +158,7 @@ class WatchedRuntime(Runtime):
             run_condition = RunSteps(-(-steps // self._stride), run_condition.blocking)
         super()._run(run_condition)
 
-    def start(self, run_condition: Any) -> None:
+    def start(self, run_condition: AbstractRunCondition) -> None:
         """Begin a run: RunSteps (which may wait for the end) or RunContinuous, until `pause` or `stop`.
 
         Raises:
@@ -218,7 +179,7 @@ class WatchedRuntime(Runtime):
             self.kill()
             raise
 
-    def run(self, steps: int, progress: Callable[[int], Any] | None = None) -> None:
+    def run(self, steps: int, progress: Progress | None = None) -> None:
         """Run for `steps` time steps and wait, watched; Vars can be read and set afterwards, and run called again.
 
         Args:
@@ -240,7 +201,7 @@ class WatchedRuntime(Runtime):
     def _get_resp_for_run(self) -> None:
         if not self._is_running:
             return
-        for port in self.service_to_runtime:
+        for port in self._answers:
             answer = self._answer(port, "running")
             if enum_equal(answer, MGMT_RESPONSE.REQ_PAUSE):
                 return self.pause()
@@ -260,18 +221,16 @@ class WatchedRuntime(Runtime):
             return
         for port in self.runtime_to_service:
             port.send(MGMT_COMMAND.PAUSE)
-        for port in self.service_to_runtime:
+        for port in self._answers:
             # The run may have ended by itself just before: then its DONE comes first.
             while not enum_equal(self._answer(port, "pausing"), MGMT_RESPONSE.PAUSED):
                 pass
         self._is_running = False
 
-    def _answer(self, port: Any, phase: str) -> Any:
+    def _answer(self, port: DirectRecvPort, phase: str) -> Numbers:
         return self._wait(lambda: (port.recv(),) if port.probe() else None, phase, doze=port.wait)[0]
 
-    # -- Vars ------------------------------------------------------------------------------------------------------
-
-    def get_var(self, var_id: int, idx: Any = None) -> NDArray[np.float64]:
+    def get_var(self, var_id: int, idx: LavaObject = None) -> NDArray[np.float64]:
         """What `Var.get` gives: the values of a Var as its process holds them, float64 in the Var's shape.
 
         Works from the start on, before the first run too, and whenever no run is under way.
@@ -291,7 +250,7 @@ class WatchedRuntime(Runtime):
             values = values.reshape(place.shape)
         return values if idx is None else values[idx]
 
-    def set_var(self, var_id: int, value: Any, idx: Any = None) -> None:
+    def set_var(self, var_id: int, value: Unchecked, idx: object = None) -> None:
         """What `Var.set` does: replace all values of a Var, checked before anything is sent.
 
         Args:
@@ -348,15 +307,15 @@ class WatchedRuntime(Runtime):
                 self._collect()
             return np.array([self._receive(place, "reading")[0] for _ in range(count)], np.float64)
 
-    def _send(self, place: lava_vars.Place, phase: str, *messages: Any) -> None:
-        port: Any = self.runtime_to_service[place.service]  # type: ignore[index]
+    def _send(self, place: lava_vars.Place, phase: str, *messages: LavaObject) -> None:
+        port = cast(Sequence[DirectSendPort], self.runtime_to_service)[place.service]
         for message in messages:
             if not port.probe():
                 self._wait(lambda: port.probe() or None, f"{phase} {place}")
             port.send(message if isinstance(message, np.ndarray) else enum_to_np(message))
 
-    def _receive(self, place: lava_vars.Place, phase: str) -> Any:
-        port: Any = self.service_to_runtime[place.service]  # type: ignore[index]
+    def _receive(self, place: lava_vars.Place, phase: str) -> Numbers:
+        port = self._answers[place.service]
         return port.recv() if port.wait(POLL_MAX) else self._answer(port, f"{phase} {place}")
 
     def stop(self) -> None:
@@ -386,10 +345,10 @@ class WatchedRuntime(Runtime):
         self._ended = True
         self._reason = f"has ended ({reason})" if reason else self._reason
         self._is_running = self._is_started = False
-        _live.discard(self)
-        structure: Any = self._messaging_infrastructure
-        if structure is None:
+        children.forget(self)
+        if self._messaging_infrastructure is None:
             return
+        structure = self._structure
         for actor in structure.actors:
             with contextlib.suppress(ValueError, OSError):
                 actor.kill()
@@ -407,26 +366,23 @@ class WatchedRuntime(Runtime):
         for answers in self.exception_q or []:
             answers.close()
 
-    # -- watching --------------------------------------------------------------------------------------------------
-
-    def _name(self, number: int) -> str:
-        return self._names[number] if number < len(self._names) else "the runtime service"
-
     def _wait(
         self,
-        ready: Callable[[], Any],
+        ready: Callable[[], T | None],
         phase: str,
         limit: float | None = None,
-        doze: Callable[[float], Any] = time.sleep,
-    ) -> Any:
+        doze: Callable[[float], object] = time.sleep,
+    ) -> T:
         """Poll `ready` until it gives something; meanwhile look after the children, and see that they move."""
+        structure = self._structure
         pause, begun, seen = POLL, time.monotonic(), -1
         seconds = self._timeout if limit is None else limit
         while True:
             value = ready()
             if value is not None:
                 return value
-            self._look_after_children(phase)
+            if end := self._children.ended(structure.actors, phase):
+                self._end(end)
             step, total = self._board.steps()
             if total != seen and limit is None:
                 begun, seen = time.monotonic(), total
@@ -439,101 +395,6 @@ class WatchedRuntime(Runtime):
             doze(pause)
             pause = min(pause * 1.5, POLL_MAX)
 
-    def _look_after_children(self, phase: str) -> None:
-        """Raise for the child that failed; one that merely ended may be the echo of another's failure, so it waits."""
-        structure: Any = self._messaging_infrastructure
-        gone: str | None = None
-        for number, actor in enumerate(structure.actors):
-            if actor._is_done:
-                continue
-            if actor._pconn.poll():
-                failure = actor._pconn.recv()
-                if failure is not None:
-                    self._fail(self._name(number), failure[0], failure[1])
-                self._finished.add(number)
-            if number in self._finished:
-                gone = gone or f"process {self._name(number)} ended by itself while {phase}"
-            elif not actor.is_alive():
-                code = actor.exitcode
-                how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-                gone = f"process {self._name(number)} died ({how}) while {phase}; look for memory pressure or a kill"
-        if gone is None:
-            self._gone_since = None
-        elif self._gone_since is None:
-            self._gone_since = time.monotonic()
-        elif time.monotonic() - self._gone_since > GRACE:
-            self.kill(gone)
-            raise BackendError(gone)
-
-    def _fail(self, name: str, error: BaseException, trace: str) -> None:
-        sentence = f"process {name} failed: {type(error).__name__}: {error}"
-        self.kill(str(error) if isinstance(error, LavaConvError) else sentence)
-        if isinstance(error, LavaConvError):
-            raise error
-        raise BackendError(sentence) from ChildTraceback(trace)
-
-
-def _check_timeout(timeout: float) -> None:
-    if not (math.isfinite(timeout) and timeout > 0):
-        raise RangeError(f"timeout is {timeout}, allowed is a number of seconds above 0")
-
-
-def _take(answers: Any) -> Any:
-    """(item,) if the queue holds one, else None."""
-    with contextlib.suppress(queue.Empty):
-        return (answers.get_nowait(),)
-    return None
-
-
-def _forget(processes: list[AbstractProcess]) -> None:
-    """Take finished processes off Lava's global lists, which otherwise keep every one of them for ever."""
-    ours = {id(process) for process in processes}
-    registry: Any = ProcessServer()
-    registry.processes[:] = [process for process in registry.processes if id(process) not in ours]
-    variables: Any = VarServer()
-    variables.vars[:] = [var for var in variables.vars if id(var._process) not in ours]
-    root, theirs = logging.getLogger(), LogConfig().format
-    for handler in list(root.handlers):  # every Lava process adds one more to the root logger
-        if type(handler) is logging.StreamHandler and handler.formatter and handler.formatter._fmt == theirs:
-            root.removeHandler(handler)
-
-
-@contextlib.contextmanager
-def watched(process: AbstractProcess, run_cfg: Any, timeout: float = 60.0) -> Iterator[WatchedRuntime]:
-    """Compile `process` and all that is connected to it, and run it safely:
-
-        with watched(neuron, Loihi2SimCfg(select_tag="fixed_pt")) as runtime:
-            runtime.run(10);  neuron.v.get();  runtime.run(10)
-
-    On leaving the block, however it is left, no process and no shared memory remains.
-
-    Args:
-        process: any process of the network.
-        run_cfg: Lava's run configuration, e.g. Loihi2SimCfg or `processes.conv.fast_sim_cfg()`.
-        timeout: seconds without movement after which a run is given up.
-
-    Raises:
-        RangeError: `timeout` is no number above 0.
-        BackendError: Lava cannot compile the network; or what WatchedRuntime raises.
-    """
-    _check_timeout(timeout)
-    runtime: WatchedRuntime | None = None
-    try:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Lava's, about optional packages
-                executable = process.compile(run_cfg)
-        except Exception as error:
-            raise BackendError(f"Lava cannot compile the network: {' '.join(str(error).split())}") from error
-        runtime = WatchedRuntime(executable, timeout)
-        for builder in executable.proc_builders.values():
-            if hook := getattr(builder.proc_model, "before_fork", None):  # as the models of our neurons have it
-                hook(builder.proc_params)
-        process._runtime = runtime
-        executable.assign_runtime_to_all_processes(runtime)
-        runtime.initialize()
-        yield runtime
-    finally:
-        if runtime is not None:
-            runtime.stop()
-            _forget(list(runtime._executable.proc_builders))
+    def _end(self, end: children.End) -> NoReturn:
+        self.kill(end.reason)
+        raise end.error

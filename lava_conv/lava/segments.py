@@ -1,6 +1,6 @@
 """Shared memory that a killed run could not give back: written down while a run lives, swept at the next start.
 
-One small file a run, named by process and start time, lists the segments. If that process is gone, they are removed.
+One small file per run, named by process and start time, lists the segments. If that process is gone, they are removed.
 """
 
 import contextlib

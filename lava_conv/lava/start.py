@@ -1,8 +1,10 @@
-"""To be imported before Lava, which sets multiprocessing's start method and fails if it is set already.
+"""Import this before Lava, whose own import fails where multiprocessing's start method is set already.
 
-It is as soon as numba, a DataLoader or the like has asked for it. Only "fork" will do for Lava.
+numba and a DataLoader set it on first use. This module imports Lava with the setting cleared; afterwards the method is
+"fork", as after any import of Lava. Nothing else of the process changes.
 """
 
+import importlib
 import importlib.util
 import multiprocessing
 import sys
@@ -10,12 +12,27 @@ from pathlib import Path
 
 from lava_conv.errors import BackendError
 
-if (method := multiprocessing.get_start_method(allow_none=True)) not in (None, "fork"):
-    raise BackendError(
-        f"the start method of multiprocessing is {method!r}, Lava needs 'fork'; leave set_start_method out, or run "
-        f"Lava in a program of its own"
-    )
-multiprocessing.set_start_method(None, force=True)
+LAVA_SETS_IT = "lava.magma.runtime.message_infrastructure.multiprocessing"
+
+
+def _import_lava() -> None:
+    """Import the module of Lava that sets the start method, also where the method is set already."""
+    if LAVA_SETS_IT in sys.modules:
+        return
+    method = multiprocessing.get_start_method(allow_none=True)
+    if method not in (None, "fork"):
+        raise BackendError(
+            f"the start method of multiprocessing is {method!r}, Lava needs 'fork'; leave set_start_method out, or run "
+            f"Lava in a program of its own"
+        )
+    multiprocessing.set_start_method(None, force=True)
+    try:
+        importlib.import_module(LAVA_SETS_IT)
+    except ImportError:
+        multiprocessing.set_start_method(method, force=True)  # without Lava nothing changes; `missing` reports it
+
+
+_import_lava()
 
 
 def missing(backend: str, needs: str, error: ImportError) -> BackendError:

@@ -7,18 +7,19 @@ answer is taken for, and a value that does not fit is cut by the child without a
 import lava_conv.lava.start  # noqa: F401  before Lava
 
 # isort: split
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from lava.magma.core.model.py.model import AbstractPyProcessModel
 from lava.magma.core.process.variable import Var
 from lava.magma.runtime.mgmt_token_enums import MGMT_RESPONSE
 from lava.magma.runtime.runtime_services.runtime_service import AsyncPyRuntimeService
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy.sparse import csr_matrix, issparse
 
 from lava_conv.errors import DataError, RangeError
-from lava_conv.network.fixedpoint import misfit
+from lava_conv.lava.fit import misfit
+from lava_conv.lava.types import LavaObject, Unchecked
 
 EXACT = 1 << 53  # a value travels as float64
 
@@ -38,19 +39,19 @@ class Place(NamedTuple):
     """
 
     name: str
-    process: Any
+    process: LavaObject
     model: int
     service: int
     asynchronous: bool
     shape: tuple[int, ...]
     holder: type
-    kind: Any
+    kind: DTypeLike
 
     def __str__(self) -> str:
         return f"{self.name} of {self.process.name}"
 
 
-def places(executable: Any) -> dict[int, Place]:
+def places(executable: LavaObject) -> dict[int, Place]:
     """The Vars of a compiled network by Lava's number of each."""
     services = list(executable.runtime_service_builders.values())
     models = executable.node_configs[0].var_models
@@ -67,7 +68,7 @@ def places(executable: Any) -> dict[int, Place]:
     return found
 
 
-def checked(place: Place, value: Any) -> NDArray[np.float64]:
+def checked(place: Place, value: Unchecked) -> NDArray[np.float64]:
     """The numbers of `value` in the order in which Lava sends them.
 
     Args:
@@ -101,7 +102,7 @@ def checked(place: Place, value: Any) -> NDArray[np.float64]:
     return values.astype(np.float64).ravel()
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
@@ -111,13 +112,13 @@ _stock_get_in_child = AbstractPyProcessModel._get_var
 _stock_set_in_child = AbstractPyProcessModel._set_var
 
 
-def _set(self: Any, value: Any, idx: Any = None) -> None:
+def _set(self: LavaObject, value: Unchecked, idx: LavaObject = None) -> None:
     """Stock Lava turns a text into the numbers of its characters, whatever the Var holds, and fails on matrices."""
     if isinstance(value, str) and self.aliased_var is None and not isinstance(self.init, str):
         raise DataError(f"{self.name} was to be set to {_short(value)}; it takes numbers of shape {self.shape}")
     if self.aliased_var is None and issparse(value):
-        new: Any = csr_matrix(value)
-        held: Any = self.init
+        new: LavaObject = csr_matrix(value)
+        held: LavaObject = self.init
         if not issparse(held) or new.shape != held.shape or new.nnz != csr_matrix(held).nnz:
             raise DataError(
                 f"{self.name} was to be set to a sparse matrix; that takes a sparse Var of the same shape, with the "
@@ -126,15 +127,15 @@ def _set(self: Any, value: Any, idx: Any = None) -> None:
     _stock_set(self, value, idx)
 
 
-def _held(model: Any) -> tuple[str, Any]:
+def _held(model: LavaObject) -> tuple[str, LavaObject]:
     """Name and value of the Var that a command is about; the command stays in the channel."""
     name = model.var_id_to_var_map[int(model.service_to_process.peek()[0].item())]
     return name, getattr(model, name)
 
 
-def _get_in_child(self: Any) -> None:
+def _get_in_child(self: LavaObject) -> None:
     """Stock Lava never answers for a float, or a numpy number other than int32."""
-    value: Any = _held(self)[1]
+    value: LavaObject = _held(self)[1]
     if not isinstance(value, float | np.generic):
         return _stock_get_in_child(self)
     self.service_to_process.recv()
@@ -142,10 +143,10 @@ def _get_in_child(self: Any) -> None:
         self.process_to_service.send(np.array([number], np.float64))
 
 
-def _set_in_child(self: Any) -> None:
+def _set_in_child(self: LavaObject) -> None:
     """Stock Lava makes a float of an int, and fills an array in the order of its memory, which need not be C's."""
     name, held = _held(self)
-    kind: Any = type(held)
+    kind = type(held)
     if not isinstance(held, int | float | np.generic | np.ndarray):
         return _stock_set_in_child(self)
     port = self.service_to_process
@@ -159,6 +160,8 @@ def _set_in_child(self: Any) -> None:
     self.process_to_service.send(MGMT_RESPONSE.SET_COMPLETE)
 
 
-Var.set = _set
-AbstractPyProcessModel._get_var = _get_in_child
-AbstractPyProcessModel._set_var = _set_in_child
+REPLACED = (  # set by `patches.install`
+    (Var, "set", _set),
+    (AbstractPyProcessModel, "_get_var", _get_in_child),
+    (AbstractPyProcessModel, "_set_var", _set_in_child),
+)

@@ -32,7 +32,8 @@ from lava_conv.loihi.chip import Chip
 from lava_conv.loihi.fitting import Fit, fit
 from lava_conv.loihi.load import IMAGE, Box, Feed, Load, positions
 from lava_conv.loihi.partition import Plan, chunks, reached
-from lava_conv.network.graph import Graph, check_images
+from lava_conv.network.graph import Graph
+from lava_conv.network.reference import check_images
 from lava_conv.record import Record
 
 Array = NDArray[np.float64]

@@ -172,7 +172,7 @@ def lowered_loads(lowered: Lowered) -> tuple[Load, ...]:
     shape, found = lowered.input_shape, []
     for number, stage in enumerate(lowered.stages, 1):
         low, high = lowered.bounds(number - 1)
-        kind = "conv" if isinstance(stage.synapse, Conv) else "dense"
+        kind = stage.synapse.file_type
         feeds = (make_feed(number - 1, stage.synapse, box_of(shape), PAYLOAD_BITS, delay=0),)
         bits, states = signed_bits(min(low, -1), max(high, 1)), 1 if stage.readout else SIGMA_DELTA_STATES
         neuron = "Sigma" if stage.readout else "SigmaDelta"
@@ -191,7 +191,7 @@ def box_of(shape: Shape) -> Box:
 
 def make_feed(source: int, synapse: Synapse, box: Box, payload_bits: int, delay: int) -> Feed:
     """A synapse from a source of shape `box` as a Feed."""
-    weight = np.asarray(synapse.scale if isinstance(synapse, Identity) else synapse.weight)
+    weight = synapse.rows(1)  # of an identity its one scale
     geometry = GEOMETRY[type(synapse)](synapse, box)
     return Feed(
         source=source,

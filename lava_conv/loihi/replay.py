@@ -24,7 +24,8 @@ from lava_conv.errors import BackendError, FitError
 from lava_conv.loihi.cost import network_work, targets, tile_members
 from lava_conv.loihi.fitting import Fit, fit
 from lava_conv.loihi.load import IMAGE
-from lava_conv.network.graph import Graph, check_images
+from lava_conv.network.graph import Graph
+from lava_conv.network.reference import check_images
 
 LABEL = "Loihi 1, calibrated"
 UPDATE_PJ = 21.6  # energy_update_neuron of loihi_lif in SANA-FE's loihi.yaml

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError
+from lava_conv.network.bounds import drive_range
 from lava_conv.network.fixedpoint import STATE_BITS, STATE_MAX, WEIGHT_MAX
-from lava_conv.network.graph import Graph, drive_range
-from lava_conv.network.synapses import Conv, Dense, Identity, Synapse
+from lava_conv.network.graph import Graph
 
 ONE_BITS = 6  # state_exp of stock netx: what a neuron sends is its state shifted right by so much
 ONE = 1 << ONE_BITS
@@ -141,7 +141,7 @@ def layer_integers(
     gains = [
         (graph.steps if graph.origin(f.source) == 0 and graph.input_code == "constant" else 1) << shift for f in feeds
     ]
-    raw = [_rows(f.synapse, len(theta)) * gain for f, gain in zip(feeds, gains, strict=True)]
+    raw = [f.synapse.rows(len(theta)) * gain for f, gain in zip(feeds, gains, strict=True)]
     if readout:
         whole = 1 << shift
         ok = all(not (w % whole).any() for w in raw) and not (theta % whole).any()
@@ -161,7 +161,7 @@ def layer_integers(
         "train with fewer levels, so that a step is larger", largest,
     )  # fmt: skip
     weights = [w.clip(-WEIGHT_MAX, WEIGHT_MAX) for w in weights]
-    low, high = drive_range([(_synapse(f.synapse, w), counts[f.source]) for f, w in zip(feeds, weights, strict=True)])
+    low, high = drive_range([(f.synapse.with_rows(w), counts[f.source]) for f, w in zip(feeds, weights, strict=True)])
     low, high = low + bias, high + bias
     count_max = np.maximum(high, 0) // (ONE * divisor)
     over = np.flatnonzero(count_max > limit) if limit else np.zeros(0, np.int64)
@@ -244,18 +244,3 @@ def _scaled(raw: list[Ints], theta: Ints, delta: Ints, condition: Any) -> tuple[
 
 def _column(x: Ints, like: Ints) -> Ints:
     return x.reshape(-1, *(1,) * (like.ndim - 1))
-
-
-def _rows(synapse: Synapse, channels: int) -> Ints:
-    if isinstance(synapse, Identity):
-        return np.full(channels, synapse.scale, np.int64)
-    return synapse.weight.astype(np.int64)
-
-
-def _synapse(synapse: Synapse, weight: Ints) -> Synapse:
-    """A synapse with other weights; an identity with one for each channel becomes a depthwise convolution."""
-    if isinstance(synapse, Conv):
-        return Conv(weight, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
-    if isinstance(synapse, Dense):
-        return Dense(weight)
-    return Conv(weight[:, None, None, None], groups=len(weight))

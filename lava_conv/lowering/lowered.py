@@ -22,8 +22,9 @@ from lava_conv.lowering.layer_integers import (
 )
 from lava_conv.memory import check_memory
 from lava_conv.network.fixedpoint import INPUT_MAX
-from lava_conv.network.graph import REFERENCE_CHUNK, REFERENCE_VALUES, Graph, Skip, check_images
-from lava_conv.network.synapses import Conv, Dense, Identity, Shape
+from lava_conv.network.graph import Graph, Skip
+from lava_conv.network.reference import REFERENCE_CHUNK, REFERENCE_VALUES, check_images
+from lava_conv.network.synapses import Conv, Dense, Shape
 from lava_conv.record import Counts, Parts, Record, smallest
 
 
@@ -195,7 +196,7 @@ class Lowered:
 
 def _step(stage: Stage, values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """(state, what is sent): stock SigmaDelta with a threshold of 0 right after a reset, or stock Sigma."""
-    flat = values.reshape(len(values), -1) if isinstance(stage.synapse, Dense) else values
+    flat = values.reshape(len(values), -1) if stage.synapse.input_rank == 1 else values
     sigma = stage.synapse.apply(flat)
     return sigma, sigma if stage.readout else np.maximum(sigma, 0) >> ONE_BITS
 
@@ -231,9 +232,9 @@ def lower(
     conditions: list[Condition] = []
     plan: dict[int, LayerIntegers] = {}
     for index, layer in enumerate(graph.layers[1:], 1):
-        if layer.kind == "flatten":
+        if layer.is_view:
             source = graph.source(index)
-            counts[index] = np.repeat(counts[source], int(np.prod(graph.layers[source].shape[1:])))
+            counts[index] = layer.view_channels(counts[source], graph.layers[source].shape)
             continue
         plan[index], found = layer_integers(graph, index, counts, approximate)
         conditions += found
@@ -272,7 +273,7 @@ def _stages(graph: Graph, plan: dict[int, LayerIntegers]) -> tuple[tuple[int, ..
     used = {index: _constants_of(integers) for index, integers in plan.items()}
     constants = tuple(sorted(set().union(*used.values())))
     stages = _chain(graph, plan, constants, used)
-    if any(isinstance(stage.synapse, Dense) and stage.synapse.weight.max() <= 0 for stage in stages):
+    if any(stage.synapse.input_rank == 1 and stage.synapse.weight.max() <= 0 for stage in stages):
         constants = (0, *constants)
         stages = _chain(graph, plan, constants, {index: found | {0} for index, found in used.items()})
     return constants, stages
@@ -319,8 +320,8 @@ def _chain(
 def _main(graph: Graph, feeds: tuple[Skip, ...], before: int) -> Conv | Dense:
     """The synapse that reads the layer before; its geometry is the stage's."""
     for feed in feeds:
-        if graph.origin(feed.source) == before and not isinstance(feed.synapse, Identity):
-            return feed.synapse
+        if graph.origin(feed.source) == before and (kernel := feed.synapse.kernel) is not None:
+            return kernel
     raise ConversionError(f"it reads none of the counts of layer {before} with a kernel")
 
 

@@ -7,7 +7,6 @@ from lava_conv.errors import NetFormatError
 from lava_conv.files import replacing
 from lava_conv.lowering.layer_integers import PAYLOAD_BITS
 from lava_conv.lowering.lowered import Lowered
-from lava_conv.network.synapses import Conv
 
 TEMPLATE = '''#!/usr/bin/env python
 """Run {net} with unmodified lava-nc 0.10.0 and lava-dl 0.6.0 (Python 3.10), written by lava-conv.
@@ -91,7 +90,7 @@ def write_script(
         NetFormatError: it cannot be written.
     """
     channels, height, width = lowered.graph.input_shape
-    conv = isinstance(lowered.stages[0].synapse, Conv)
+    conv = lowered.stages[0].synapse.input_rank == 3
     order = "frames.transpose(0, 3, 2, 1)  # W,H,C" if conv else "frames.reshape(len(frames), -1)"
     text = TEMPLATE.format(
         net=os.fspath(net), script=Path(path).name, channels=channels, height=height, width=width,

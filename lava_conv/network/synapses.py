@@ -3,9 +3,9 @@
 Shapes are C,H,W throughout. `apply` is the plain numpy form that the oracle uses; it shares no code with the simulator.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +68,10 @@ class Conv:
         ConversionError: a weight is no integer or out of range, or an option is.
     """
 
+    file_type: ClassVar[str] = "conv"
+    elementwise: ClassVar[bool] = False
+    input_rank: ClassVar[int] = 3
+
     weight: NDArray[Any]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
@@ -110,7 +114,7 @@ class Conv:
 
     def apply(self, x: NDArray[np.integer]) -> NDArray[np.int64]:
         """(N, C, H, W) integers -> (N, O, H', W') integers, channels last in memory. Exact."""
-        (kh, kw), (ph, pw), kind = self.weight.shape[2:], self.padding, _exact(x, self._magnitude)
+        (kh, kw), (ph, pw), kind = self.weight.shape[2:], self.padding, _exact(x, self.magnitude)
         n, channels, height, width = x.shape
         padded = np.zeros((n, height + 2 * ph, width + 2 * pw, channels), kind)
         padded[:, ph : ph + height, pw : pw + width] = x.transpose(0, 2, 3, 1)
@@ -127,7 +131,8 @@ class Conv:
         return sums.reshape(groups, n, height, width, -1).transpose(1, 0, 4, 2, 3).reshape(n, -1, height, width)
 
     @cached_property
-    def _magnitude(self) -> int:
+    def magnitude(self) -> int:
+        """The largest sum of |weights| of one output."""
         return _magnitude(self.weight)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
@@ -174,6 +179,56 @@ class Conv:
         """Output channels."""
         return self.weight.shape[0]
 
+    @property
+    def weights(self) -> int:
+        """How many weights are stored."""
+        return self.weight.size
+
+    @property
+    def kernel(self) -> "Conv":
+        """Itself: it has a kernel."""
+        return self
+
+    @property
+    def label(self) -> str:
+        """What a figure calls it."""
+        kernel, (high, wide) = "×".join(map(str, self.weight.shape[2:])), self.stride
+        stride = "" if high == wide == 1 else f" stride {high}" if high == wide else f" stride {high}×{wide}"
+        return f"conv {kernel}{stride}{'' if self.groups == 1 else f' groups {self.groups}'}"
+
+    def own(self, shape: Shape) -> "tuple[Conv, None]":
+        """(what a layer has as its own synapse, what remains for a skip)."""
+        return self, None
+
+    def padded_size(self, shape: Shape) -> int:
+        """Elements of the padded copy of an input of C,H,W."""
+        return shape[0] * int(np.prod([side + 2 * pad for side, pad in zip(shape[1:], self.padding, strict=True)]))
+
+    @property
+    def pads(self) -> bool:
+        """Whether some inputs are zeros that stand for no neuron."""
+        return any(self.padding)
+
+    def as_events(self) -> "Conv":
+        """The same sums as a convolution of C,H,W, in the form that the compiled kernels read."""
+        return self
+
+    def frames(self, shape: Shape) -> Shape:
+        """The shape of an input in the form of `as_events`: C,H,W, as it is."""
+        return shape
+
+    def rows(self, channels: int) -> NDArray[np.int64]:
+        """The weights as int64 (O, I/groups, kH, kW)."""
+        return self.weight.astype(np.int64)
+
+    def with_rows(self, rows: NDArray[np.int64]) -> "Conv":
+        """The same geometry with other weights, of the shape that `rows` gives."""
+        return replace(self, weight=rows)
+
+    def scaled(self, multiple: NDArray[np.int64], flat: bool) -> "Conv":
+        """The synapse with the weights of each output channel multiplied by `multiple`, int64 (O,)."""
+        return replace(self, weight=self.rows(self.channels) * multiple[:, None, None, None])
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -186,6 +241,10 @@ class Dense:
     Raises:
         ConversionError: a weight is no integer or out of range.
     """
+
+    file_type: ClassVar[str] = "dense"
+    elementwise: ClassVar[bool] = False
+    input_rank: ClassVar[int] = 1
 
     weight: NDArray[Any]
 
@@ -210,11 +269,12 @@ class Dense:
 
     def apply(self, x: NDArray[np.integer]) -> NDArray[np.int64]:
         """(N, in) integers -> (N, out) integers. Exact."""
-        kind = _exact(x, self._magnitude)
+        kind = _exact(x, self.magnitude)
         return (x.astype(kind) @ self.weight.T.astype(kind)).astype(np.int64)
 
     @cached_property
-    def _magnitude(self) -> int:
+    def magnitude(self) -> int:
+        """The largest sum of |weights| of one output."""
         return _magnitude(self.weight)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
@@ -251,6 +311,54 @@ class Dense:
         """Neurons that it feeds."""
         return self.weight.shape[0]
 
+    @property
+    def weights(self) -> int:
+        """How many weights are stored."""
+        return self.weight.size
+
+    @property
+    def kernel(self) -> "Dense":
+        """Itself: it has a kernel."""
+        return self
+
+    @property
+    def label(self) -> str:
+        """What a figure calls it."""
+        return "dense"
+
+    def own(self, shape: Shape) -> "tuple[Dense, None]":
+        """(what a layer has as its own synapse, what remains for a skip)."""
+        return self, None
+
+    def padded_size(self, shape: Shape) -> int:
+        """It makes no padded copy of its input."""
+        return 0
+
+    @property
+    def pads(self) -> bool:
+        """No input stands for no neuron."""
+        return False
+
+    def as_events(self) -> Conv:
+        """The same sums as a convolution of (in, 1, 1), in the form that the compiled kernels read."""
+        return Conv(self.weight[:, :, None, None])
+
+    def frames(self, shape: Shape) -> Shape:
+        """The shape of an input in the form of `as_events`: (in, 1, 1)."""
+        return (shape[0], 1, 1)
+
+    def rows(self, channels: int) -> NDArray[np.int64]:
+        """The weights as int64 (out, in)."""
+        return self.weight.astype(np.int64)
+
+    def with_rows(self, rows: NDArray[np.int64]) -> "Dense":
+        """A dense synapse with other weights (out, in)."""
+        return Dense(rows)
+
+    def scaled(self, multiple: NDArray[np.int64], flat: bool) -> "Dense":
+        """The synapse with the weights of each output multiplied by `multiple`, int64 (out,)."""
+        return Dense(self.rows(self.channels) * multiple[:, None])
+
 
 @dataclass(frozen=True, eq=False)
 class Identity:
@@ -262,6 +370,9 @@ class Identity:
     Raises:
         ConversionError: the scale is out of range.
     """
+
+    file_type: ClassVar[str] = "identity"
+    elementwise: ClassVar[bool] = True
 
     scale: int = 1
 
@@ -287,11 +398,76 @@ class Identity:
 
     @property
     def fan_in(self) -> int:
-        """One synapse a neuron."""
+        """One synapse per neuron."""
         return 1
 
+    @property
+    def weights(self) -> int:
+        """No weights are stored: the scale is one number."""
+        return 0
 
-Synapse = Conv | Dense | Identity
+    @property
+    def kernel(self) -> None:
+        """It has none: it works element by element."""
+        return None
+
+    @property
+    def label(self) -> str:
+        """What a figure calls it."""
+        return "identity"
+
+    def own(self, shape: Shape) -> "tuple[Weighted, Identity | None]":
+        """(what a layer of C,H,W or (n,) has as its own synapse, what remains for a skip)."""
+        one = self.scale if abs(self.scale) <= WEIGHT_MAX else int(np.sign(self.scale))
+        rest = Identity(self.scale - one) if self.scale != one else None
+        return elementwise(np.full(shape[0], one), len(shape) == 1), rest
+
+    def padded_size(self, shape: Shape) -> int:
+        """It makes no padded copy of its input."""
+        return 0
+
+    @property
+    def pads(self) -> bool:
+        """No input stands for no neuron."""
+        return False
+
+    @property
+    def magnitude(self) -> int:
+        """The largest sum of |weights| of one output."""
+        return abs(self.scale)
+
+    def as_events(self) -> None:
+        """It has no weights that a kernel could read."""
+        return None
+
+    def rows(self, channels: int) -> NDArray[np.int64]:
+        """The scale per output channel, int64 (channels,)."""
+        return np.full(channels, self.scale, np.int64)
+
+    def with_rows(self, rows: NDArray[np.int64]) -> Conv:
+        """A depthwise convolution with a weight per channel, int64 (channels,)."""
+        return elementwise(rows, flat=False)
+
+    def scaled(self, multiple: NDArray[np.int64], flat: bool) -> "Synapse":
+        """Each channel multiplied by `multiple`, int64 (channels,): an Identity, where one scale serves for all."""
+        whole = self.scale * multiple
+        if whole[0] and not np.ptp(whole):
+            return Identity(int(whole[0]))
+        return elementwise(whole, flat)
+
+
+Weighted = Conv | Dense  # the synapses that a layer may have as its own
+Synapse = Weighted | Identity
+LAYERS: dict[str, type[Weighted]] = {synapse.file_type: synapse for synapse in (Conv, Dense)}
+
+
+@overload
+def elementwise(weight: NDArray[np.int64], flat: Literal[False]) -> Conv: ...
+@overload
+def elementwise(weight: NDArray[np.int64], flat: bool) -> Weighted: ...
+def elementwise(weight: NDArray[np.int64], flat: bool) -> Weighted:
+    """A synapse from each position to itself with a weight per channel, int64 (channels,); flat: of a flat layer."""
+    return Dense(np.diag(weight)) if flat else Conv(weight.reshape(-1, 1, 1, 1), groups=len(weight))
 
 
 def same_synapse(a: Synapse | None, b: Synapse | None) -> bool:

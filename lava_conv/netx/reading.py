@@ -109,10 +109,7 @@ def _check_extent(graph: Graph) -> None:
     for index, layer in enumerate(graph.layers):
         sizes = [math.prod(layer.shape)]
         for feed in graph.inputs(index) if layer.synapse else ():
-            if isinstance(feed.synapse, Conv):
-                channels, *sides = graph.layers[feed.source].shape
-                padded = (side + 2 * pad for side, pad in zip(sides, feed.synapse.padding, strict=True))
-                sizes.append(channels * math.prod(padded))
+            sizes.append(feed.synapse.padded_size(graph.layers[feed.source].shape))
         neurons += max(sizes)
         flat += sizes[0] if len(layer.shape) == 1 else 0
         for count, most, what in ((neurons, MAX_NEURONS, "neurons"), (flat, MAX_FLAT, "neurons in flat layers")):

@@ -13,8 +13,8 @@ import numpy as np
 
 from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.network.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
-from lava_conv.network.graph import aligned
 from lava_conv.network.neurons import NEURONS
+from lava_conv.network.summary import aligned
 from lava_conv.network.synapses import Conv, Dense
 from lava_conv.netx.hdf5 import (
     MAX_ITEM,

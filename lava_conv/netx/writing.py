@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lava_conv.errors import DataError, NetFormatError
 from lava_conv.files import file_name, replacing
 from lava_conv.network.graph import Graph, Layer
 from lava_conv.network.neurons import NEURONS
-from lava_conv.network.synapses import Conv, Dense, Identity, Shape, Synapse
+from lava_conv.network.synapses import Shape, Synapse, Weighted
 from lava_conv.netx.hdf5 import declared_elements, most_elements
 from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION
 
@@ -36,7 +37,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
 
 
 def save_stock(
-    path: str | os.PathLike[str], shape: Shape, layers: Sequence[tuple[Conv | Dense, Shape]], **attributes: Any
+    path: str | os.PathLike[str], shape: Shape, layers: Sequence[tuple[Weighted, Shape]], **attributes: Any
 ) -> None:
     """Write a chain of layers with stock SigmaDelta neurons, the last one with Sigma, as stock netx reads it.
 
@@ -83,7 +84,7 @@ def _write_stock(
     file: h5py.File,
     packing: dict[str, Any],
     shape: Shape,
-    layers: Sequence[tuple[Conv | Dense, Shape]],
+    layers: Sequence[tuple[Weighted, Shape]],
     attributes: dict[str, Any],
 ) -> None:
     file.attrs.update({"format": STOCK_FORMAT, **attributes})
@@ -97,9 +98,9 @@ def _write_stock(
 
     layer("input", shape)
     for number, (synapse, out) in enumerate(layers):
-        if isinstance(synapse, Dense) and len(shape) == 3:
+        if synapse.input_rank == 1 and len(shape) == 3:
             layer("flatten", (int(np.prod(shape)),))
-        group = layer("conv" if isinstance(synapse, Conv) else "dense", out)
+        group = layer(synapse.file_type, out)
         _write_synapse(group, synapse, packing)
         neuron = group.create_group("neuron")
         neuron["type"] = "SDNN"
@@ -127,20 +128,19 @@ def _write_graph(file: h5py.File, graph: Graph, packing: dict[str, Any]) -> None
             _write_neuron(group.create_group("neuron"), layer)
         for number, skip in enumerate(layer.skips):
             item = group.create_group(f"skip/{number}")
-            item["type"] = np.array([type(skip.synapse).__name__.lower().encode()], dtype="S10")
+            item["type"] = np.array([skip.synapse.file_type.encode()], dtype="S10")
             item["from"] = np.int64(skip.source)
             _write_synapse(item, skip.synapse, packing)
 
 
 def _write_synapse(group: h5py.Group, synapse: Synapse, packing: dict[str, Any]) -> None:
-    if isinstance(synapse, Identity):
-        group["scale"] = np.int64(synapse.scale)
-        return
-    group.create_dataset("weight", data=synapse.weight.astype(np.float32), **packing)
-    if isinstance(synapse, Conv):
-        for name in ("stride", "padding", "dilation"):
-            group[name] = np.array(getattr(synapse, name), np.int64)
-        group["groups"] = np.int64(synapse.groups)
+    """The fields of the synapse by name: arrays packed, in float32 as netx has them, the rest as int64."""
+    for field in fields(synapse):
+        value = getattr(synapse, field.name)
+        if isinstance(value, np.ndarray):
+            group.create_dataset(field.name, data=value.astype(np.float32), **packing)
+        else:
+            group[field.name] = np.array(value, np.int64)
 
 
 def _write_neuron(group: h5py.Group, layer: Layer) -> None:

@@ -18,7 +18,8 @@ from lava_conv.classes import check_labels
 from lava_conv.errors import DataError
 from lava_conv.loihi.cost import Cost, cost
 from lava_conv.loihi.fitting import Fit, fit
-from lava_conv.network.graph import Graph, check_images
+from lava_conv.network.graph import Graph
+from lava_conv.network.reference import check_images
 from lava_conv.record import Record, differing_counts
 
 PART_SPIKES = 1 << 26  # spikes of all layers held at once (64 MiB)

@@ -10,7 +10,6 @@ from lava_conv.errors import DataError
 from lava_conv.figures import as_svg, save_png
 from lava_conv.files import replacing
 from lava_conv.network.graph import Graph
-from lava_conv.network.synapses import Conv, Dense
 from lava_conv.report.findings import Findings
 from lava_conv.report.sections import Picture, Section, Table
 
@@ -21,7 +20,7 @@ def facts(found: Findings) -> list[tuple[str, str]]:
     """What the page's head says about network and run."""
     graph: Graph = found.graph
     feeds = [feed.synapse for index, _, _ in graph.neuron_layers() for feed in graph.inputs(index)]
-    weights = sum(synapse.weight.size for synapse in feeds if isinstance(synapse, Conv | Dense))
+    weights = sum(synapse.weights for synapse in feeds)
     neurons = sum(layer.neurons for layer in found.activity.layers)
     return [
         ("written by", graph.generator),

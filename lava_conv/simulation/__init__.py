@@ -18,7 +18,8 @@ from lava_conv import kernels
 from lava_conv.arguments import whole
 from lava_conv.errors import DataError
 from lava_conv.memory import check_memory, record_bytes
-from lava_conv.network.graph import Graph, check_images
+from lava_conv.network.graph import Graph
+from lava_conv.network.reference import check_images
 from lava_conv.record import Counts, Record
 from lava_conv.simulation import tensors
 from lava_conv.torch_tools.device import find_device, limit_torch_threads

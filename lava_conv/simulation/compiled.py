@@ -16,8 +16,8 @@ from lava_conv.kernels import events
 from lava_conv.kernels.neuron import arguments, compiled, tally
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import Graph, Skip
-from lava_conv.network.synapses import Conv, Dense, Identity
-from lava_conv.simulation.dense import Int8, convolve, int8_exact, int8_works
+from lava_conv.network.synapses import Weighted
+from lava_conv.simulation.dense import Int8, int8_exact, int8_works, sums
 from lava_conv.simulation.fire import fire
 from lava_conv.simulation.tensors import Part, simulate_chunk
 
@@ -41,14 +41,14 @@ class Prepared:
         self.plans: dict[int, events.Plan | None] = {}
         self.int8: dict[int, Int8] = {}
 
-    def plan(self, synapse: Conv | Dense, shape: tuple[int, ...]) -> events.Plan | None:
+    def plan(self, synapse: Weighted, shape: tuple[int, ...]) -> events.Plan | None:
         """How the events of a source of `shape` are gathered; None where this synapse cannot be."""
         with self.lock:
             if id(synapse) not in self.plans:
                 self.plans[id(synapse)] = events.plan(synapse, shape)
             return self.plans[id(synapse)]
 
-    def product(self, synapse: Conv | Dense, batch: torch.Tensor) -> torch.Tensor:
+    def product(self, synapse: Weighted, batch: torch.Tensor) -> torch.Tensor:
         """The sums float32 (B, O, H', W') of int8 spikes (B, C, H, W), exact."""
         with self.lock:
             if id(synapse) not in self.int8:
@@ -95,7 +95,7 @@ class Network:
         kept: dict[int, NDArray[np.int8]] = {}
         logits = np.zeros(0, np.int64)
         for index, layer in enumerate(graph.layers[1:], 1):
-            if layer.kind == "flatten":
+            if layer.is_view:
                 values.append(_flatten(values[graph.source(index)], graph.layers[graph.source(index)].shape))
             else:
                 spikes = self._layer(index, values, count)
@@ -139,8 +139,10 @@ class Network:
     def _sums(self, feed: Skip, values: list[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         frames: Frames = values[feed.source]
         synapse = feed.synapse
-        if isinstance(synapse, Identity):
-            return frames.values.astype(np.int32) * np.int32(synapse.scale)
+        kernel = synapse.kernel
+        if kernel is None:
+            channels = frames.values.shape[3]
+            return frames.values.astype(np.int32) * synapse.rows(channels).astype(np.int32)
         if self._sparse(feed, values):
             out = np.empty((*frames.values.shape[:2], *shape[2:]), np.int32)
             self._gather(feed, values, None, out, None)
@@ -149,12 +151,10 @@ class Network:
         image = frames.values.dtype == np.uint8
         batch = torch.from_numpy(frames.values.reshape(n * t, pixels // frames.width, frames.width, channels))
         batch = batch.permute(0, 3, 1, 2)
-        if not image and int8_exact(synapse, tuple(batch.shape[1:])):
-            found = self.weights.product(synapse, batch)
+        if not image and int8_exact(kernel, tuple(batch.shape[1:])):
+            found = self.weights.product(kernel, batch)
         else:
-            if isinstance(synapse, Dense):
-                batch = batch.flatten(1)
-            found = convolve(synapse, batch, INPUT_MAX if image else 1)
+            found = sums(kernel, batch, INPUT_MAX if image else 1)
         if found.ndim == 4:
             found = found.permute(0, 2, 3, 1)
         return found.reshape(n, t, *shape[2:]).contiguous().numpy()
@@ -162,8 +162,7 @@ class Network:
     def _sparse(self, feed: Skip, values: list[Any]) -> bool:
         """Whether to gather the events of this synapse, by what was asked for or by how many there are."""
         frames: Frames = values[feed.source]
-        synapse = feed.synapse
-        if self.method == "dense" or not isinstance(synapse, Conv | Dense) or frames.values.dtype == np.uint8:
+        if self.method == "dense" or feed.synapse.kernel is None or frames.values.dtype == np.uint8:
             return False
         if self.method == "auto":
             share = np.count_nonzero(frames.values) / max(1, frames.values.size)
@@ -172,8 +171,8 @@ class Network:
         return self._plan(feed) is not None
 
     def _plan(self, feed: Skip) -> events.Plan | None:
-        assert isinstance(feed.synapse, Conv | Dense)
-        return self.weights.plan(feed.synapse, self.graph.layers[feed.source].shape)
+        kernel = feed.synapse.kernel
+        return None if kernel is None else self.weights.plan(kernel, self.graph.layers[feed.source].shape)
 
     def _gather(self, feed: Skip, values: list[Any], neuron: Any, out: NDArray[Any], params: Any) -> None:
         plan = self._plan(feed)

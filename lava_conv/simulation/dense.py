@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lava_conv.network.fixedpoint import FLOAT32_EXACT
-from lava_conv.network.synapses import Conv, Dense, Synapse
+from lava_conv.network.synapses import Conv, Dense, Identity, Synapse, Weighted
 from lava_conv.torch_tools.convolution import exact_conv2d, safe_form
 
 PACKED = 3  # forms of a synapse's weights that are kept, one for each size of batch; each is as large as the weights
@@ -19,20 +19,38 @@ ONEDNN: Any = torch.ops.onednn  # type: ignore[attr-defined]  # operators that t
 
 def exact_type(synapse: Synapse, payload: int) -> torch.dtype:
     """float32 if no partial sum can reach 2**24, in whatever order it is added up; float64 otherwise."""
-    if isinstance(synapse, Conv | Dense):
-        row = np.abs(synapse.weight.astype(np.int64)).reshape(len(synapse.weight), -1).sum(1).max()
-    else:
-        row = abs(synapse.scale)
-    return torch.float32 if int(row) * payload < FLOAT32_EXACT else torch.float64
+    return torch.float32 if synapse.magnitude * payload < FLOAT32_EXACT else torch.float64
 
 
-def convolve(synapse: Conv | Dense, x: Tensor, payload: int) -> Tensor:
-    """(B, ...) integers of at most `payload` -> (B, ...) sums, whole numbers in a float type. Exact."""
+def sums(synapse: Synapse, x: Tensor, payload: int) -> Tensor:
+    """(B, ...) integers of at most `payload` -> (B, ...) sums, whole numbers, in a float type where there are weights.
+
+    Exact.
+    """
+    return SUMS[type(synapse)](synapse, x, payload)
+
+
+def _ready(synapse: Weighted, x: Tensor, payload: int) -> tuple[Tensor, Tensor]:
+    """(the input, the weights) in a float type in which their products add up exactly."""
     kind = exact_type(synapse, payload) if float32_whole(x.device) else torch.float64
-    weight = torch.from_numpy(synapse.weight).to(x.device, kind)
-    if isinstance(synapse, Dense):
-        return functional.linear(x.to(kind), weight)
-    return exact_conv2d(x.to(kind), weight, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
+    return x.to(kind), torch.from_numpy(synapse.weight).to(x.device, kind)
+
+
+def _conv(synapse: Conv, x: Tensor, payload: int) -> Tensor:
+    x, weight = _ready(synapse, x, payload)
+    return exact_conv2d(x, weight, synapse.stride, synapse.padding, synapse.dilation, synapse.groups)
+
+
+def _dense(synapse: Dense, x: Tensor, payload: int) -> Tensor:
+    return functional.linear(*_ready(synapse, x.flatten(1), payload))
+
+
+def _identity(synapse: Identity, x: Tensor, payload: int) -> Tensor:
+    return x.to(torch.int32) * synapse.scale
+
+
+# How torch forms the sums of each class of synapses; a new class needs a line here.
+SUMS: dict[type, Callable[[Any, Tensor, int], Tensor]] = {Conv: _conv, Dense: _dense, Identity: _identity}
 
 
 def float32_whole(device: torch.device) -> bool:
@@ -52,9 +70,8 @@ def float32_whole(device: torch.device) -> bool:
 class Int8:
     """A synapse for signed spikes through oneDNN's int8 kernels: spike + 1 is unsigned, with zero point 1."""
 
-    def __init__(self, synapse: Conv | Dense) -> None:
-        if isinstance(synapse, Dense):
-            synapse = Conv(synapse.weight[:, :, None, None])
+    def __init__(self, synapse: Weighted) -> None:
+        synapse = synapse.as_events()
         self.weight = torch.from_numpy(synapse.weight)
         self.scales = torch.ones(len(self.weight))
         self.zeros = torch.zeros(len(self.weight), dtype=torch.int64)
@@ -79,12 +96,12 @@ class Int8:
         )  # fmt: skip
 
 
-def int8_exact(synapse: Conv | Dense, shape: tuple[int, ...]) -> bool:
+def int8_exact(synapse: Weighted, shape: tuple[int, ...]) -> bool:
     """Whether the int8 kernels give exact sums for this synapse and frames (C, H, W) of spikes.
 
     They are tried on two frames of random spikes, once for each geometry, in the form that `safe_form` gives it.
     """
-    conv = Conv(synapse.weight[:, :, None, None]) if isinstance(synapse, Dense) else synapse
+    conv = synapse.as_events()
     geometry = (conv.stride, conv.padding, conv.dilation, conv.groups)
     return int8_works() and _tried(conv.weight.shape, geometry, tuple(shape))
 
@@ -106,6 +123,6 @@ def _tried(weight: tuple[int, ...], geometry: tuple[Any, ...], shape: tuple[int,
             found = Int8(conv).ready(x)()
         except (AttributeError, RuntimeError, TypeError, ValueError):
             return False
-        if not torch.equal(found.double(), convolve(conv, x.double(), 1).double()):
+        if not torch.equal(found.double(), sums(conv, x.double(), 1).double()):
             return False
     return True

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import Graph
 from lava_conv.network.neurons import map_channels
-from lava_conv.network.synapses import Conv, Dense, Synapse
-from lava_conv.simulation.dense import convolve
+from lava_conv.simulation.dense import sums
 
 CHUNK_ELEMENTS = 1 << 24  # spikes of the widest layer held at once (64 MiB of float32); larger batches are split
 
@@ -28,14 +27,14 @@ def simulate_chunk(graph: Graph, images: torch.Tensor, steps: int, keep_spikes: 
     kept: dict[int, NDArray[np.int8]] = {}
     last_use = graph.last_uses()
     for index, layer in enumerate(graph.layers[1:], 1):
-        if layer.kind == "flatten":
+        if layer.is_view:
             values.append(values[graph.source(index)].flatten(2))
             continue
         drive = torch.zeros((steps, len(images), *layer.shape), dtype=torch.int32, device=images.device)
         for source in graph.inputs(index):
             x = values[source.source]
             payload = INPUT_MAX if x.dtype == torch.uint8 else 1
-            summed = _apply(source.synapse, x.flatten(0, 1), payload).unflatten(0, x.shape[:2])
+            summed = sums(source.synapse, x.flatten(0, 1), payload).to(torch.int32).unflatten(0, x.shape[:2])
             if len(x) == steps or graph.input_code == "constant":
                 drive += summed  # one frame broadcasts over all steps
             else:
@@ -59,10 +58,3 @@ def simulate_chunk(graph: Graph, images: torch.Tensor, steps: int, keep_spikes: 
             if keep_spikes:
                 kept[index] = out.cpu().numpy()
     return values[-1].to(torch.int64).cpu().numpy(), counts, kept
-
-
-def _apply(synapse: Synapse, x: torch.Tensor, payload: int) -> torch.Tensor:
-    """(B, ...) integers -> (B, ...) summed input as int32. Exact."""
-    if isinstance(synapse, Conv | Dense):
-        return convolve(synapse, x, payload).to(torch.int32)
-    return x.to(torch.int32) * synapse.scale

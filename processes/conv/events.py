@@ -1,11 +1,10 @@
 """The sums of one frame of signed spikes, by gathering those that are there (see `lava_conv.kernels.events`)."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv import kernels
+from lava_conv.lava.types import Numbers
 from lava_conv.network.fixedpoint import STATE_MAX, WEIGHT_MAX
 from lava_conv.network.synapses import Conv, Dense
 
@@ -37,7 +36,7 @@ class Events:
 
     @classmethod
     def of(
-        cls, weight: NDArray[Any], shape: tuple[int, ...], stride: Pair = (1, 1), padding: Pair = (0, 0),
+        cls, weight: Numbers, shape: tuple[int, ...], stride: Pair = (1, 1), padding: Pair = (0, 0),
         dilation: Pair = (1, 1), groups: int = 1,
     ) -> "Events | None":  # fmt: skip
         """For weights (O, I/groups, kH, kW) and frames (H, W, C); None if this form does not serve."""
@@ -47,7 +46,7 @@ class Events:
         weights = plan(Conv(weight, stride, padding, dilation, groups), (shape[2], shape[0], shape[1]))
         return None if weights is None else cls(weights, shape[0] * shape[1], shape[2])
 
-    def __call__(self, frame: NDArray[Any]) -> NDArray[np.int32] | None:
+    def __call__(self, frame: Numbers) -> NDArray[np.int32] | None:
         found = narrow(np.ascontiguousarray(frame).reshape(-1), self.spikes.reshape(-1))
         if found < 0 or found > FEW * self.spikes.size:
             return None

@@ -5,11 +5,10 @@ the largest input times the L1 norm of a row of weights. Beyond it float64 is us
 what the stock models compute there depends on their types, so it is left to them.
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.lava.types import Numbers
 from lava_conv.network.fixedpoint import FLOAT32_EXACT, wrap
 
 FITS = 1 << 31  # sums below this magnitude are the same in 32 bits, in 64, and in the float64 of stock Conv
@@ -17,7 +16,7 @@ FEW = 0.6  # below this share of output positions with any input, only these are
 GATHER = 0.25  # below this share of active inputs, a dense layer adds up their rows alone
 
 
-def largest(frame: NDArray[Any]) -> int:
+def largest(frame: Numbers) -> int:
     """The largest magnitude in a frame of integers or booleans; np.abs has none for the least of a type."""
     return max(int(frame.max(initial=0)), -int(frame.min(initial=0)))
 
@@ -36,7 +35,7 @@ class Frames:
 
     def __init__(
         self,
-        weight: NDArray[Any],
+        weight: Numbers,
         shape: tuple[int, int, int],
         stride: tuple[int, int],
         padding: tuple[int, int],
@@ -56,23 +55,25 @@ class Frames:
         self.norm = int(np.abs(self.weight).sum(2).max(initial=0))
         self.busy = np.zeros(self.padded, bool)
         self.busy_windows = self._windows(self.busy)
-        self.parts: dict[Any, Any] = {}  # by float type: padded frame, its windows, the weights as a matrix
+        self.parts: dict[
+            type, tuple[Numbers, Numbers, Numbers]
+        ] = {}  # by float type: padded frame, its windows, the weights as a matrix
 
-    def _windows(self, frame: NDArray[Any]) -> NDArray[Any]:
+    def _windows(self, frame: Numbers) -> Numbers:
         """A view of every window of a padded frame (H, W, ...): (rows, columns, kH, kW, ...)."""
         (down, right, *rest), (sh, sw), (dh, dw) = frame.strides, self.stride, self.dilation
         shape = (*self.shape[:2], *self.kernel, *frame.shape[2:])
         steps = (down * sh, right * sw, down * dh, right * dw, *rest)
         return np.lib.stride_tricks.as_strided(frame, shape, steps, writeable=False)
 
-    def _part(self, kind: Any) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    def _part(self, kind: type) -> tuple[Numbers, Numbers, Numbers]:
         if kind not in self.parts:
             frame = np.zeros((*self.padded, self.channels), kind)
             matrix = np.ascontiguousarray(self.weight.transpose(0, 2, 1), kind)
             self.parts[kind] = (frame, self._windows(frame), matrix)
         return self.parts[kind]
 
-    def __call__(self, frame: NDArray[Any]) -> NDArray[np.int32] | None:
+    def __call__(self, frame: Numbers) -> NDArray[np.int32] | None:
         """(H, W, C) integers -> (H', W', O) int32, or None where a sum could leave 32 bits, or for fractions."""
         if frame.dtype.kind == "f":
             return None
@@ -97,7 +98,7 @@ class Frames:
         out[active] = wrap(found.astype(np.int64))
         return out
 
-    def _product(self, windows: NDArray[Any], matrix: NDArray[Any]) -> NDArray[Any]:
+    def _product(self, windows: Numbers, matrix: Numbers) -> Numbers:
         """(n, kH, kW, C) times (groups, kH*kW*C/groups, O/groups) -> (n, O)."""
         if self.groups == 1:
             return windows.reshape(len(windows), -1) @ matrix[0]
@@ -113,12 +114,12 @@ class Rows:
         weights: (out, in) integers.
     """
 
-    def __init__(self, weights: NDArray[Any]) -> None:
+    def __init__(self, weights: Numbers) -> None:
         self.norm = int(np.abs(weights.astype(np.int64)).sum(1).max(initial=0))
-        self.rows: dict[Any, NDArray[Any]] = {}  # by float type, made when first needed
+        self.rows: dict[type, Numbers] = {}  # by float type, made when first needed
         self.weights = weights
 
-    def __call__(self, s: NDArray[Any]) -> NDArray[np.int64] | None:
+    def __call__(self, s: Numbers) -> NDArray[np.int64] | None:
         """(in,) integers -> (out,) int64, or None where a sum could leave 32 bits, or for fractions."""
         if s.dtype.kind == "f" or (most := largest(s)) * self.norm >= FITS:
             return None

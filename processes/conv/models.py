@@ -4,13 +4,14 @@ Stock Conv runs one scipy convolution for each pair of channels. These run one m
 could leave 32 bits, or the input has fractions, they compute as the stock models do.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import threadpoolctl
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
+from lava.magma.core.model.py.ports import AbstractPyPort, PyInPort, PyOutPort
 from lava.magma.core.model.py.type import LavaPyType
 from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
@@ -18,26 +19,30 @@ from lava.proc.conv import utils
 from lava.proc.conv.process import Conv
 from lava.proc.dense.process import Dense
 from lava.utils.weightutils import clip_weights, determine_sign_mode, truncate_weights
+from numpy.typing import ArrayLike
 
+from lava_conv.lava.types import ProcParams
 from lava_conv.network.fixedpoint import STATE_BITS
 from processes.conv.events import Events
 from processes.conv.im2col import Frames, Rows
+
+Plan: TypeAlias = Callable[[np.ndarray], np.ndarray | None]  # None: compute as stock does
 
 
 class _Fast(PyLoihiProcessModel):
     """What both share: the output of a step is sent in the next one; the plan follows when a Var changes."""
 
-    num_message_bits: Any
+    num_message_bits: np.ndarray
 
-    def __init__(self, proc_params: Any) -> None:
+    def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
-        self.plan: Any = None
+        self.plan: Plan | None = None
 
     def on_var_update(self) -> None:
         """Plan again at the next step."""
         self.plan = None
 
-    def _handle_var_port(self, var_port: Any) -> None:
+    def _handle_var_port(self, var_port: AbstractPyPort) -> None:
         """A RefPort that writes puts another array in the Var's place; one that reads leaves it."""
         before = getattr(self, var_port.var_name)
         super()._handle_var_port(var_port)
@@ -106,7 +111,7 @@ class PyConvModelFast(_Fast):
         self.a_buf = found
 
 
-def _same(var: np.ndarray, value: Any) -> bool:
+def _same(var: np.ndarray, value: ArrayLike) -> bool:
     return np.array_equal(var, np.ravel(value).astype(var.dtype))
 
 
@@ -127,7 +132,7 @@ class PyDenseModelFast(_Fast):
     weights: np.ndarray = LavaPyType(np.ndarray, np.int32, precision=8)
     num_message_bits: np.ndarray = LavaPyType(np.ndarray, int, precision=5)
 
-    def __init__(self, proc_params: Any) -> None:
+    def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
         self.truncated = False
 

@@ -1,7 +1,5 @@
 """CPU models of `Delay`."""
 
-from typing import Any
-
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.ports import PyInPort, PyOutPort
@@ -10,7 +8,8 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_conv.errors import RangeError
-from lava_conv.network.fixedpoint import misfit
+from lava_conv.lava.fit import misfit
+from lava_conv.lava.types import ProcParams
 from processes.delay.process import Delay
 from processes.var_model import VarModel
 
@@ -27,7 +26,7 @@ class PyDelayFixed(VarModel):
     scale: np.ndarray = LavaPyType(np.ndarray, np.int32)
     line: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
-    def __init__(self, proc_params: Any) -> None:
+    def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
         if problem := misfit(proc_params["scale"], np.int32):
             raise RangeError(f"{self.label}: scale: {problem}; choose floating_pt in the run configuration")

@@ -1,13 +1,12 @@
 """Delay line for skip paths: both summands of an addition must arrive in the same window."""
 
-from typing import Any
-
 import numpy as np
 from lava.magma.core.process.ports.ports import InPort, OutPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 
 from lava_conv.errors import RangeError
+from lava_conv.lava.types import LavaObject
 from lava_conv.network.fixedpoint import STATE_MAX, STATE_MIN
 from processes.arguments import numbers, shape_of, whole
 
@@ -29,7 +28,7 @@ class Delay(AbstractProcess):
         RangeError: an argument is out of range.
     """
 
-    _runtime: Any = None  # see NeuronProcess
+    _runtime: LavaObject = None  # see NeuronProcess
 
     def __init__(self, *, shape: tuple[int, ...], steps: int, scale: float = 1, name: str | None = None) -> None:
         label = name or "Delay"

@@ -1,7 +1,5 @@
 """CPU models of `SampleInput`."""
 
-from typing import Any
-
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
@@ -11,7 +9,8 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_conv.errors import RangeError
-from lava_conv.network.fixedpoint import misfit
+from lava_conv.lava.fit import misfit
+from lava_conv.lava.types import ProcParams
 from processes.sample_input.process import SampleInput
 
 
@@ -19,10 +18,10 @@ class _Stream(PyLoihiProcessModel):
     """Sends frames; which one follows from the time step alone."""
 
     free_running = True
-    kind: Any
-    s_out: Any
+    kind: type
+    s_out: PyOutPort
 
-    def __init__(self, proc_params: Any) -> None:
+    def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
         self._images: np.ndarray = proc_params["images"]
         self._interval: int = proc_params["interval"]

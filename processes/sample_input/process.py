@@ -1,12 +1,10 @@
 """Source of a stream of images, one every `interval` steps."""
 
-from typing import Any
-
 from lava.magma.core.process.ports.ports import OutPort
 from lava.magma.core.process.process import AbstractProcess
-from numpy.typing import NDArray
 
 from lava_conv.errors import DataError
+from lava_conv.lava.types import LavaObject, Numbers
 from processes.arguments import numbers, whole
 
 
@@ -28,9 +26,9 @@ class SampleInput(AbstractProcess):
         RangeError: `interval` is below 1, or an image is not finite.
     """
 
-    _runtime: Any = None  # see NeuronProcess
+    _runtime: LavaObject = None  # see NeuronProcess
 
-    def __init__(self, *, images: NDArray[Any], interval: int, constant: bool = False, name: str | None = None) -> None:
+    def __init__(self, *, images: Numbers, interval: int, constant: bool = False, name: str | None = None) -> None:
         label = name or "SampleInput"
         frames = numbers(label, "images", images)
         if frames.ndim < 2 or 0 in frames.shape[1:]:

@@ -1,7 +1,5 @@
 """CPU model of `SpikeProbe`."""
 
-from typing import Any
-
 import numpy as np
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
@@ -11,7 +9,8 @@ from lava.magma.core.resources import CPU
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_conv.errors import RangeError
-from lava_conv.network.fixedpoint import misfit
+from lava_conv.lava.fit import misfit
+from lava_conv.lava.types import ProcParams
 from processes.spike_probe.process import SpikeProbe
 
 
@@ -24,13 +23,13 @@ class PySpikeProbe(PyLoihiProcessModel):
     free_running = True
     s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)  # so that spikes are not widened on arrival
 
-    def __init__(self, proc_params: Any) -> None:
+    def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
         self._label: str = proc_params["label"]
         self._start: int = proc_params["start"]
         self._interval: int = proc_params["interval"]
         self._rows = np.lib.format.open_memmap(proc_params["path"], "r+")
-        self._sum: Any = None
+        self._sum: np.ndarray | None = None
 
     def start(self) -> None:
         if len(self.s_in.csp_ports) > 1:  # then they are added up, in the type of the port

@@ -1,13 +1,14 @@
 """Cheap recording: `Var.get()` sends one message per scalar; this writes whole frames into a memory-mapped file."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from lava.magma.core.process.ports.ports import InPort
 from lava.magma.core.process.process import AbstractProcess
+from numpy.typing import DTypeLike
 
 from lava_conv.errors import DataError
+from lava_conv.lava.types import LavaObject
 from processes.arguments import shape_of, whole
 
 
@@ -30,7 +31,7 @@ class SpikeProbe(AbstractProcess):
         RangeError: `start` is below 0 or `interval` below 1.
     """
 
-    _runtime: Any = None  # see NeuronProcess
+    _runtime: LavaObject = None  # see NeuronProcess
 
     def __init__(
         self, *, shape: tuple[int, ...], path: str, start: int = 0, interval: int = 1, name: str | None = None
@@ -53,7 +54,7 @@ class SpikeProbe(AbstractProcess):
         self.s_in = InPort(shape=shape)
 
     @staticmethod
-    def allocate(path: str, rows: int, shape: tuple[int, ...], dtype: Any = np.int8) -> np.ndarray:
+    def allocate(path: str, rows: int, shape: tuple[int, ...], dtype: DTypeLike = np.int8) -> np.ndarray:
         """Create the file of a probe.
 
         Args:

@@ -28,6 +28,7 @@ from lava_conv import simulation as simulate
 from lava_conv.calibration.procedure import calibrated, float_predictions
 from lava_conv.figures.style import as_svg, new_figure
 from lava_conv.frontends.tracing import trace
+from lava_conv.network import synapses
 from lava_conv.simulation import dense
 from lava_conv.torch_tools.convolution import exact_conv2d
 from lava_conv.torch_tools.device import limit_torch_threads, torch_threads
@@ -275,15 +276,15 @@ def test_pictures_that_are_drawn_at_a_time_leave_the_users_settings(monkeypatch)
 
 
 def test_sums_are_exact_whatever_the_user_has_set(rng):
-    conv = lc.synapses.Conv(rng.integers(-127, 128, (40, 32, 3, 3)), padding=(1, 1))
-    line = lc.synapses.Dense(rng.integers(-127, 128, (50, 400)))
+    conv = synapses.Conv(rng.integers(-127, 128, (40, 32, 3, 3)), padding=(1, 1))
+    line = synapses.Dense(rng.integers(-127, 128, (50, 400)))
     x, flat = rng.integers(0, 256, (32, 32, 9, 9)), rng.integers(0, 256, (32, 400))
     expected, straight = conv.apply(x), line.apply(flat)
 
     def check():
-        found = dense.convolve(conv, torch.tensor(x, dtype=torch.uint8), 255)
+        found = dense.sums(conv, torch.tensor(x, dtype=torch.uint8), 255)
         assert np.array_equal(found.to(torch.int64).numpy(), expected)
-        found = dense.convolve(line, torch.tensor(flat, dtype=torch.uint8), 255)
+        found = dense.sums(line, torch.tensor(flat, dtype=torch.uint8), 255)
         assert np.array_equal(found.to(torch.int64).numpy(), straight)
         return found.dtype
 

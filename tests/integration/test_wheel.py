@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 LARGEST = 60_000_000  # bytes of either; the zoo is most of it, PyPI takes 100 MB
 ABOUT = f"lava_conv-{__version__}.dist-info"
 PACKAGES = ("lava_conv", "processes", "netx_models")
-NEEDED = ("*.py", "*.toml", "*.html", "*.net", "*.json", "*.npz")
+NEEDED = ("*.py", "py.typed", "*.toml", "*.html", "*.net", "*.json", "*.npz")
 HOMES = re.compile(rb"/(?:work|root|home/\w+|Users/\w+|tmp/\w+)/[\w.-]+")
 FOREIGN = re.compile(r"(\.(pt|pth|ckpt|onnx|h5|safetensors|tar|gz|zip|idx\d-ubyte|pkl|lock)|/(data|runs|\.venv)/.*)$")
 
@@ -68,7 +68,11 @@ def shipped():
 @pytest.mark.slow
 def test_wheel_and_source_archive_hold_the_packages(built):
     wanted = {p.relative_to(ROOT).as_posix(): hashlib.sha256(p.read_bytes()).digest() for p in shipped()}
-    assert len(wanted) > 150 and "lava_conv/loihi/chips/loihi2.toml" in wanted
+    assert len(wanted) > 150 and {
+        "lava_conv/loihi/chips/loihi2.toml",
+        "lava_conv/py.typed",
+        "processes/py.typed",
+    } <= set(wanted)
     for kind in ("wheel", "sdist"):
         inside = {name: hashlib.sha256(content).digest() for name, content in built[kind].items()}
         assert {name for name in wanted if inside.get(name) != wanted[name]} == set(), kind

@@ -19,6 +19,7 @@ from lava_conv.cli import screen
 from lava_conv.loihi.cost import cost, network_work
 from lava_conv.network.graph import Graph, Layer
 from lava_conv.network.neurons import accumulator, dynamic_threshold
+from lava_conv.network.reference import chunk_size
 from lava_conv.network.synapses import Conv, Dense
 from lava_conv.record import Counts
 from lava_conv.simulation import compiled
@@ -79,10 +80,10 @@ def test_sums_are_exact_beyond_what_float32_holds(rng):
 
 def test_the_reference_is_the_same_in_chunks_and_keeps_few_bytes(graph, x, monkeypatch):
     whole = graph.reference(x)
-    monkeypatch.setattr("lava_conv.network.graph.REFERENCE_VALUES", 1)
+    monkeypatch.setattr("lava_conv.network.reference.REFERENCE_VALUES", 1)
     done = []
     parts = graph.reference(x, done.append)
-    assert graph.reference_chunk() == 1 and done == [1] * len(x)
+    assert chunk_size(graph) == 1 and done == [1] * len(x)
     assert np.array_equal(parts.logits, whole.logits)
     for index, counts in whole.counts.items():
         assert np.array_equal(parts.counts[index], counts) and counts.dtype == np.int64 and counts.any()
@@ -90,7 +91,7 @@ def test_the_reference_is_the_same_in_chunks_and_keeps_few_bytes(graph, x, monke
 
 
 def test_later_counts_may_be_larger_than_those_before(monkeypatch):
-    monkeypatch.setattr("lava_conv.network.graph.REFERENCE_CHUNK", 1)
+    monkeypatch.setattr("lava_conv.network.reference.REFERENCE_CHUNK", 1)
     graph = late()
     big = replace(graph, layers=(graph.layers[0], replace(graph.layers[1], synapse=Conv(np.full((1, 1, 1, 1), 127))),
                                  *graph.layers[2:]))  # fmt: skip

@@ -14,7 +14,7 @@ from lava.proc.io.source import RingBuffer as Source
 from lava.utils.weightutils import SignMode
 
 from lava_conv import kernels
-from lava_conv.lava.runtime import watched
+from lava_conv.lava import watched
 from processes.conv import fast_sim_cfg
 from processes.conv.events import Events
 from processes.conv.im2col import Frames, Rows

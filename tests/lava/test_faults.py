@@ -132,7 +132,7 @@ def test_500_runs_leak_nothing():
     import numpy as np
     from lava.magma.core.run_configs import Loihi2SimCfg
 
-    from lava_conv.lava.runtime import watched
+    from lava_conv.lava import watched
     from processes import DynamicThreshold
 
     def figures():

@@ -88,7 +88,7 @@ def test_checked_neuron_names_process_and_neuron():
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.io.source import RingBuffer
 
-    from lava_conv.lava.runtime import watched
+    from lava_conv.lava import watched
     from processes import DynamicThreshold
 
     source = RingBuffer(data=np.full((3, 4), 1 << 20))
@@ -105,7 +105,7 @@ def test_var_access_and_saturation():
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.io.source import RingBuffer
 
-    from lava_conv.lava.runtime import watched
+    from lava_conv.lava import watched
     from lava_conv.network.fixedpoint import STATE_MAX
     from processes import DynamicThreshold
 
@@ -124,7 +124,7 @@ def test_var_access_and_saturation():
 def test_a_killed_child_ends_the_run():
     from lava.magma.core.run_configs import Loihi2SimCfg
 
-    from lava_conv.lava.runtime import watched
+    from lava_conv.lava import watched
     from processes import DynamicThreshold
 
     neuron = DynamicThreshold(shape=(3,), theta=0, delta=1, name="victim")
@@ -140,7 +140,7 @@ def test_a_killed_child_ends_the_run():
 def test_user_error_inside_the_block_and_run_after_stop():
     from lava.magma.core.run_configs import Loihi2SimCfg
 
-    from lava_conv.lava.runtime import watched
+    from lava_conv.lava import watched
     from processes import DynamicThreshold
 
     neuron = DynamicThreshold(shape=(3,), theta=0, delta=1)
@@ -166,7 +166,7 @@ def test_float_models_equal_fixed_ones_on_integers(tag, rng):
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.io.source import RingBuffer
 
-    from lava_conv.lava.runtime import watched
+    from lava_conv.lava import watched
     from lava_conv.network.neurons import NEURONS
     from processes import CaLIF, DynamicThreshold
 

@@ -20,8 +20,9 @@ from lava.proc.io.source import RingBuffer as Source
 from lava_beside import NETWORKS, GuardedNeuron
 
 import lava_conv as lc
+from lava_conv.lava import watched
 from lava_conv.lava.channels import free_running
-from lava_conv.lava.runtime import STRIDE, watched
+from lava_conv.lava.runtime import STRIDE
 from processes import Accumulator
 from processes.accumulator.models import PyAccumulatorFixed
 

@@ -19,8 +19,9 @@ from lava.proc.sparse.process import Sparse
 from scipy.sparse import csr_matrix
 
 import lava_conv as lc
-from lava_conv.lava.runtime import watched
-from lava_conv.network.fixedpoint import STATE_MAX, misfit
+from lava_conv.lava import watched
+from lava_conv.lava.fit import misfit
+from lava_conv.network.fixedpoint import STATE_MAX
 from processes import CaLIF, Delay, DynamicThreshold
 
 FIXED, FLOATING = Loihi2SimCfg(select_tag="fixed_pt"), Loihi2SimCfg(select_tag="floating_pt")
@@ -116,7 +117,7 @@ def test_a_child_that_died_or_stands_still_between_runs(use, number, told):
     start = time.monotonic()
     with pytest.raises(lc.BackendError, match=told), watched(neuron, FIXED, timeout=3) as runtime:
         runtime.run(2)
-        os.kill(runtime._messaging_infrastructure.actors[runtime._names.index("n")].pid, number)
+        os.kill(runtime._messaging_infrastructure.actors[runtime._children.names.index("n")].pid, number)
         start = time.monotonic()
         neuron.v.get() if use == "get" else neuron.v.set(np.zeros(70))
     assert time.monotonic() - start < 10

@@ -11,7 +11,7 @@ from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
 
 import lava_conv as lc
-from lava_conv.lava.runtime import watched
+from lava_conv.lava import watched
 from lava_conv.network.fixedpoint import STATE_MAX
 from lava_conv.network.neurons import NEURONS, map_channels
 from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe

@@ -217,3 +217,26 @@ def test_errors_within_a_traced_model_keep_their_words(rng):
     with pytest.raises(lc.DataError, match="times the variance that the model was trained with") as caught:
         lc.calibrate(model, rng.integers(0, 256, (20, 1, 4, 4), dtype=np.uint8))
     assert "While executing" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_every_backend_has_the_signature_of_the_protocol():
+    import importlib
+    import inspect
+
+    from lava_conv.backends import BACKENDS
+    from lava_conv.backends.protocol import Backend
+    from lava_conv.errors import BackendError
+
+    wanted = list(inspect.signature(Backend.__call__).parameters)[1:]
+    checked = 0
+    for module, name in BACKENDS.values():
+        try:
+            function = getattr(importlib.import_module(module), name)
+        except BackendError as error:  # Lava is optional
+            assert "not installed" in str(error)
+            continue
+        given = list(inspect.signature(function).parameters.values())
+        assert [p.name for p in given[:4]] == wanted
+        assert all(p.default is not p.empty for p in given[4:])
+        checked += 1
+    assert checked

@@ -12,13 +12,13 @@ PACKAGES = ("lava_conv", "processes")
 SHARED = ("errors", "files", "memory", "arguments", "classes", "record", "")
 FLOORS = (  # a module may import from its own floor and from those above it in this list
     SHARED,
+    ("lava",),
     ("network", "torch_tools"),
     ("conversion", "qat", "frontends"),
     ("netx",),
     ("kernels",),
     ("simulation",),
     ("calibration", "training"),
-    ("lava",),
     ("processes",),
     ("lowering",),
     ("backends",),

@@ -56,7 +56,7 @@ def test_wrong_int8_kernels_are_found_out(monkeypatch, wrong):
 
     class Wrong(dense.Int8):
         def ready(self, x):
-            exact = dense.convolve(self.synapse, x.double(), 1).float()
+            exact = dense.sums(self.synapse, x.double(), 1).float()
             return lambda: exact.clamp(-3000, 3000) if wrong == "sums" else exact + 1
 
         def __init__(self, synapse):
@@ -65,7 +65,7 @@ def test_wrong_int8_kernels_are_found_out(monkeypatch, wrong):
     monkeypatch.setattr(dense, "Int8", Wrong)
     tried = dense._tried.__wrapped__
     assert not tried((24, 40, 3, 3), ((1, 1), (1, 1), (1, 1), 1), (40, 6, 6))
-    monkeypatch.setattr(Wrong, "ready", lambda self, x: lambda: dense.convolve(self.synapse, x.double(), 1).float())
+    monkeypatch.setattr(Wrong, "ready", lambda self, x: lambda: dense.sums(self.synapse, x.double(), 1).float())
     assert tried((24, 40, 3, 3), ((1, 1), (1, 1), (1, 1), 1), (40, 6, 6))
 
 
@@ -100,7 +100,7 @@ def test_geometries_equal_the_oracle(rng):
         channels, conv = random_conv(rng, int(rng.integers(1, 4)))
         size = rng.integers(8, 14, 2)
         x = rng.integers(0, 256, (2, channels, *size))
-        got = dense.convolve(conv, torch.tensor(x, dtype=torch.uint8), 255)
+        got = dense.sums(conv, torch.tensor(x, dtype=torch.uint8), 255)
         assert np.array_equal(got.to(torch.int64).numpy(), conv.apply(x))
         if dense.int8_exact(conv, (channels, *size)):
             narrow += 1
@@ -206,7 +206,7 @@ def test_sums_beyond_float32_are_exact(rng):
     layer = Dense(rng.choice([-128, 127], (3, 4000)))
     x = rng.choice([254, 255], (2, 4000))
     assert dense.exact_type(layer, 255) == torch.float64
-    assert np.array_equal(dense.convolve(layer, torch.tensor(x, dtype=torch.uint8), 255).numpy(), layer.apply(x))
+    assert np.array_equal(dense.sums(layer, torch.tensor(x, dtype=torch.uint8), 255).numpy(), layer.apply(x))
 
 
 @pytest.mark.parametrize("method", METHODS)
