@@ -43,5 +43,3 @@ def wrap(x: NDArray[np.int64], bits: int = STATE_BITS) -> NDArray[np.int64]:
     """Two's-complement wrap to `bits` bits, as Lava's convolution applies to its output."""
     half = 1 << (bits - 1)
     return (x + half) % (1 << bits) - half
-
-

@@ -7,14 +7,15 @@ import leaks
 
 
 def test_a_living_child_is_found():
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
         assert child.pid in leaks.processes()
-        child.communicate(b"\n")
+        child.communicate()
     assert child.pid not in leaks.processes()
 
 
 def test_an_orphan_is_found_by_its_mark():
-    code = "import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', 'input()'], stdout=2).pid)"
+    wait = "import sys; sys.stdin.read()"
+    code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {wait!r}], stdout=2).pid)"
     done = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     with done:
         orphan = int(done.stdout.readline())
