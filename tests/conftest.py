@@ -1,12 +1,81 @@
-"""Shared pieces: random networks, and a session-wide trained one."""
+"""Shared pieces: random networks, a session-wide trained one; workers, the marker `fast`, and what a session leaves."""
 
+import fcntl
+import hashlib
 import os
+import sys
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+WORKER = "PYTEST_XDIST_WORKER" in os.environ  # before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1" if WORKER else "2")
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # torch.compile begins with a pool of processes else
 
-import numpy as np
-import pytest
+from pathlib import Path  # noqa: E402
+
+import leaks  # noqa: E402
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
+
+TESTS = Path(__file__).parent
+MOST_WORKERS = 4  # each holds torch, and many a test starts processes of its own
+RUN_LAVA = {  # outside tests/lava: they fill /dev/shm, which others then look at, so one worker runs them all
+    "test_cli.py",
+    "test_docs.py",
+    "test_lower.py",
+    "test_settings.py",
+    "test_support.py",
+    "test_toolkits.py",
+    "test_whole_sets.py",
+    "test_zoo.py",
+}
+
+# `-m fast` is tests/unit without the files that train or start others, and these of the other folders
+LONG_UNITS = {
+    "test_classes.py",
+    "test_distill.py",
+    "test_geometries.py",
+    "test_imports.py",
+    "test_penalty.py",
+    "test_selection.py",
+    "test_simulate.py",
+}
+QUICK = {"test_fast_conv.py", "test_mistakes.py"}
+
+
+def pytest_xdist_auto_num_workers(config):
+    """For `-n auto`, the default: one worker per core; none where one file is asked for, or output is to be seen."""
+    one = len(config.args) == 1 and Path(config.args[0].split("::")[0]).is_file()
+    if one or config.option.capture == "no" or config.option.collectonly:
+        return 0
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups and pytest the markers
+def pytest_collection_modifyitems(items):
+    """A file's tests share its fixtures, so that one worker runs them."""
+    for item in items:
+        where = item.path.relative_to(TESTS)
+        quick = where.name in QUICK or (where.parts[0] == "unit" and where.name not in LONG_UNITS)
+        if quick and not (item.get_closest_marker("slow") or item.get_closest_marker("tutorial")):
+            item.add_marker(pytest.mark.fast)
+        lava = where.parts[0] == "lava" or where.name in RUN_LAVA
+        item.add_marker(pytest.mark.xdist_group("lava" if lava else where.name))
+
+
+def pytest_configure(config):
+    if not WORKER:
+        config.stash[SEGMENTS] = leaks.begin()
+
+
+SEGMENTS = pytest.StashKey[set[str]]()
+
+
+@pytest.hookimpl(trylast=True)  # after the workers have ended
+def pytest_sessionfinish(session):
+    if WORKER or session.config.option.collectonly:
+        return
+    for sentence in leaks.left_behind(session.config.stash[SEGMENTS]):
+        print(f"\n{sentence}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture
@@ -16,10 +85,32 @@ def rng(request):
 
 
 @pytest.fixture(scope="session")
-def trained_digits():
-    """A digits network trained for a few epochs: enough to be a real one."""
+def trained_digits(request, tmp_path_factory):
+    """A digits network trained for a few epochs: enough to be a real one. Kept until its sources change."""
     from lava_conv.training.data import load_dataset
-    from lava_conv.training.loop import Recipe, train
+    from lava_conv.training.loop import Recipe, load_trained, train
 
-    data = load_dataset("digits")
-    return data, train(data, Recipe(epochs=8))
+    cache = getattr(request.config, "cache", None)
+    folder = cache.mkdir("trained") if cache else tmp_path_factory.mktemp("trained")
+    kept, data = folder / f"{sources_of_training()}.pt", load_dataset("digits")
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits instead of training, too
+        if not kept.exists():
+            half = kept.with_suffix(".half.pt")
+            train(data, Recipe(epochs=8), half)
+            for old in folder.glob("*.pt"):
+                if old != half:
+                    old.unlink()
+            half.rename(kept)
+        return data, load_trained(kept)
+
+
+def sources_of_training():
+    """A digest of all product code, the versions of packages and the threads: each of them may change weights."""
+    from importlib.metadata import version
+
+    digest = hashlib.sha256(" ".join(map(version, ("torch", "numpy", "scikit-learn"))).encode())
+    digest.update(f"{sys.version} {os.environ['OMP_NUM_THREADS']}".encode())
+    for path in sorted((TESTS.parent / "lava_conv").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:32]

@@ -93,7 +93,7 @@ def test_some_pages(tmp_path):
     assert "leak_steps: steps with a leak, 0 = every one." in " ".join(Text(ca_lif).words.split())
     assert "<strong>leak_steps:</strong>" in ca_lif.read_text() and "Alias for field" not in ca_lif.read_text()
     assert "<pre><code>v &lt;- sat24(decay(v)" in ca_lif.read_text()
-    assert "NDArray[int64]" in Text(page_of(tmp_path, "lava_conv.network.graph")).words.replace(" ", "")
+    assert "NDArray[int64]" in Text(page_of(tmp_path, "lava_conv.network.fixedpoint")).words.replace(" ", "")
     assert "membrane potentials and thresholds" in Text(page_of(tmp_path, "lava_conv.network.fixedpoint")).words
     chip = Text(page_of(tmp_path, "lava_conv.loihi.chip")).words
     assert "lava_conv/loihi/chips" in chip and str(ROOT) not in chip

@@ -405,7 +405,7 @@ def test_poor_agreement_is_told_without_an_exchange_too(caplog):
 
 
 def test_a_readout_beyond_24_bits_gets_a_coarser_scale(caplog):
-    caplog.set_level(logging.INFO, "lava_conv.calibration.procedure")
+    caplog.set_level(logging.INFO, "lava_conv")
     model = small()
     with torch.no_grad():
         model[4 + 1].weight *= 1e-4
@@ -419,7 +419,7 @@ def test_a_readout_beyond_24_bits_gets_a_coarser_scale(caplog):
 
 @pytest.mark.parametrize("where", ["hidden", "readout", "average"])
 def test_wide_layers_fit_24_bits(where, caplog):
-    caplog.set_level(logging.INFO, "lava_conv.calibration.procedure")
+    caplog.set_level(logging.INFO, "lava_conv")
     torch.manual_seed(0)
     wide = nn.Sequential(
         nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 100, 4), nn.ReLU(), nn.Linear(4, 3)

@@ -114,7 +114,7 @@ print(hashlib.sha256(b"".join(record.spikes[i].tobytes() for i in sorted(record.
 
 
 def test_another_process_another_hash_seed_and_other_threads_give_the_same(tmp_path, request):
-    words = [str(request.path.parent), str(tmp_path / "a.net")]
+    words = [str(request.path.parents[1]), str(tmp_path / "a.net")]
     elsewhere = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, *words], capture_output=True, text=True, check=True,
         env={**os.environ, "PYTHONHASHSEED": "77", "OMP_NUM_THREADS": "4"},
