@@ -1,7 +1,5 @@
 """Interval analysis: what every layer of a Graph can reach for any image, and the proof that it fits 24 bits."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -36,7 +34,7 @@ class LayerBounds(NamedTuple):
     step_max: int
 
 
-def bounds(graph: Graph, steps: int | None = None) -> dict[int, LayerBounds]:
+def bounds(graph: "Graph", steps: int | None = None) -> dict[int, LayerBounds]:
     """Interval analysis: what every layer can reach within `steps` steps, for any image at all.
 
     A neuron sends at most one spike a step, so its net count stays in 0..min(n_max, steps), transients included;
@@ -70,7 +68,7 @@ def bounds(graph: Graph, steps: int | None = None) -> dict[int, LayerBounds]:
     return found
 
 
-def _payload(graph: Graph, index: int) -> int:
+def _payload(graph: "Graph", index: int) -> int:
     """Largest value that layer `index` sends in one step."""
     return INPUT_MAX if graph.origin(index) == 0 else 1
 
@@ -88,7 +86,7 @@ def drive_range(feeds: list[tuple[Synapse, NDArray[np.int64]]]) -> tuple[NDArray
     return low, high
 
 
-def check(graph: Graph, steps: int | None = None) -> None:
+def check(graph: "Graph", steps: int | None = None) -> None:
     """Prove that every state fits 24 bits (-8388608..8388607) for any image.
 
     Args:
