@@ -7,6 +7,7 @@ from pathlib import Path
 
 NAME = "LAVA_CONV_TEST_SESSION"  # in the environment of every process that descends from the session
 SHARED_MEMORY = Path("/dev/shm")
+TRACKER = b"multiprocessing.resource_tracker"  # Python's own, one for each user of shared memory; it ends with its parent
 
 
 def begin():
@@ -26,12 +27,13 @@ def processes(proc=Path("/proc")):
     for folder in proc.glob("[0-9]*"):
         try:
             marked = mark in (folder / "environ").read_bytes().split(b"\0")
+            own = int(folder.name) == os.getpid() or TRACKER in (folder / "cmdline").read_bytes()
             state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
         except OSError:  # it has ended meanwhile, or is another user's
             continue
-        if (marked or int(parent) == os.getpid()) and state != "Z":
+        if (marked or int(parent) == os.getpid()) and state != "Z" and not own:
             found.add(int(folder.name))
-    return found - {os.getpid()}
+    return found
 
 
 def left_behind(before, seconds=10.0):

@@ -1,5 +1,6 @@
 """The check at the end of a test session finds what is left."""
 
+import os
 import subprocess
 import sys
 
@@ -22,6 +23,18 @@ def test_an_orphan_is_found_by_its_mark():
         done.wait()
         assert orphan in leaks.processes()
         done.stdin.close()  # its input ends, and so does it
+
+
+def test_pythons_own_tracker_of_shared_memory_is_not_a_leak():
+    code = (
+        "import leaks, os\nfrom multiprocessing import resource_tracker\nleaks.begin()\n"
+        "resource_tracker.ensure_running()\nassert resource_tracker._resource_tracker._pid\n"
+        "print(leaks.processes())"
+    )
+    folder = os.path.dirname(leaks.__file__)
+    env = {**os.environ, leaks.NAME: "of-its-own"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def test_a_new_segment_is_found(tmp_path):
