@@ -7,7 +7,7 @@ from pathlib import Path
 
 NAME = "LAVA_CONV_TEST_SESSION"  # in the environment of every process that descends from the session
 SHARED_MEMORY = Path("/dev/shm")
-TRACKER = b"multiprocessing.resource_tracker"  # Python's own, one for each user of shared memory; it ends with its parent
+TRACKER = b"multiprocessing.resource_tracker"  # Python's own; it ends with its parent
 
 
 def begin():
