@@ -14,8 +14,9 @@
 Names are imported on first use: nothing here needs torch or Lava until it is asked for.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lava_conv.lazy import exports
 
 __version__ = "0.1.0"
 
@@ -51,14 +52,4 @@ _HOME.update(dict.fromkeys(_ERRORS, "lava_conv.errors"))
 __all__ = ["__version__"]
 __all__ += list(_HOME)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'lava_conv' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOME)

@@ -301,7 +301,7 @@ NO_IMAGES: Table = (
         lambda x: isinstance(x, PATHS),
         lambda x: (
             f"is the path {os.fspath(x)!r}; load it and pass the array (N, C, H, W): numpy.load, or "
-            f"lava_conv.training.data.load_dataset"
+            f"lava_conv.training.load_dataset"
         ),
     ),
     (

@@ -42,7 +42,7 @@ QUICK = {"test_fast_conv.py", "test_mistakes.py"}
 
 
 def pytest_xdist_auto_num_workers(config):
-    """For `-n auto`, the default: one worker per core; none where one file is asked for, or output is to be seen."""
+    """For `-n auto`: one worker per core; none where one file is asked for, or output is to be seen."""
     one = len(config.args) == 1 and Path(config.args[0].split("::")[0]).is_file()
     if one or config.option.capture == "no" or config.option.collectonly:
         return 0

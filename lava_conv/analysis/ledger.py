@@ -147,5 +147,5 @@ def spike_table(record: Record) -> list[tuple[int, float, float]]:
 
 
 def worst_first(layers: Any) -> list[Any]:
-    """Errors by layer (`lava_conv.calibrate.LayerError`), the largest after calibration first."""
+    """Errors by layer (`lava_conv.calibration.LayerError`), the largest after calibration first."""
     return sorted(layers, key=lambda row: -row.after)

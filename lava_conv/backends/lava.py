@@ -168,9 +168,10 @@ class _Network:
             return
         bits = INPUT_MESSAGE_BITS if self.graph.origin(source) == 0 else SPIKE_MESSAGE_BITS
         if isinstance(synapse, Conv):
+            channels, height, width = shape
             block = LavaConv(
                 weight=np.ascontiguousarray(synapse.weight[:, :, ::-1, ::-1].transpose(0, 2, 3, 1), np.int32),
-                input_shape=_channels_last(shape),
+                input_shape=(height, width, channels),
                 stride=synapse.stride,
                 padding=synapse.padding,
                 dilation=synapse.dilation,
@@ -217,5 +218,5 @@ class _Network:
         return Record(logits, Counts(counts), spikes, backend="Lava CPU simulation (fixed_pt)")
 
 
-def _channels_last(shape: Shape) -> LavaObject:
+def _channels_last(shape: Shape) -> Shape:
     return (*shape[1:], shape[0]) if len(shape) == 3 else tuple(shape)

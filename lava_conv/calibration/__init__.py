@@ -1,7 +1,8 @@
 """Calibration of pretrained float networks: quantisers set from images, layers adjusted one after the other."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lava_conv.lazy import exports
 
 if TYPE_CHECKING:
     from lava_conv.calibration.procedure import Calibration as Calibration
@@ -16,14 +17,4 @@ _HOME["LayerError"] = "lava_conv.calibration.tuning"
 
 __all__ = ["Calibration", "Comparison", "LayerError", "calibrate", "calibrated"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'lava_conv.calibration' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOME)

@@ -259,7 +259,7 @@ def _approximate(total: Sum, gains: Floats, rounding: Staircase, counts: list[In
         "the layers that are added have no common unit; lava_conv.qat.prepare trains them onto one, and with a toolkit "
         "the summands need quantisers of their own"
     )
-    if not all(term.synapse.elementwise for term in total.terms) or np.ptp(gains, axis=1).any():
+    if not all(term.synapse.kernel is None for term in total.terms) or np.ptp(gains, axis=1).any():
         raise refusal
     if np.ptp(total.offset):
         raise refusal
@@ -299,7 +299,7 @@ def main_and_skips(feeds: list[tuple[int, Synapse]], last: int, shape: Shape) ->
     Returns:
         The same sum, the layer's own synapse first: Conv or Dense.
     """
-    order = sorted(feeds, key=lambda feed: (feed[1].elementwise, feed[0] != last))
+    order = sorted(feeds, key=lambda feed: (feed[1].kernel is None, feed[0] != last))
     source, first = order[0]
     main, rest = first.own(shape)
     return [(source, main), *([(source, rest)] if rest else []), *order[1:]]

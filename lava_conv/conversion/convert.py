@@ -1,6 +1,6 @@
 """A model trained with quantisation -> Graph: weights exported as they are, normalisation folded into thresholds.
 
-The model is traced with torch.fx; `assemble` makes layers of neurons of it, node by node, and `verify` checks them.
+The model is traced with torch.fx; `builder` makes layers of neurons of it, node by node, and `verify` checks them.
 """
 
 import logging

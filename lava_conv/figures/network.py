@@ -39,7 +39,7 @@ def network(graph: Graph) -> Figure:
     for (source, index, feed), lane in zip(far, lanes, strict=True):
         _bridge(
             ax, right, right + LANE * (lane + 1), tops[source] + 0.6 * heights[source],
-            tops[index] + 0.4 * heights[index], feed is not None and not feed.synapse.elementwise,
+            tops[index] + 0.4 * heights[index], feed is not None and feed.synapse.kernel is not None,
         )  # fmt: skip
     return figure
 

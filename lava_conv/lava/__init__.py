@@ -17,8 +17,9 @@ It runs any Lava network, with Lava's own processes or yours:
 No import of this package changes Lava. `watched` calls `install`, which does, once.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from lava_conv.lazy import exports
 
 if TYPE_CHECKING:
     from lava_conv.lava.patches import install as install
@@ -33,14 +34,4 @@ _HOME = {
 
 __all__ = ["WatchedRuntime", "install", "watched"]
 
-
-def __getattr__(name: str) -> object:
-    if name not in _HOME:
-        raise AttributeError(f"module 'lava_conv.lava' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOME)

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import math
 import multiprocessing
-import multiprocessing.util
+import multiprocessing.util  # its exit hook must be registered before ours: the last one in runs first
 import queue
 import signal
 import threading

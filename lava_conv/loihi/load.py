@@ -191,8 +191,8 @@ def box_of(shape: Shape) -> Box:
 
 def make_feed(source: int, synapse: Synapse, box: Box, payload_bits: int, delay: int) -> Feed:
     """A synapse from a source of shape `box` as a Feed."""
-    weight = synapse.rows(1)  # of an identity its one scale
     geometry = GEOMETRY[type(synapse)](synapse, box)
+    weight = geometry.weight
     return Feed(
         source=source,
         kind=geometry.kind,
@@ -212,9 +212,10 @@ def make_feed(source: int, synapse: Synapse, box: Box, payload_bits: int, delay:
 
 
 class Geometry(NamedTuple):
-    """A synapse as a convolution."""
+    """A synapse as a convolution; `weight` holds every weight that is stored, once."""
 
     kind: str
+    weight: np.ndarray
     kernel: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
@@ -223,7 +224,7 @@ class Geometry(NamedTuple):
 
 
 GEOMETRY: dict[type, Callable[[Any, Box], Geometry]] = {
-    Conv: lambda s, box: Geometry("conv", s.weight.shape[2:], s.stride, s.padding, s.dilation, s.groups),
-    Dense: lambda s, box: Geometry("dense", box[1:]),
-    Identity: lambda s, box: Geometry("identity", (1, 1), groups=box[0]),
+    Conv: lambda s, box: Geometry("conv", s.weight, s.weight.shape[2:], s.stride, s.padding, s.dilation, s.groups),
+    Dense: lambda s, box: Geometry("dense", s.weight, box[1:]),
+    Identity: lambda s, box: Geometry("identity", np.array(s.scale), (1, 1), groups=box[0]),
 }

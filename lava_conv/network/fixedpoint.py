@@ -1,4 +1,4 @@
-"""Bit widths, saturation, and what a dtype holds.
+"""Bit widths and saturation.
 
 All numbers of a network are integers. The widths below are those of Loihi-class hardware and of Lava's fixed-point
 models; nothing else in the project writes them as literals.

@@ -14,7 +14,7 @@ from lava_conv.network import bounds, reference, summary
 from lava_conv.network.bounds import LayerBounds
 from lava_conv.network.fixedpoint import INPUT_BITS, STEPS_LIMIT
 from lava_conv.network.neurons import NEURONS, Neuron, map_channels
-from lava_conv.network.synapses import LAYERS, Shape, Synapse, Weighted, same_synapse
+from lava_conv.network.synapses import OWN, Shape, Synapse, Weighted, same_synapse
 from lava_conv.record import Record
 
 INPUT_CODES = ("flash", "constant")
@@ -129,7 +129,7 @@ class Graph:
         before = self.layers[self.source(index)].shape
         if layer.is_view:
             expected = VIEWS[layer.kind](before)
-        elif layer.synapse is not None and layer.kind in LAYERS and layer.kind == layer.synapse.file_type:
+        elif isinstance(layer.synapse, OWN.get(layer.kind, ())):
             expected = layer.synapse.output_shape(before)
         else:
             raise ConversionError(f"type is {layer.kind!r}, allowed are conv, dense and flatten")

@@ -3,9 +3,10 @@
 Shapes are C,H,W throughout. `apply` is the plain numpy form that the oracle uses; it shares no code with the simulator.
 """
 
+import math
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,13 +44,52 @@ def _exact(x: NDArray[np.integer], magnitude: int) -> type[np.floating[Any]]:
     return np.float32 if largest < FLOAT32_EXACT else np.float64
 
 
-def _magnitude(weight: NDArray[np.int8]) -> int:
-    """The largest sum of |weights| of one output."""
-    return int(np.abs(weight.reshape(len(weight), -1), dtype=np.int16).sum(axis=1, dtype=np.int64).max())
+Kernel = TypeVar("Kernel", bound="_Kernel")
+
+
+class _Kernel:
+    """What synapses with a weight (outputs, ...) share."""
+
+    weight: NDArray[Any]
+    file_type: ClassVar[str]
+
+    @cached_property
+    def magnitude(self) -> int:
+        """The largest sum of |weights| of one output."""
+        rows = self.weight.reshape(len(self.weight), -1)
+        return int(np.abs(rows, dtype=np.int16).sum(axis=1, dtype=np.int64).max())
+
+    @property
+    def channels(self) -> int:
+        """Output channels, or neurons of a flat layer."""
+        return len(self.weight)
+
+    @property
+    def weights(self) -> int:
+        """How many weights are stored."""
+        return self.weight.size
+
+    @property
+    def kernel(self: Kernel) -> Kernel:
+        """Itself: it has weights. None of a synapse that works element by element."""
+        return self
+
+    @property
+    def label(self) -> str:
+        """What a figure calls it."""
+        return self.file_type
+
+    def own(self: Kernel, shape: Shape) -> tuple[Kernel, None]:
+        """(what a layer has as its own synapse, what remains for a skip)."""
+        return self, None
+
+    def rows(self, channels: int) -> NDArray[np.int64]:
+        """The weights as int64, in their own shape."""
+        return self.weight.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Conv(_Kernel):
     """Cross-correlation as in PyTorch, without bias.
 
         a_out[o, y, x] = sum over c, i, j of weight[o, c, i, j] * s_in[g + c, r(y, i), r(x, j)]
@@ -69,7 +109,6 @@ class Conv:
     """
 
     file_type: ClassVar[str] = "conv"
-    elementwise: ClassVar[bool] = False
     input_rank: ClassVar[int] = 3
 
     weight: NDArray[Any]
@@ -130,11 +169,6 @@ class Conv:
         sums = (flat @ matrix.astype(kind)).astype(np.int64)
         return sums.reshape(groups, n, height, width, -1).transpose(1, 0, 4, 2, 3).reshape(n, -1, height, width)
 
-    @cached_property
-    def magnitude(self) -> int:
-        """The largest sum of |weights| of one output."""
-        return _magnitude(self.weight)
-
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
         """Range (least, largest) of the sum per output channel, int64 (O,), whatever the image.
 
@@ -175,34 +209,16 @@ class Conv:
         return int(np.prod(self.weight.shape[1:]))
 
     @property
-    def channels(self) -> int:
-        """Output channels."""
-        return self.weight.shape[0]
-
-    @property
-    def weights(self) -> int:
-        """How many weights are stored."""
-        return self.weight.size
-
-    @property
-    def kernel(self) -> "Conv":
-        """Itself: it has a kernel."""
-        return self
-
-    @property
     def label(self) -> str:
         """What a figure calls it."""
         kernel, (high, wide) = "×".join(map(str, self.weight.shape[2:])), self.stride
         stride = "" if high == wide == 1 else f" stride {high}" if high == wide else f" stride {high}×{wide}"
         return f"conv {kernel}{stride}{'' if self.groups == 1 else f' groups {self.groups}'}"
 
-    def own(self, shape: Shape) -> "tuple[Conv, None]":
-        """(what a layer has as its own synapse, what remains for a skip)."""
-        return self, None
-
     def padded_size(self, shape: Shape) -> int:
         """Elements of the padded copy of an input of C,H,W."""
-        return shape[0] * int(np.prod([side + 2 * pad for side, pad in zip(shape[1:], self.padding, strict=True)]))
+        sides = (side + 2 * pad for side, pad in zip(shape[1:], self.padding, strict=True))
+        return shape[0] * math.prod(sides)  # not numpy's, which wraps round for the paddings that a file may claim
 
     @property
     def pads(self) -> bool:
@@ -217,10 +233,6 @@ class Conv:
         """The shape of an input in the form of `as_events`: C,H,W, as it is."""
         return shape
 
-    def rows(self, channels: int) -> NDArray[np.int64]:
-        """The weights as int64 (O, I/groups, kH, kW)."""
-        return self.weight.astype(np.int64)
-
     def with_rows(self, rows: NDArray[np.int64]) -> "Conv":
         """The same geometry with other weights, of the shape that `rows` gives."""
         return replace(self, weight=rows)
@@ -231,7 +243,7 @@ class Conv:
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(_Kernel):
     """a_out = weight @ s_in, without bias.
 
     Fields:
@@ -243,7 +255,6 @@ class Dense:
     """
 
     file_type: ClassVar[str] = "dense"
-    elementwise: ClassVar[bool] = False
     input_rank: ClassVar[int] = 1
 
     weight: NDArray[Any]
@@ -271,11 +282,6 @@ class Dense:
         """(N, in) integers -> (N, out) integers. Exact."""
         kind = _exact(x, self.magnitude)
         return (x.astype(kind) @ self.weight.T.astype(kind)).astype(np.int64)
-
-    @cached_property
-    def magnitude(self) -> int:
-        """The largest sum of |weights| of one output."""
-        return _magnitude(self.weight)
 
     def interval(self, low: NDArray[np.int64], high: NDArray[np.int64]) -> Interval:
         """Range (least, largest) of each sum, int64 (out,), for inputs within low..high, int64 (in,) each."""
@@ -306,30 +312,6 @@ class Dense:
         """Synapses of one neuron: all inputs."""
         return self.weight.shape[1]
 
-    @property
-    def channels(self) -> int:
-        """Neurons that it feeds."""
-        return self.weight.shape[0]
-
-    @property
-    def weights(self) -> int:
-        """How many weights are stored."""
-        return self.weight.size
-
-    @property
-    def kernel(self) -> "Dense":
-        """Itself: it has a kernel."""
-        return self
-
-    @property
-    def label(self) -> str:
-        """What a figure calls it."""
-        return "dense"
-
-    def own(self, shape: Shape) -> "tuple[Dense, None]":
-        """(what a layer has as its own synapse, what remains for a skip)."""
-        return self, None
-
     def padded_size(self, shape: Shape) -> int:
         """It makes no padded copy of its input."""
         return 0
@@ -346,10 +328,6 @@ class Dense:
     def frames(self, shape: Shape) -> Shape:
         """The shape of an input in the form of `as_events`: (in, 1, 1)."""
         return (shape[0], 1, 1)
-
-    def rows(self, channels: int) -> NDArray[np.int64]:
-        """The weights as int64 (out, in)."""
-        return self.weight.astype(np.int64)
 
     def with_rows(self, rows: NDArray[np.int64]) -> "Dense":
         """A dense synapse with other weights (out, in)."""
@@ -372,7 +350,6 @@ class Identity:
     """
 
     file_type: ClassVar[str] = "identity"
-    elementwise: ClassVar[bool] = True
 
     scale: int = 1
 
@@ -411,11 +388,6 @@ class Identity:
         """It has none: it works element by element."""
         return None
 
-    @property
-    def label(self) -> str:
-        """What a figure calls it."""
-        return "identity"
-
     def own(self, shape: Shape) -> "tuple[Weighted, Identity | None]":
         """(what a layer of C,H,W or (n,) has as its own synapse, what remains for a skip)."""
         one = self.scale if abs(self.scale) <= WEIGHT_MAX else int(np.sign(self.scale))
@@ -436,10 +408,6 @@ class Identity:
         """The largest sum of |weights| of one output."""
         return abs(self.scale)
 
-    def as_events(self) -> None:
-        """It has no weights that a kernel could read."""
-        return None
-
     def rows(self, channels: int) -> NDArray[np.int64]:
         """The scale per output channel, int64 (channels,)."""
         return np.full(channels, self.scale, np.int64)
@@ -458,7 +426,7 @@ class Identity:
 
 Weighted = Conv | Dense  # the synapses that a layer may have as its own
 Synapse = Weighted | Identity
-LAYERS: dict[str, type[Weighted]] = {synapse.file_type: synapse for synapse in (Conv, Dense)}
+OWN: dict[str, type[Weighted]] = {synapse.file_type: synapse for synapse in (Conv, Dense)}  # by the kind of the layer
 
 
 @overload

@@ -1,7 +1,8 @@
 """Quantisation-aware training: the layers, `prepare` for models of one's own, and their exact evaluation."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lava_conv.lazy import exports
 
 if TYPE_CHECKING:
     from lava_conv.qat.evaluation import evaluate as evaluate
@@ -28,14 +29,4 @@ _HOME |= dict.fromkeys(("evaluate", "exact"), "lava_conv.qat.evaluation") | {"pr
 __all__ = ["evaluate", "exact", "prepare"]
 __all__ += list(_LAYERS)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'lava_conv.qat' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOME)

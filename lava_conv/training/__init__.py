@@ -1,7 +1,8 @@
 """The recipe that trains the shipped networks: data, loop, augmentation, distillation, several processes."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lava_conv.lazy import exports
 
 if TYPE_CHECKING:
     from lava_conv.training.data import Dataset as Dataset
@@ -16,14 +17,4 @@ _HOME |= dict.fromkeys(("Dataset", "load_dataset"), "lava_conv.training.data")
 
 __all__ = ["Dataset", "Recipe", "Trained", "load_dataset", "load_trained", "train"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'lava_conv.training' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = exports(__name__, _HOME)

@@ -258,7 +258,7 @@ def _check_kinds(data: Any, recipe: Any) -> None:
     if not isinstance(data, Dataset):
         raise DataError(
             f"data is of type {type(data).__name__}, needed is a Dataset; make one of arrays with "
-            f"lava_conv.training.data.Dataset(name, x_train, y_train, x_test, y_test)"
+            f"lava_conv.training.Dataset(name, x_train, y_train, x_test, y_test)"
         )
     if not isinstance(recipe, Recipe):
         raise DataError(f"recipe is of type {type(recipe).__name__}, needed is a Recipe; make one: Recipe(**options)")

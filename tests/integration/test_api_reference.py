@@ -14,11 +14,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 SOME = (
     "lava_conv",
     "lava_conv.network.graph",
+    "lava_conv.network.bounds",
+    "lava_conv.network.fixedpoint",
     "lava_conv.loihi.chip",
     "lava_conv.network.neurons",
     "lava_conv.network.neurons.ca_lif",
 )
-SOME += ("lava_conv.conversion.convert", "lava_conv.record", "lava_conv.network.fixedpoint", "netx_models")
+SOME += ("lava_conv.conversion.convert", "lava_conv.record", "netx_models")
 
 
 def script():
@@ -93,7 +95,7 @@ def test_some_pages(tmp_path):
     assert "leak_steps: steps with a leak, 0 = every one." in " ".join(Text(ca_lif).words.split())
     assert "<strong>leak_steps:</strong>" in ca_lif.read_text() and "Alias for field" not in ca_lif.read_text()
     assert "<pre><code>v &lt;- sat24(decay(v)" in ca_lif.read_text()
-    assert "NDArray[int64]" in Text(page_of(tmp_path, "lava_conv.network.fixedpoint")).words.replace(" ", "")
+    assert "NDArray[int64]" in Text(page_of(tmp_path, "lava_conv.network.bounds")).words.replace(" ", "")
     assert "membrane potentials and thresholds" in Text(page_of(tmp_path, "lava_conv.network.fixedpoint")).words
     chip = Text(page_of(tmp_path, "lava_conv.loihi.chip")).words
     assert "lava_conv/loihi/chips" in chip and str(ROOT) not in chip

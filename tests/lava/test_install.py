@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("lava.magma")
+pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
 ROOT = Path(__file__).parents[2]
 
 LOOK = """

@@ -10,7 +10,7 @@ import lava_conv as lc
 from lava_conv.network.fixedpoint import STATE_MIN
 from lava_conv.network.graph import Graph, Layer
 from lava_conv.network.neurons import NEURONS
-from lava_conv.network.synapses import Dense
+from lava_conv.network.synapses import Conv, Dense, Identity
 
 
 def test_bounds_are_never_violated(tmp_path, rng):
@@ -87,6 +87,18 @@ def test_the_layers_given_are_left_alone():
 def test_wrong_beginnings(layers, message):
     with pytest.raises(lc.ConversionError, match=message):
         Graph(layers, steps=2)
+
+
+@pytest.mark.parametrize("synapse", [None, np.ones((2, 4), np.int8), Identity(), Conv(np.ones((2, 1, 1, 1)))])
+def test_a_layer_of_another_synapse_is_refused(synapse):
+    layers = (Layer("input", (1, 2, 2)), Layer("flatten", (4,)), Layer("dense", (2,), synapse, "ACC"))
+    with pytest.raises(lc.ConversionError, match="layer 2: type is 'dense', allowed are conv, dense and flatten"):
+        Graph(layers, steps=2)
+
+
+def test_the_size_of_a_padded_frame_does_not_wrap():
+    conv = Conv(np.ones((1, 3, 1, 1)), padding=(1 << 40, 1 << 40))
+    assert conv.padded_size((3, 2, 2)) == 3 * (2 + (1 << 41)) ** 2
 
 
 def test_simulator_settles_on_the_reference(trained_digits):
