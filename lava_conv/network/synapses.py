@@ -234,7 +234,7 @@ class Conv(_Kernel):
         return shape
 
     def with_rows(self, rows: NDArray[np.int64]) -> "Conv":
-        """The same geometry with other weights, of the shape that `rows` gives."""
+        """The same geometry with other weights, in the shape of the weight."""
         return replace(self, weight=rows)
 
     def scaled(self, multiple: NDArray[np.int64], flat: bool) -> "Conv":
