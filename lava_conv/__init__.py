@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lava_conv.backends import run as run
     from lava_conv.backends import run_parts as run_parts
     from lava_conv.calibration import calibrate as calibrate
-    from lava_conv.conversion.convert import convert as convert
+    from lava_conv.frontends.convert import convert as convert
     from lava_conv.loihi import fit as fit
     from lava_conv.lowering import lower as lower
     from lava_conv.network.graph import Graph as Graph
@@ -37,7 +37,7 @@ _HOME = {
     "run": "lava_conv.backends",
     "run_parts": "lava_conv.backends",
     "compare": "lava_conv.analysis.comparison",
-    "convert": "lava_conv.conversion.convert",
+    "convert": "lava_conv.frontends.convert",
     "calibrate": "lava_conv.calibration",
     "lower": "lava_conv.lowering",
     "fit": "lava_conv.loihi",

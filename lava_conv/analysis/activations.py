@@ -10,11 +10,11 @@ from torch import fx, nn
 
 from lava_conv.errors import DataError
 from lava_conv.frontends.effective import effective
+from lava_conv.frontends.operations.activation import RELUS
 from lava_conv.frontends.tracing import trace
 from lava_conv.network.graph import Graph
 from lava_conv.qat.evaluation import in_float64
 from lava_conv.qat.layers import LEAVES, Quantiser
-from lava_conv.qat.preparation import RELUS
 
 
 class _Keeper(fx.Interpreter):

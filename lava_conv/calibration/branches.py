@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import fx, nn
 
-from lava_conv.frontends.tracing import module_of, unused
+from lava_conv.frontends.nodes import module_of, unused
 from lava_conv.qat.layers import Quantiser
 
 

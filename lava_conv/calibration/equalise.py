@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from lava_conv.calibration.segments import Segments
-from lava_conv.frontends.tracing import is_add
+from lava_conv.frontends.operations.addition import is_add
+from lava_conv.frontends.operations.identity import NOTHING
+from lava_conv.frontends.operations.normalisation import NORMS
 from lava_conv.qat.layers import QuantisedWeight
-from lava_conv.qat.preparation import NORMS, NOTHING
 
 SMALLEST_SHARE = 1 / 64  # of the largest range: quieter channels count as so loud, for their noise is not worth spikes
 

@@ -10,7 +10,8 @@ from torch import Tensor, fx, nn
 
 from lava_conv.arguments import images_of
 from lava_conv.errors import DataError
-from lava_conv.frontends.tracing import insert, module_of, trace
+from lava_conv.frontends.nodes import insert, module_of
+from lava_conv.frontends.tracing import trace
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.qat.layers import LEAVES, Pixels, check_pixels, refuse_no_pixels
 

@@ -7,6 +7,7 @@ one after the other, until the spikes of each stand for the float activation; th
 Sources: Li et al. 2021 (arXiv 2106.06984) and 2022 (arXiv 2205.10121), Meng et al. 2022 (Neural Networks 153:254).
 """
 
+import contextlib
 import copy
 import logging
 import os
@@ -38,17 +39,19 @@ from lava_conv.calibration.thresholds import Histogram
 from lava_conv.calibration.tuning import LayerError, Tuning
 from lava_conv.calibration.widths import Widths
 from lava_conv.classes import check_labels, predictions
-from lava_conv.conversion.builder import Walk
-from lava_conv.conversion.convert import convert
+from lava_conv.conversion.assembly import Assembly
 from lava_conv.errors import ConversionError, DataError, RangeError, one_line
 from lava_conv.frontends import gate
 from lava_conv.frontends.calls import plain, quantised
+from lava_conv.frontends.convert import convert
 from lava_conv.frontends.effective import effective
+from lava_conv.frontends.module import read
+from lava_conv.frontends.operations.normalisation import NORMS
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import INPUT_CODES, Graph
 from lava_conv.qat.evaluation import exact
 from lava_conv.qat.layers import LearnedStep, Quantiser
-from lava_conv.qat.preparation import NORMS, prepare
+from lava_conv.qat.preparation import prepare
 from lava_conv.torch_tools.convolution import SafeConvolutions
 from lava_conv.torch_tools.device import single_precision
 
@@ -255,7 +258,7 @@ def calibrated(
     segments = Segments(traced)
     shapes = check_shape(traced, pixels)
     widths = Widths(segments, shapes, levels, repeats)
-    _rehearse(traced, tuple(pixels.shape[1:]), steps, repeats, widths if spread else None)
+    _rehearse(traced, tuple(pixels.shape[1:]), Assembly(steps, steps, (), True, input_code), widths if spread else None)
     logits = _float_logits(model, pixels, scale, mean, std)
     told, outputs = predictions(logits), logits.shape[1]
     classes = None if targets is None else check_labels(targets, len(pixels), outputs)
@@ -321,15 +324,12 @@ def _compared(said: Any, told: Any, same: float, exchanged: list[str], classes: 
     return comparison
 
 
-def _rehearse(traced: fx.GraphModule, shape: tuple[int, ...], steps: int, repeats: int, widths: Widths | None) -> None:
+def _rehearse(traced: fx.GraphModule, shape: tuple[int, ...], assembly: Assembly, widths: Widths | None) -> None:
     """Convert once before any image is looked at: whatever the structure forbids is told now, not at the end."""
     if widths:
         widths.fit_image()
-    try:
-        frame = shape if len(shape) == 3 else (shape[0], 1, shape[1])
-        Walk(cast(fx.GraphModule, exact(traced)), frame, steps, round_thresholds=True, repeats=repeats).finish()
-    except RangeError:
-        pass  # of steps that are not found yet
+    with contextlib.suppress(RangeError):  # of steps that are not found yet
+        assembly.layers(read(cast(fx.GraphModule, exact(traced)), shape), assembly.steps)
 
 
 def _float_logits(model: nn.Module, pixels: Tensor, scale: float, mean: Any, std: Any) -> Tensor:
@@ -398,8 +398,10 @@ def _same_as_model(model: nn.Module, traced: fx.GraphModule, pixels: Tensor, sca
     twin = copy.deepcopy(traced).double()
     restore_pools(twin)
     folded = mean is not None or std is not None  # in float32
-    witness = gate.Witness(model, normalised(pixels, scale, mean, std).double(), gate.called(twin), exact=not folded)
-    gate.check(witness, twin, "calibrate", plain, pixels)
+    candidate = gate.Candidate.of_graph(twin, plain)
+    images = normalised(pixels, scale, mean, std).double()
+    witness = gate.Witness(model, images, candidate.origins, exact=not folded)
+    gate.check(witness, candidate, "calibrate", pixels)
 
 
 def _set_steps(traced: fx.GraphModule, pixels: Tensor, levels: int, search: bool) -> None:

@@ -10,9 +10,12 @@ from typing import Any
 
 from torch import fx, nn
 
-from lava_conv.frontends.tracing import insert, is_add, module_of, trace
+from lava_conv.frontends.nodes import insert, module_of
+from lava_conv.frontends.operations.addition import is_add
+from lava_conv.frontends.operations.identity import NOTHING
+from lava_conv.frontends.operations.normalisation import NORMS
+from lava_conv.frontends.tracing import trace
 from lava_conv.qat.layers import LEAVES, Stream
-from lava_conv.qat.preparation import NORMS, NOTHING
 
 
 def restructure(model: nn.Module) -> tuple[fx.GraphModule, int]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lava_conv.frontends.calls import Call, plain, quantised, run_node
-from lava_conv.frontends.tracing import module_of
+from lava_conv.frontends.nodes import module_of
 from lava_conv.qat.layers import Pixels, QuantisedWeight, Quantiser
 
 See = Callable[[str, Tensor, Tensor], None]

@@ -9,7 +9,8 @@ from torch import fx
 
 from lava_conv.calibration.layout import from_rows, to_rows
 from lava_conv.conversion.algebra import Spikes
-from lava_conv.conversion.builder import Walk
+from lava_conv.conversion.builder import Builder
+from lava_conv.frontends.module import Reader
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import Skip
 from lava_conv.network.neurons import NEURONS
@@ -34,7 +35,8 @@ class Trains:
         frame = images if images.ndim == 4 else images[:, :, None]
         self.image = frame.float()
         repeats = steps if spread else 1
-        self.walk = Walk(traced, tuple(frame.shape[1:]), most, round_thresholds=True, repeats=repeats)
+        self.builder = Builder(tuple(frame.shape[1:]), most, round_thresholds=True, repeats=repeats)
+        self.reader = Reader(tuple(images.shape[1:]))
         self.spikes: dict[int, NDArray[np.int8]] = {}
 
     def make(self, node: fx.Node, chunk: int) -> NDArray[np.int8]:
@@ -47,15 +49,24 @@ class Trains:
         Returns:
             int8 (N, T, P, C): images, steps, pixels, channels.
         """
-        # conversion computes in float64, on the modules as they are now
-        self.walk.traced = cast(fx.GraphModule, exact(self.traced))
-        self.walk.visit(node)
-        spikes = self.walk.values[node]
-        assert isinstance(spikes, Spikes)
+        self._build(node, cast(fx.GraphModule, exact(self.traced)))  # the modules as they are now, in float64
+        spikes = self._spikes(node)
         for part in spikes.parts:
             self.spikes[part.layer] = self._trains(part.layer, chunk)
         parts = [self.spikes[part.layer] for part in spikes.parts]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=3)
+
+    def _build(self, node: fx.Node, model: fx.GraphModule) -> None:
+        """Make the layers of a node, those of the nodes before it first."""
+        if node.name not in self.builder.values:
+            for before in node.all_input_nodes:
+                self._build(before, model)
+            self.builder.add(self.reader.read(model, node))
+
+    def _spikes(self, node: fx.Node) -> Spikes:
+        spikes = self.builder.values[node.name]
+        assert isinstance(spikes, Spikes)
+        return spikes
 
     def _trains(self, index: int, chunk: int) -> NDArray[np.int8]:
         """Of one layer; written in place, for two copies may be larger than the memory."""
@@ -68,13 +79,11 @@ class Trains:
 
     def forget(self, node: fx.Node) -> None:
         """No later layer reads it."""
-        spikes = self.walk.values[node]
-        assert isinstance(spikes, Spikes)
-        for part in spikes.parts:
+        for part in self._spikes(node).parts:
             self.spikes.pop(part.layer, None)
 
     def _run(self, index: int, part: slice) -> NDArray[np.int8]:
-        layer = self.walk.layers[index]
+        layer = self.builder.layers[index]
         assert layer.synapse is not None
         feeds = (Skip(index - 1 if layer.source is None else layer.source, layer.synapse), *layer.skips)
         drives = [self._drive(feed, part) for feed in feeds]
@@ -88,8 +97,8 @@ class Trains:
     def _drive(self, feed: Skip, part: slice) -> NDArray[np.int32]:
         """(n, frames, P, C): what one synapse brings in each step; one frame if it is the image."""
         source, flat = feed.source, False
-        while self.walk.layers[source].is_view:
-            before = self.walk.layers[source].source
+        while self.builder.layers[source].is_view:
+            before = self.builder.layers[source].source
             source, flat = source - 1 if before is None else before, True
         if source == 0:
             values, frames, payload = self.image[part], 1, INPUT_MAX
@@ -97,7 +106,7 @@ class Trains:
             spikes = self.spikes[source][part]
             frames, payload = self.steps, 1
             rows = torch.from_numpy(spikes.reshape(-1, *spikes.shape[2:]))
-            values = from_rows(rows, self.walk.layers[source].shape).float()
+            values = from_rows(rows, self.builder.layers[source].shape).float()
         values = values.flatten(1) if flat else values
         found = sums(feed.synapse, values, payload)
         drive = to_rows(found).astype(np.int32)

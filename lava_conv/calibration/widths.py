@@ -16,7 +16,7 @@ from lava_conv.calibration.segments import Segments
 from lava_conv.errors import RangeError
 from lava_conv.network.fixedpoint import INPUT_MAX, STATE_BITS, STATE_MAX, WEIGHT_MAX
 from lava_conv.qat.layers import Average, QuantisedWeight, Readout
-from lava_conv.qat.preparation import POOLS
+from lava_conv.qat.pooling import POOLS
 
 log = logging.getLogger(__name__)
 

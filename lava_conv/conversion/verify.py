@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from lava_conv.conversion.algebra import Part, Spikes, Sum, Sums
 from lava_conv.errors import ConversionError
-from lava_conv.frontends.gate import Activations
 from lava_conv.network.graph import Graph
 
 log = logging.getLogger(__name__)
+
+Activations = dict[str, tuple[torch.Tensor, torch.Tensor]]  # by name, what a quantiser takes and gives
 
 FOLD_TOLERANCE = 1e-6  # of the largest value in the layer: float64 loses less, a wrong fold far more
 

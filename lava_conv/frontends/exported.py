@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lava_conv.arguments import copied
+from lava_conv.errors import ConversionError
 from lava_conv.qat.layers import (
     QuantisedConv1d,
     QuantisedConv2d,
@@ -15,6 +17,17 @@ from lava_conv.qat.layers import (
     half_up,
 )
 from lava_conv.torch_tools.randomness import OwnRandom
+
+
+def witness(model: nn.Module) -> nn.Module:
+    """A copy of a toolkit's model in evaluation mode, against which its Program is compared.
+
+    Raises:
+        ConversionError: it has hooks of its own.
+    """
+    if model._forward_hooks or model._forward_pre_hooks:
+        raise ConversionError("the model has forward hooks, which no converted network runs; remove them")
+    return copied(model).eval()
 
 
 class _Exported(QuantisedWeight):

@@ -1,24 +1,28 @@
-"""The gate of every front end: a traced program computes what the user's model computes, or is refused by name.
+"""The gate of every front end: what was read of a model computes what the model computes, or is refused by name.
 
 The user's model runs as it is, in evaluation mode, hooks and all, while `Witness` notes what each of its modules gives.
-Then every operation of the program is run on what the model gave before it, and its result is compared with the
-model's, worst element first: so the first operation that differs is found, and float32 rounding does not add up. Of
-quantised activations the counts are compared.
+Then every operation of the `Candidate`, a Program or a traced model, is run on what the model gave before it, and its
+result is compared with the model's, worst element first: so the first operation that differs is found, and float32
+rounding does not add up. Of quantised activations the counts are compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
 
 from lava_conv.arguments import copied
+from lava_conv.conversion.verify import Activations
 from lava_conv.errors import ConversionError, LavaConvError, one_line
 from lava_conv.frontends.calls import Call, quantised, run_node
 from lava_conv.frontends.effective import evaluating
-from lava_conv.frontends.tracing import place
-from lava_conv.qat.layers import Quantiser
+from lava_conv.frontends.nodes import place
+from lava_conv.frontends.operations.activation import Quantise
+from lava_conv.frontends.program import Program, Step
 from lava_conv.torch_tools.convolution import SafeConvolutions
 
 TOLERANCES = {torch.float64: 1e-6}  # of the largest value that an operation gives; computed weights are float32
@@ -26,9 +30,6 @@ TOLERANCE = 1e-4  # the same where the model runs in float32
 ROUNDING = 2.0**-20  # relative; float32 moves what a quantiser takes by less, in the few operations inside it
 VALUES = 1 << 12  # image values that the comparison looks at, at least one image and at most IMAGES
 IMAGES = 16
-
-
-Activations = dict[str, tuple[Tensor, Tensor]]  # node -> what its quantiser takes and gives
 
 
 class Flips(NamedTuple):
@@ -107,47 +108,102 @@ class Witness:
                     f"trained on"
                 )
 
-    def of(self, node: fx.Node) -> Tensor | None:
-        """What the model gave where the program has `node`, None if that is not known."""
-        if (name := node.meta.get("stands_for", node.name)) in self.named:
-            return self.named[name]
-        return self.given.get(node.meta["call"]) if "call" in node.meta else None
+    def of(self, operation: Compared) -> Tensor | None:
+        """What the model gave where the candidate has an operation, None if that is not known."""
+        if operation.stands_for in self.named:
+            return self.named[operation.stands_for]
+        return self.given.get(operation.origin) if operation.origin else None
 
 
-def activations_of(traced: fx.GraphModule, images: Tensor) -> Activations:
+@dataclass(frozen=True)
+class Compared:
+    """An operation of a candidate.
+
+    Fields:
+        name: of the tensor that it gives.
+        place: in the user's model, for messages.
+        inputs: names of the tensors that it takes; none for the image.
+        run: what it gives, for tensors by name.
+        origin: the user's module that gives the same, by path, and for which time it is called.
+        stands_for: the node of the float program that gives the same.
+        exchanged: it does by request something else than the model: only the shape is compared.
+        quantise: the quantiser that it is.
+    """
+
+    name: str
+    place: str
+    inputs: tuple[str, ...]
+    run: Callable[[Mapping[str, Any]], Any]
+    origin: tuple[str, int] | None = None
+    stands_for: str = ""
+    exchanged: bool = False
+    quantise: Quantise | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is compared with a model: operations in the order in which they run.
+
+    Fields:
+        operations: the first one is the image.
+        output: name of the tensor that it gives, None: not one tensor.
+    """
+
+    operations: tuple[Compared, ...]
+    output: str | None
+
+    @classmethod
+    def of_program(cls, program: Program) -> Candidate:
+        """A Program that a front end has read."""
+
+        def compared(step: Step) -> Compared:
+            operation, inputs = step.operation, step.inputs
+            return Compared(
+                step.name, step.place, inputs, lambda known: operation.evaluate(*[known[name] for name in inputs]),
+                step.origin, step.name, quantise=operation if isinstance(operation, Quantise) else None,
+            )  # fmt: skip
+
+        output = program.outputs[0] if len(program.outputs) == 1 else None
+        return cls(tuple(map(compared, program.steps)), output)
+
+    @classmethod
+    def of_graph(cls, traced: fx.GraphModule, call: Call = quantised) -> Candidate:
+        """A traced model, which is put into evaluation mode; `call` says how its modules are run."""
+
+        def compared(node: fx.Node) -> Compared:
+            origin, stands_for = node.meta.get("call"), node.meta.get("stands_for", node.name)
+            names = tuple(n.name for n in node.all_input_nodes)
+
+            def run(known: Mapping[str, Any]) -> Any:
+                if node.op == "placeholder":
+                    return None  # a second input, not given
+                return run_node(traced, node, {n: known[n.name] for n in node.all_input_nodes}, call)
+
+            return Compared(node.name, place(node), names, run, origin, stands_for, node.meta.get("exchanged", False))
+
+        traced.eval()
+        nodes: Any = list(traced.graph.nodes)
+        last = nodes[-1].args[0]
+        return cls(tuple(map(compared, nodes[:-1])), last.name if isinstance(last, fx.Node) else None)
+
+    @property
+    def origins(self) -> set[str]:
+        """Paths of the user's modules that it has."""
+        return {operation.origin[0] for operation in self.operations if operation.origin}
+
+    def known_output(self, witness: Witness) -> bool:
+        """Whether its output is what a module gives that the model has, too, so that it is compared there. A toolkit's
+        model may quantise it once more."""
+        return any(o.name == self.output and witness.of(o) is not None for o in self.operations)
+
+
+def activations_of(program: Program, images: Tensor) -> Activations:
     """What the quantisers of a program take and give on `images`."""
-    known: dict[fx.Node, Any] = {}
-    found: Activations = {}
-    nodes: Any = list(traced.graph.nodes)
-    with evaluating(traced), torch.inference_mode():
-        for node in nodes[:-1]:
-            known[node] = images.double() if node.op == "placeholder" else run_node(traced, node, known)
-            if node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), Quantiser):
-                found[node.name] = (known[node.args[0]], known[node])
-            _drop_used(node, known)
-    return found
-
-
-def _drop_used(node: fx.Node, *values: dict[fx.Node, Any]) -> None:
-    """Forget what no later node takes."""
-    for before in node.all_input_nodes:
-        if all(user in values[0] for user in before.users):
-            for known in values:
-                known[before] = None
-
-
-def called(traced: fx.GraphModule) -> set[str]:
-    """The modules of the user's model that a traced program has, by path."""
-    nodes: Any = traced.graph.nodes
-    return {node.meta["call"][0] for node in nodes if "call" in node.meta}
-
-
-def known_result(witness: Witness, traced: fx.GraphModule) -> bool:
-    """Whether the program's output is what a module gives that the model has, too, so that it is compared there. A
-    toolkit's model may quantise it once more."""
-    nodes: Any = traced.graph.nodes
-    last = next(n for n in nodes if n.op == "output").args[0]
-    return isinstance(last, fx.Node) and witness.of(last) is not None
+    return {
+        step.name: (taken[0], given)
+        for step, taken, given in program.run(images)
+        if isinstance(step.operation, Quantise)
+    }
 
 
 def tensor_of(value: Any) -> Tensor | None:
@@ -165,80 +221,74 @@ def some(images: Tensor) -> Tensor:
 
 def check(
     witness: Witness,
-    traced: fx.GraphModule,
+    candidate: Candidate,
     what: str,
-    call: Call = quantised,
     inputs: Tensor | None = None,
     result: bool = True,
     forced: bool = True,
     values: dict[str, Tensor] | None = None,
     activations: Activations | None = None,
 ) -> Flips:
-    """Compare a program with the model it was made of.
-
-    Of a node with `meta["exchanged"]`, which does by request something else than the model, the shape is compared.
+    """Compare what was read of a model with the model.
 
     Args:
         witness: what the model gave.
-        traced: the program, float64.
+        candidate: what was read, in float64.
         what: the front end, for messages.
-        call: how the program's modules are run.
-        inputs: what the program takes, default: what the model took. Where there are more, the first are compared.
-        result: whether the program's output must be the model's.
-        forced: False runs the program on its own values, not on the model's.
-        values: filled with what every node of the program gives, by name.
-        activations: filled with what the program's quantisers take and give, by name of the node.
+        inputs: what the candidate takes, default: what the model took. Where there are more, the first are compared.
+        result: whether the candidate's output must be the model's.
+        forced: False runs the candidate on its own values, not on the model's.
+        values: filled with what every operation gives, by name.
+        activations: filled with what the quantisers take and give, by name.
 
     Raises:
         ConversionError: names the first operation that differs.
     """
-    known: dict[fx.Node, Any] = {}  # the model's own values where they are known
-    exact: dict[fx.Node, Any] = {}  # the program's, from the model's last quantised values on
-    counts = any(isinstance(module, Quantiser) for module in traced.modules())
-    counting = counts and call is quantised and not witness.is_exact
+    known: dict[str, Any] = {}  # the model's own values where they are known
+    exact: dict[str, Any] = {}  # the candidate's, from the model's last quantised values on
+    counting = not witness.is_exact and any(o.quantise for o in candidate.operations)
+    last_use = {name: number for number, o in enumerate(candidate.operations) for name in o.inputs}
     flips, last = Flips(0, 0), ""
-    nodes: Any = list(traced.graph.nodes)
-    with evaluating(traced), torch.no_grad(), SafeConvolutions():
-        for node in nodes:
-            if node.op == "placeholder":
-                known[node] = (witness.inputs if inputs is None else inputs.double()) if not known else None
-                exact[node] = known[node]
+    with torch.no_grad(), SafeConvolutions():
+        for number, operation in enumerate(candidate.operations):
+            name = operation.name
+            if not number:
+                known[name] = exact[name] = witness.inputs if inputs is None else inputs.double()
                 continue
-            if node.op == "output":
-                if result and isinstance(node.args[0], fx.Node) and witness.result is not None:
-                    ours = known[node.args[0]][: len(witness.inputs)]
-                    _same(witness, what, "the output", ours, witness.result, last)
-                continue
-            theirs = witness.of(node)
+            theirs = witness.of(operation)
             try:
-                ours = known[node] = run_node(traced, node, known, call)
-                exact[node] = run_node(traced, node, exact, call) if counting else None
+                ours = known[name] = operation.run(known)
+                exact[name] = operation.run(exact) if counting else None
             except LavaConvError:
                 raise
             except Exception as error:
                 raise ConversionError(
-                    f"{what}: {place(node)} does not run as it was read ({one_line(error)}); write it with plain layers"
+                    f"{what}: {operation.place} does not run as it was read ({one_line(error)}); write it with plain "
+                    f"layers"
                 ) from error
             if values is not None and isinstance(ours, Tensor):
-                values[node.name] = ours
-            module = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-            if activations is not None and isinstance(module, Quantiser):
-                activations[node.name] = (known[node.args[0]], ours)
+                values[name] = ours
+            if activations is not None and operation.quantise:
+                activations[name] = (known[operation.inputs[0]], ours)
             if theirs is not None and isinstance(ours, Tensor):
                 ours = ours[: len(witness.inputs)]
-                if isinstance(module, Quantiser) and call is quantised:
-                    _same_counts(what, place(node), module, known[node.args[0]][: len(ours)], theirs)
+                if operation.quantise:
+                    taken = known[operation.inputs[0]][: len(ours)]
+                    _same_counts(what, operation.place, operation.quantise, taken, theirs)
                     if counting:
-                        half = torch.as_tensor(module.unit()).double() / 2
-                        differ = int(((exact[node] - theirs).abs() > half).sum())
+                        differ = int(((exact[name] - theirs).abs() > operation.quantise.unit / 2).sum())
                         flips = Flips(flips.differ + differ, flips.total + theirs.numel())
-                        exact[node] = theirs
+                        exact[name] = theirs
                 else:
-                    _same(witness, what, place(node), ours, theirs, last, node.meta.get("exchanged", False))
-                last = place(node)
+                    _same(witness, what, operation.place, ours, theirs, last, operation.exchanged)
+                last = operation.place
                 if forced:
-                    known[node] = theirs
-            _drop_used(node, known, exact)
+                    known[name] = theirs
+            for before in operation.inputs:
+                if last_use[before] == number and before != candidate.output:
+                    known[before] = exact[before] = None
+        if result and candidate.output is not None and witness.result is not None:
+            _same(witness, what, "the output", known[candidate.output][: len(witness.inputs)], witness.result, last)
     return flips
 
 
@@ -279,11 +329,10 @@ def _same(
         )
 
 
-def _same_counts(what: str, where: str, module: Quantiser, taken: Tensor, theirs: Tensor) -> None:
+def _same_counts(what: str, where: str, quantise: Quantise, taken: Tensor, theirs: Tensor) -> None:
     """The model's counts are those of what its quantiser took, or of that moved by the rounding inside it."""
-    unit = torch.as_tensor(module.unit()).double()
-    expected = torch.round(theirs / unit)
-    found = [torch.round(module(taken * f) / unit) for f in (1.0, 1 - ROUNDING, 1 + ROUNDING)]
+    expected = torch.round(theirs / quantise.unit)
+    found = [torch.round(quantise.evaluate(taken * f) / quantise.unit) for f in (1.0, 1 - ROUNDING, 1 + ROUNDING)]
     wrong = (expected != found[0]) & (expected != found[1]) & (expected != found[2])
     if bool(wrong.any()):
         at = int(wrong.flatten().int().argmax())

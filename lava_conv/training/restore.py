@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 
 from lava_conv.errors import DataError
+from lava_conv.frontends.operations.normalisation import NORMS
 from lava_conv.network.graph import Graph, Layer
 from lava_conv.qat.layers import Pixels, QuantisedWeight, Quantiser, Readout, as_unit
-from lava_conv.qat.preparation import NORMS
 from lava_conv.training.distillation import fitted_scale
 
 SIZE = 0.1  # mean |w| of the float weights: Adam at 1e-3 needs some 100 steps to turn one over

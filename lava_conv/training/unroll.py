@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lava_conv.frontends.tracing import is_add
+from lava_conv.frontends.operations.addition import is_add
 from lava_conv.qat.layers import Quantiser
 
 

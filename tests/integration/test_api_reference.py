@@ -20,7 +20,7 @@ SOME = (
     "lava_conv.network.neurons",
     "lava_conv.network.neurons.ca_lif",
 )
-SOME += ("lava_conv.conversion.convert", "lava_conv.record", "netx_models")
+SOME += ("lava_conv.frontends.convert", "lava_conv.record", "netx_models")
 
 
 def script():

@@ -1,6 +1,7 @@
 """Whatever way a model is written and used: the quantised network is of the function it computes, or it is refused."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,14 @@ import lava_conv as lc
 from lava_conv import qat
 from lava_conv.frontends import gate
 from lava_conv.frontends.effective import effective
+from lava_conv.frontends.module import open_model
+from lava_conv.frontends.operations.activation import Quantise
+from lava_conv.frontends.operations.image import Image
+from lava_conv.frontends.operations.weights import Convolution
+from lava_conv.frontends.program import Program, Step
 from lava_conv.frontends.tracing import trace
-from lava_conv.qat.layers import LEAVES, Int8Conv2d, LearnedStep, Readout
+from lava_conv.network.fixedpoint import TIE
+from lava_conv.qat.layers import Int8Conv2d, LearnedStep, Readout
 
 SHAPE = (1, 8, 8)
 
@@ -252,33 +259,52 @@ def test_a_forward_replaced_on_the_model_is_the_function():
         qat.prepare(other)
 
 
+def program_with(program, name, **changes):
+    """The same Program, one operation changed."""
+    steps = [
+        replace(step, operation=replace(step.operation, **changes)) if step.place == name else step
+        for step in program.steps
+    ]
+    return gate.Candidate.of_program(replace(program, steps=tuple(steps)))
+
+
 def test_counts_that_flip_within_float32_rounding_are_told_apart():
     """A quantiser of counts beyond the model's own is refused; a flip next to a threshold is counted."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), LearnedStep(8, step=0.1)).eval()
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([0.05 * (1 + 2e-7), 0.3]).reshape(2, 1, 1, 1))
+    conv = Convolution(
+        np.ones((2, 1, 1, 1), np.int8), np.array([0.05 * (1 - 1e-6), 0.3]), np.zeros(2), (1, 1), (0, 0), (1, 1), 1
+    )
+    unit = float(model[1].unit())
+    steps = (
+        Step("x", Image(), (), "x"),
+        Step("conv", conv, ("x",), "0", ("0", 0)),
+        Step("step", Quantise(unit, 8, 0, TIE, "CALIF", False), ("conv",), "1", ("1", 0)),
+    )
+    program = Program(steps, {}, ("step",))
     x = torch.arange(6.0).reshape(1, 1, 2, 3)
-    program = trace(qat.exact(effective(model)), lambda m: isinstance(m, LEAVES))
-    witness = gate.Witness(model, x, gate.called(program), exact=False)
-    program.get_submodule("0").weight.data[0] = 0.05 * (1 - 1e-6)
-    flips = gate.check(witness, program, "convert")
+    candidate = gate.Candidate.of_program(program)
+    witness = gate.Witness(model, x, candidate.origins, exact=False)
+    flips = gate.check(witness, candidate, "convert")
     assert flips == gate.Flips(3, 12), "1, 3 and 5 times half a step"
-    program.get_submodule("1").n_max = 1
     with pytest.raises(lc.ConversionError, match=r"convert: 1 counts 2 in the model and 1 here"):
-        gate.check(witness, program, "convert")
+        gate.check(witness, program_with(program, "1", n_max=1), "convert")
 
 
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_every_front_end_compares_its_worst_element(scale):
     """A translation that is wrong in one weight is found wherever it is."""
     model = lively(qat.prepare(plain(), "gao", levels=8), SHAPE)
-    program = trace(qat.exact(effective(model)), lambda m: isinstance(m, LEAVES))
+    program = open_model(model, SHAPE, 1.0).program
+    candidate = gate.Candidate.of_program(program)
     x = torch.from_numpy(images(SHAPE, 4)).double()
-    witness = gate.Witness(qat.exact(model), x, gate.called(program))
-    gate.check(witness, program, "convert")
-    program.get_submodule("0").bias.data[2] += 1e-3 * scale
+    witness = gate.Witness(qat.exact(model), x, candidate.origins)
+    gate.check(witness, candidate, "convert")
+    first = next(step for step in program.steps if step.place == "0")
+    bias = first.operation.bias + 1e-3 * scale * (np.arange(len(first.operation.bias)) == 2)
     with pytest.raises(lc.ConversionError, match=r"convert: 0 .*differs from the model by up to"):
-        gate.check(witness, program, "convert")
+        gate.check(witness, program_with(program, "0", bias=bias), "convert")
 
 
 def test_a_model_of_no_usual_size_asks_for_an_example():
