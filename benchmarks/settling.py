@@ -32,7 +32,7 @@ def variants(late: float, spikes: float) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="of method zou")
+    parser.add_argument("checkpoint", help="of method dynamic_threshold")
     parser.add_argument("--train", type=int, default=12_500, help="training images")
     parser.add_argument("--samples", type=int, default=2000, help="test images")
     parser.add_argument("--late", type=float, default=0.3, help="weight of the penalty on late spikes")

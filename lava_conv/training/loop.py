@@ -18,7 +18,7 @@ from lava_conv.classes import class_count
 from lava_conv.errors import DataError
 from lava_conv.netx import load
 from lava_conv.qat.layers import INT8_BITS
-from lava_conv.qat.preparation import ENCODER_LEVELS
+from lava_conv.qat.options import ENCODER_LEVELS
 from lava_conv.torch_tools.checkpoint import load_weights, read_state, reason, write_state
 from lava_conv.torch_tools.convolution import SafeConvolutions
 from lava_conv.torch_tools.device import find_device

@@ -111,7 +111,7 @@ def test_the_fitted_scale_is_that_of_the_labels():
         ),
         (Recipe(encoder_levels=2), r"a.net: 0: its neurons count up to 4, those of the model up to 2"),
         (
-            Recipe(method="gao"),
+            Recipe(method="ca_lif"),
             r"a.net: 0: only a checkpoint holds what the model's weights and steps share; start from one",
         ),
         (
@@ -141,7 +141,7 @@ def digits_network(tmp_path_factory):
 
 def test_shortcuts_in_the_network_are_refused(tmp_path):
     torch.manual_seed(0)
-    model = lively(build("resnet20", 3, 8, 10, width=4, method="gao"), SHAPE)
+    model = lively(build("resnet20", 3, 8, 10, width=4, method="ca_lif"), SHAPE)
     graph = lc.convert(model, images(SHAPE, 4))
     with pytest.raises(lc.DataError, match="it has shortcuts or a constant input; start from a checkpoint instead"):
         restore(build("lenet", 3, 8, 10), graph, images(SHAPE, 8), LABELS[:8])

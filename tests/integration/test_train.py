@@ -199,19 +199,19 @@ def test_training_begins_with_given_weights(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["digits", "lenet", "resnet20"])
-@pytest.mark.parametrize("before", ["float", "zou", "gao"])
+@pytest.mark.parametrize("before", ["float", "dynamic_threshold", "ca_lif"])
 def test_quantised_training_begins_with_the_weights_of_any_method(tmp_path, model, before):
     data = tiny()
     width = {"width": 4} if model == "resnet20" else {}
     path = tmp_path / "a.pt"
     start = train(data, replace(TINY, model=model, method=before, **width), path).model.state_dict()
-    for method in ("zou", "gao"):
+    for method in ("dynamic_threshold", "ca_lif"):
         tuned = train(data, replace(TINY, model=model, method=method, lr=1e-12, start=str(path), **width))
         found, equal = tuned.model.state_dict(), 0
         for name, value in found.items():
             source = start.get(f"1.{name}" if before == "float" else name)
             if source is None:
-                assert name.rpartition(".")[2] in ("step", "step_ready") and before != "gao"
+                assert name.rpartition(".")[2] in ("step", "step_ready") and before != "ca_lif"
             elif name.endswith("weight"):
                 assert torch.allclose(value, source, atol=1e-9)
                 equal += 1
@@ -227,7 +227,7 @@ def test_augmentation_keeps_images_and_follows_its_generator():
     assert torch.equal(augmented(x, Recipe(shift=0), torch.Generator()), x)
 
 
-@pytest.mark.parametrize("options", [{"method": "gao", "levels": 8}, {"k": 1}])
+@pytest.mark.parametrize("options", [{"method": "ca_lif", "levels": 8}, {"k": 1}])
 def test_both_methods_train_to_exact_integers(options):
     data = load_dataset("digits")
     trained = train(data, Recipe(epochs=6, **options))

@@ -137,7 +137,7 @@ def test_a_binary_model_of_your_own(trained_digits):
     data, _ = trained_digits
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(72, 1)
-    model = lc.qat.prepare(nn.Sequential(*layers), method="gao", levels=6)
+    model = lc.qat.prepare(nn.Sequential(*layers), method="ca_lif", levels=6)
     x, y = torch.tensor(data.x_train).float(), torch.tensor(data.y_train > 4).float()
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(20):

@@ -31,10 +31,10 @@ def measured(trained, data):
     return counts.mean(), (counts * (counts - 1) / 2).mean(), (after == counts).mean()
 
 
-@pytest.mark.parametrize("method", ["zou", "gao"])
-def test_the_cost_is_that_of_the_counts_of_the_integer_network(method):
+@pytest.mark.parametrize("options", [{"method": "dynamic_threshold"}, {"method": "ca_lif", "levels": 6}], ids=str)
+def test_the_cost_is_that_of_the_counts_of_the_integer_network(options):
     data = load_dataset("digits")
-    trained = train(data, replace(PLAIN, epochs=1, method=method, levels=6))
+    trained = train(data, replace(PLAIN, epochs=1, **options))
     model, x = qat.exact(trained.model), torch.tensor(data.x_test[:50], dtype=torch.float64)
     graph = lc.convert(trained.model, data.x_train[:16])
     counts = np.concatenate([c.reshape(50, -1) for c in graph.reference(data.x_test[:50]).counts.values()], 1)
@@ -51,7 +51,9 @@ def test_the_cost_is_that_of_the_counts_of_the_integer_network(method):
 
 def test_gradients_reach_the_weights_and_a_failing_batch_leaves_no_hooks():
     torch.manual_seed(0)
-    model = qat.prepare(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)), "gao", levels=4)
+    model = qat.prepare(
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3)), "ca_lif", levels=4
+    )
     penalty = SpikePenalty(model, 1.0, 1.0)
     with penalty.watching():
         model(torch.rand(5, 1, 8, 8) * 255)
