@@ -321,14 +321,15 @@ class Options:
         Raises:
             DataError: there is no option of a name, or the method does not use it.
         """
-        return cls.from_flat(options)
+        return cls.from_flat(options, cls.__name__)
 
     @classmethod
-    def from_flat(cls: type[O], options: Mapping[str, object], drop_unused: bool = False) -> O:
+    def from_flat(cls: type[O], options: Mapping[str, object], place: str, drop_unused: bool = False) -> O:
         """As `flat`, from a mapping.
 
         Args:
             options: values by name.
+            place: what to begin the sentence of an error with.
             drop_unused: options that the method does not use get their defaults instead of being refused.
 
         Raises:
@@ -336,12 +337,15 @@ class Options:
         """
         known = [one.name for one in cls.declared()]
         if unknown := [name for name in options if name not in known]:
-            raise DataError(f"there is no option {', '.join(map(repr, unknown))}; allowed are {', '.join(known)}")
-        return _from_flat(cls, options, drop_unused)
+            raise DataError(f"{place} has no option {', '.join(unknown)}; allowed are {', '.join(known)}")
+        return _from_flat(cls, options, place, drop_unused)
 
     def changed(self: O, **options: object) -> O:
-        """The same with some options changed, by their flat names."""
-        return type(self).from_flat(self.as_flat() | options)
+        """The same with some options changed, by their flat names; those that a new method does not use are dropped."""
+        kind, kept = type(self), self.as_flat()
+        if "method" in options:
+            kept = kind.from_flat(kept | {"method": options["method"]}, kind.__name__, drop_unused=True).as_flat()
+        return kind.from_flat(kept | options, kind.__name__)
 
     def conflict(self) -> str | None:
         """A sentence about options that do not go together, each allowed by itself; None where all do."""
@@ -399,7 +403,7 @@ def _choices(declared: Option) -> tuple[str, ...]:
     return tuple(value for value in declared.allowed.values if value is not None)
 
 
-def _from_flat(cls: type[O], options: Mapping[str, object], drop_unused: bool) -> O:
+def _from_flat(cls: type[O], options: Mapping[str, object], place: str, drop_unused: bool) -> O:
     made: dict[str, Any] = {}
     for name, _, declared in _members(cls):
         if isinstance(declared, Option):
@@ -409,9 +413,9 @@ def _from_flat(cls: type[O], options: Mapping[str, object], drop_unused: bool) -
         elif declared.absent and options.get(declared.absent.name) == declared.absent.value:
             made[name] = None
             if not drop_unused:
-                _refuse_group(declared.default, declared.absent, options)
+                _refuse_group(declared.default, declared.absent, options, place)
         else:
-            made[name] = _from_flat(type(declared.default), options, drop_unused)
+            made[name] = _from_flat(type(declared.default), options, place, drop_unused)
     found = cls(**made)
     method = getattr(found, "method", "")
     if drop_unused:
@@ -421,14 +425,14 @@ def _from_flat(cls: type[O], options: Mapping[str, object], drop_unused: bool) -
     return found
 
 
-def _refuse_group(defaults: Options, absent: Absent, options: Mapping[str, object]) -> None:
+def _refuse_group(defaults: Options, absent: Absent, options: Mapping[str, object], place: str) -> None:
     """Raise DataError where an option of an absent group differs from its default."""
     declared = {one.name: one for one in defaults.declared()}
     methods = _choices(declared.pop(absent.name).option)
     for name, default, one in declared.values():
         value = one.plain(options.get(name, default))
         if value != default:
-            raise DataError(_unused(name, value, absent.value, one.methods or methods))
+            raise DataError(f"{place}: {_unused(name, value, absent.value, one.methods or methods)}")
 
 
 # -- docstrings and signatures ---------------------------------------------------------------------------------------

@@ -31,8 +31,9 @@ class Quantisation(Options):
 
     method: str = option(
         DYNAMIC_THRESHOLD,
-        "dynamic_threshold: ternary weights (int8 in the first and the last layer), dynamic-threshold neurons (Zou et "
-        "al. 2024). ca_lif: int8 weights per channel, learned steps, Ca-LIF neurons (Gao et al. 2023).",
+        "the scheme: dynamic_threshold has ternary weights (int8 in the first and the last layer) and neurons with a "
+        "dynamic threshold (Zou et al. 2024); ca_lif has int8 weights per channel, learned steps and Ca-LIF neurons "
+        "(Gao et al. 2023).",
         OneOf(METHODS), aliases=ALIASES,
     )  # fmt: skip
     _: KW_ONLY
@@ -53,7 +54,7 @@ class Quantisation(Options):
     step_max: int | None = option(
         None,
         "with power_of_two the largest step, a power of two; weights are then coarser, and clipped at 127 / step_max "
-        "steps. A stock neuron holds 64: with it a lowered network needs no layers that divide. 0: none.",
+        "steps. A stock neuron holds 64: with it a lowered network needs no layers that divide. 0 or None: any step.",
         PowerOfTwo(STEP_LIMIT), aliases=((0, None),),
     )  # fmt: skip
     weight_bits: int = option(

@@ -29,7 +29,7 @@ STEPS = 8
 def digits():
     """Data, float model (takes pixels), its test predictions."""
     data = load_dataset("digits")
-    model = train(data, Recipe(method="float", epochs=12)).model
+    model = train(data, Recipe.flat(method="float", epochs=12)).model
     return data, model, float_predictions(model, data.x_test)
 
 
@@ -417,7 +417,7 @@ def test_commands_tell_float_checkpoints_from_quantised_ones(digits, tmp_path):
         ("float", "convert", "lava-conv calibrate"),
         ("dynamic_threshold", "calibrate", "lava-conv convert"),
     ):
-        train(data, Recipe(method=method, epochs=1), tmp_path / f"{method}.pt")
+        train(data, Recipe.flat(method=method, epochs=1), tmp_path / f"{method}.pt")
         done = call(command, tmp_path / f"{method}.pt", tmp_path / "o.net")
         assert done.returncode == 2 and remedy in done.stderr
 

@@ -93,7 +93,12 @@ def test_flat_form():
     bare = House(paint=None)
     assert bare.as_flat() == FLAT | {"method": "bare"} and House.flat(**bare.as_flat()) == bare
     assert bare.changed(method="pencil", hairs=4).paint == Paint(hairs=4)
-    with pytest.raises(DataError, match=r"there is no option 'roof'; allowed are house, method, hairs"):
+    assert bare.changed(house="inn").paint is None
+    hairy = House(paint=Paint(hairs=3, width=2))
+    assert hairy.changed(method="roller") == House(paint=Paint("roller", width=2))
+    assert hairy.changed(method="bare") == bare
+    assert hairy.changed(method="roller", hairs=3).paint == Paint("roller", hairs=3, width=2)  # for `check` to refuse
+    with pytest.raises(DataError, match="House has no option roof; allowed are house, method, hairs"):
         House.flat(roof=1)
 
 
@@ -103,14 +108,14 @@ def test_options_that_a_method_does_not_use_are_refused_or_dropped():
         Paint("roller", hairs=3).check("here")
     Paint("roller", hairs=40).check("here")
     with pytest.raises(
-        DataError, match=r"width is 3, but method bare does not use it; .* choose method brush or roller"
+        DataError, match=r"House: width is 3, but method bare does not use it; .* choose method brush or roller"
     ):
         House.flat(method="bare", width=3)
     with pytest.raises(DataError, match=r"hairs is 3, but method bare does not use it; .* choose method brush$"):
         House().changed(method="bare", hairs=3)
     assert House.flat(method="bare", width=1.5, largest=0).paint is None
-    assert House.from_flat({"method": "bare", "width": 3}, drop_unused=True) == House(paint=None)
-    dropped = House.from_flat({"method": "roller", "hairs": 3, "width": 3}, drop_unused=True)
+    assert House.from_flat({"method": "bare", "width": 3}, "here", drop_unused=True) == House(paint=None)
+    dropped = House.from_flat({"method": "roller", "hairs": 3, "width": 3}, "here", drop_unused=True)
     assert dropped == House(paint=Paint("roller", width=3))
 
 
