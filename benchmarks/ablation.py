@@ -92,7 +92,7 @@ def main() -> None:
     if options.net:
         graph = dataclasses.replace(lc.load(options.net), steps=options.steps)
     else:
-        trained = train(data, Recipe(model=model, epochs=options.epochs, batch=64 if model == "digits" else 200))
+        trained = train(data, Recipe.flat(model=model, epochs=options.epochs, batch=64 if model == "digits" else 200))
         graph = lc.convert(trained.model, data.x_train[:16], options.steps)
     images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
     reference = graph.reference(images)

@@ -54,7 +54,7 @@ def main() -> None:
     ann = 100 * accuracy(said, y, trained.outputs)
     print(machine())
     print(
-        f"{options.checkpoint}: {trained.recipe.model}, {len(trained.losses)} epochs on {trained.data}, float "
+        f"{options.checkpoint}: {trained.recipe.model.name}, {len(trained.losses)} epochs on {trained.data}, float "
         f"{ann:.2f} % on {len(x):,} test images; calibrated on {len(images)} unlabelled training images"
     )
     print("   T neuron method     accuracy    gap  agree seconds", flush=True)

@@ -32,7 +32,7 @@ def variants(late: float, spikes: float) -> dict[str, dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="of method zou")
+    parser.add_argument("checkpoint", help="of method dynamic_threshold")
     parser.add_argument("--train", type=int, default=12_500, help="training images")
     parser.add_argument("--samples", type=int, default=2000, help="test images")
     parser.add_argument("--late", type=float, default=0.3, help="weight of the penalty on late spikes")
@@ -44,15 +44,15 @@ def main() -> None:
     trained = load_trained(options.checkpoint)
     data = load_dataset(trained.data)
     some = replace(data, x_train=data.x_train[: options.train], y_train=data.y_train[: options.train])
-    recipe = replace(
-        trained.recipe, start=options.checkpoint, epochs=1, lr=options.lr, teachers=(), skip_easy=0.0, bf16=False
+    recipe = trained.recipe.changed(
+        start=options.checkpoint, epochs=1, lr=options.lr, teachers=(), skip_easy=0.0, bf16=False
     )
     images, labels = data.x_test[: options.samples], data.y_test[: options.samples]
     print(f"{options.checkpoint}: one epoch of {options.train:,} images, {len(images):,} test images")
     for number, (name, variant) in enumerate(variants(options.late, options.spikes).items()):
         if options.only and number not in options.only:
             continue
-        model = train(some, replace(recipe, **variant)).model
+        model = train(some, recipe.changed(**variant)).model
         graph = lc.convert(model, centred(data.x_train[:64], trained.shape), options.steps)
         curve, last = measured(graph, name, images, labels, options.steps)
         spikes, ratio = last.positive + last.negative, last.ratio

@@ -83,9 +83,12 @@ def case(seed: int) -> Case:
     options: dict[str, Any] = {}
     if front == "prepare":
         options = {
-            "method": rng.choice(("gao", "gao", "zou")), "levels": rng.choice((4, 7, 15)), "n_max": N_MAX,
-            "k": rng.choice((0, 1, 2)), "power_of_two": rng.random() < 0.2, "weight_bits": rng.choice((8, 8, 4)),
+            "method": rng.choice(("ca_lif", "ca_lif", "dynamic_threshold")), "levels": rng.choice((4, 7, 15)),
+            "n_max": N_MAX, "k": rng.choice((0, 1, 2)), "power_of_two": rng.random() < 0.2,
+            "weight_bits": rng.choice((8, 8, 4)),
         }  # fmt: skip
+        for unused in ("k", "n_max") if options["method"] == "ca_lif" else ("levels", "weight_bits"):
+            del options[unused]
         if re.search(r"[mM]ax_?[pP]ool", made.source):
             options["max_pool"] = rng.choice((None, "conv", "average"))
     elif front == "calibrate":

@@ -87,8 +87,8 @@ class FrontEnd(NamedTuple):
 
 def _prepared(method: str) -> Callable[[nn.Module, Any], lc.Graph]:
     def make(plain: nn.Module, images: Any) -> lc.Graph:
-        options = {"levels": LEVELS, "n_max": LEVELS, "power_of_two": True, "step_max": 64}
-        model = qat.prepare(plain, method, **options)
+        limit = {"levels" if method == "ca_lif" else "n_max": LEVELS}
+        model = qat.prepare(plain, method, power_of_two=True, step_max=64, **limit)
         with torch.no_grad():
             model.train()(torch.from_numpy(images).float())
         return lc.convert(model.eval(), images, STEPS)
@@ -139,8 +139,8 @@ def _calibrated(plain: nn.Module, images: Any) -> lc.Graph:
 
 
 FRONT_ENDS = (
-    FrontEnd("`prepare`, zou", _prepared("zou")),
-    FrontEnd("`prepare`, gao", _prepared("gao")),
+    FrontEnd("`prepare`, dynamic_threshold", _prepared("dynamic_threshold")),
+    FrontEnd("`prepare`, ca_lif", _prepared("ca_lif")),
     FrontEnd("torch.ao", _torch_ao),
     FrontEnd("Brevitas", _brevitas),
     FrontEnd("`calibrate`", _calibrated),

@@ -101,7 +101,7 @@ def float_checkpoint(model: str, data_name: str, crop: int, path: str) -> None:
     data = load_dataset(data_name)
     few = replace(data, x_train=data.x_train[:256], y_train=data.y_train[:256], x_test=data.x_test[:16],
                   y_test=data.y_test[:16])  # fmt: skip
-    train(few, Recipe(model=model, method="float", epochs=1, batch=32, crop=crop, lr=1e-9), path)
+    train(few, Recipe.flat(model=model, method="float", epochs=1, batch=32, crop=crop, lr=1e-9), path)
     state = read_checkpoint(path)
     network = load_trained(path).model
     for module in network.modules():  # one epoch is too short for the moving averages; the weights stay as drawn

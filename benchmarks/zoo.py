@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import time
-from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -136,9 +135,8 @@ def print_fit(name: str, reports: dict[str, dict]) -> None:
 def recipe_of(trained: Trained) -> dict[str, Any]:
     """The recipe, without the folders in which other checkpoints lay."""
     recipe = trained.recipe
-    return asdict(
-        replace(recipe, start=Path(recipe.start).name, teachers=tuple(Path(path).name for path in recipe.teachers))
-    )
+    start, teachers = recipe.model.start, recipe.distillation.teachers
+    return recipe.changed(start=Path(start).name, teachers=tuple(Path(path).name for path in teachers)).as_flat()
 
 
 def publish(options: argparse.Namespace) -> None:

@@ -17,7 +17,7 @@ data = replace(data, x_train=data.x_train[:200], y_train=data.y_train[:200])
 results = {}
 with team() as members:
     for name, recipe in json.loads(sys.argv[2]).items():
-        trained = train(data, Recipe(**recipe), members=members)
+        trained = train(data, Recipe.flat(**recipe), members=members)
         everywhere = members.gather({key: value.clone() for key, value in trained.model.state_dict().items()})
         if members.first:
             same = (torch.equal(v, other[k]) for other in everywhere[1:] for k, v in everywhere[0].items())

@@ -381,7 +381,7 @@ def _quantisable(
         log.info("%d residual streams branch before an activation; they become spike trains of both signs", streams)
     check_shape(rebuilt, pixels)
     options: Any = {"levels": levels, "max_pool": max_pool, "input_scale": scale}
-    traced = prepare(rebuilt, "gao", **options, example_input=pixels[:EXAMPLES]).eval()
+    traced = prepare(rebuilt, "ca_lif", **options, example_input=pixels[:EXAMPLES]).eval()
     own_quantisers(traced)
     _same_as_model(model, traced, gate.some(pixels).double(), scale, mean, std)
     kind = KINDS[neuron]

@@ -33,10 +33,10 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None, as_
 
     import lava_conv as lc
     from lava_conv.errors import DataError
-    from lava_conv.training.loop import FLOAT, load_trained
+    from lava_conv.training.loop import load_trained
 
     trained = load_trained(checkpoint)
-    if trained.recipe.method == FLOAT:
+    if trained.recipe.quantisation is None:
         raise DataError(f"{checkpoint}: was trained without quantisation; `lava-conv calibrate` converts it")
     example = np.random.default_rng(0).integers(0, 256, (16, *trained.shape), dtype=np.uint8)
     with (
@@ -153,11 +153,11 @@ def _float_network(weights: str, model: str | None) -> tuple[Any, tuple[int, ...
     """The network, and the shape of its images where the checkpoint tells."""
     from lava_conv.errors import DataError
     from lava_conv.torch_tools.checkpoint import load_weights, read_state
-    from lava_conv.training.loop import FLOAT, load_trained
+    from lava_conv.training.loop import load_trained
 
     if model is None:
         trained = load_trained(weights)
-        if trained.recipe.method != FLOAT:
+        if trained.recipe.quantisation is not None:
             raise DataError(f"{weights}: was trained with quantisation; `lava-conv convert` takes it as it is")
         return trained.model, trained.shape
     network = _made_by(model)

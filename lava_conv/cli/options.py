@@ -1,11 +1,14 @@
 """Options that several commands take, and the images they name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from lava_conv.options import Allowed, Declared, Flag, Number, OneOf, Option, Options, Paths, PowerOfTwo, Text, Whole
+
+Command = Callable[..., Any]
 FEW_SAMPLES = 100  # where Lava runs, and nothing else was asked for
 
 
@@ -15,6 +18,67 @@ def numbers(text: str | None, option: str) -> tuple[float, ...] | None:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError:
         raise click.UsageError(f"{option} is {text!r}; write a number for each channel, with commas") from None
+
+
+class _Choice(click.Choice[str]):
+    """One of a few words; aliases are taken, and not shown."""
+
+    def __init__(self, declared: Option, choices: OneOf) -> None:
+        super().__init__([value for value in choices.values if value is not None])
+        self.declared = declared
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The word that is meant."""
+        return super().convert(self.declared.plain(value), param, ctx)
+
+
+def options_of(
+    kind: type[Options], leave_out: tuple[str, ...] = (), defaults: Mapping[str, str] | None = None
+) -> Callable[[Command], Command]:
+    """The options that a dataclass declares, with its help texts, limits and defaults, passed by their flat names.
+
+    Args:
+        kind: the dataclass.
+        leave_out: options that are not asked for.
+        defaults: options that are None unless given -> what the help says of their default.
+    """
+    made = [_option(one, defaults or {}) for one in kind.declared() if one.name not in leave_out]
+
+    def add(command: Command) -> Command:
+        for option in reversed(made):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _option(one: Declared, defaults: Mapping[str, str]) -> Callable[[Command], Command]:
+    declared, words = one.option, one.name.replace("_", "-")
+    flag, text = declared.flag or f"--{words}", declared.describe()
+    if isinstance(declared.allowed, Flag):
+        flag = f"--{words}/--no-{words}" if one.default else flag
+    more: dict[str, Any] = {"type": _type(declared, declared.allowed), "default": one.default}
+    more["show_default"] = not isinstance(one.default, bool) and one.default not in (None, "", ())
+    if one.name in defaults:
+        more |= {"default": None, "show_default": defaults[one.name]}
+    if isinstance(declared.allowed, Paths):
+        more["multiple"] = True
+    if isinstance(declared.allowed, Flag):
+        more["is_flag"] = True
+    return click.option(flag, one.name, help=text[0].upper() + text[1:] if not declared.methods else text, **more)
+
+
+def _type(declared: Option, allowed: Allowed) -> click.ParamType | None:
+    """What click makes of a word."""
+    if isinstance(allowed, OneOf):
+        return _Choice(declared, allowed)
+    if isinstance(allowed, Whole):
+        return click.IntRange(allowed.least, allowed.most)
+    if isinstance(allowed, Number):
+        return click.FloatRange(allowed.least, allowed.most, min_open=allowed.least_open, max_open=allowed.most_open)
+    if isinstance(allowed, PowerOfTwo):
+        return click.INT
+    return click.STRING if isinstance(allowed, Text | Paths) else None
 
 
 def _data_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

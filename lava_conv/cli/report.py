@@ -69,7 +69,7 @@ def _source(checkpoint: str, graph: Any) -> Any:
     from lava_conv.errors import DataError
     from lava_conv.qat import evaluate
     from lava_conv.report.findings import Source
-    from lava_conv.training.loop import FLOAT, load_trained
+    from lava_conv.training.loop import load_trained
 
     trained = load_trained(checkpoint)
     if trained.shape != graph.input_shape:
@@ -78,7 +78,7 @@ def _source(checkpoint: str, graph: Any) -> Any:
             f"checkpoint that it was made of"
         )
     return Source(
-        "float model" if trained.recipe.method == FLOAT else "quantised model",
+        "float model" if trained.recipe.quantisation is None else "quantised model",
         lambda x, advance: predictions(evaluate(trained.model, x, progress=advance)),
         lambda x, counts: in_counts(trained.model, graph, x, counts),
     )

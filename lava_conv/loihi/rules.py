@@ -108,7 +108,7 @@ RULES = (
     ),
     Rule(
         "weight bits", "weight_bits", "bits", _weight_bits,
-        "train with fewer bits a weight (method zou gives ternary ones)",
+        "train with fewer bits a weight (method dynamic_threshold gives ternary ones)",
     ),
     Rule(
         "state bits", "state_bits", "bits", lambda load, plan, chip: load.state_bits,

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lava_conv.qat.layers import TernaryConv1d as TernaryConv1d
     from lava_conv.qat.layers import TernaryConv2d as TernaryConv2d
     from lava_conv.qat.layers import TernaryLinear as TernaryLinear
+    from lava_conv.qat.options import Preparation as Preparation
+    from lava_conv.qat.options import Quantisation as Quantisation
     from lava_conv.qat.preparation import prepare as prepare
 
 _LAYERS = (
@@ -26,7 +28,9 @@ _LAYERS = (
 _HOME: dict[str, str] = dict.fromkeys(_LAYERS, "lava_conv.qat.layers")
 _HOME |= dict.fromkeys(("evaluate", "exact"), "lava_conv.qat.evaluation") | {"prepare": "lava_conv.qat.preparation"}
 
-__all__ = ["evaluate", "exact", "prepare"]
+_HOME |= dict.fromkeys(("Preparation", "Quantisation"), "lava_conv.qat.options")
+
+__all__ = ["Preparation", "Quantisation", "evaluate", "exact", "prepare"]
 __all__ += list(_LAYERS)
 
 __getattr__, __dir__ = exports(__name__, _HOME)

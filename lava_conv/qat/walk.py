@@ -6,7 +6,7 @@ What becomes of an operation stands in its entry, `lava_conv.frontends.operation
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx, nn
 
@@ -19,9 +19,7 @@ from lava_conv.frontends.program import Shape
 from lava_conv.qat import layers as own
 from lava_conv.qat.flow import Flow, Lazy
 from lava_conv.qat.grid import Grid, Summand
-
-if TYPE_CHECKING:
-    from lava_conv.qat.preparation import Options
+from lava_conv.qat.options import CA_LIF, Preparation
 
 
 class Walk:
@@ -36,7 +34,7 @@ class Walk:
         ConversionError: everything that cannot be quantised, each with place and remedy.
     """
 
-    def __init__(self, traced: fx.GraphModule, options: Options, shapes: dict[str, Shape] | None = None) -> None:
+    def __init__(self, traced: fx.GraphModule, options: Preparation, shapes: dict[str, Shape] | None = None) -> None:
         self.traced, self.options = traced, options
         self.flows: dict[fx.Node, Flow] = {}
         self.readouts: list[tuple[own.Readout, Flow]] = []
@@ -129,7 +127,7 @@ class Walk:
     def quantiser(self, flow: Flow, limit: float | None) -> own.Quantiser:
         """A quantiser for a tensor; `limit`: the upper clip of the float activation, None: none."""
         o = self.options
-        if o.method == "gao":
+        if o.method == CA_LIF:
             step = None if limit is None else limit / o.levels
             quantiser = own.LearnedStep(o.levels, o.clip, o.power_of_two, step)
             quantiser.limit = limit

@@ -21,7 +21,7 @@ KINDS = {  # of `lava_conv.files.kind_of` -> what to say of them
 }
 
 
-def write_state(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+def write_state(path: str | os.PathLike[str], state: Mapping[str, object]) -> None:
     """Write `state`; folders that are missing are made.
 
     Raises:

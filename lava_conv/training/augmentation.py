@@ -1,11 +1,12 @@
 """Augmentation of training images: shifts, crops, mirrors, rotations, sizes, holes; all from one generator."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from lava_conv.training.recipe import Augmentation
 
 
 def shifted(x: Tensor, reach: int, generator: torch.Generator, crop: int = 0) -> Tensor:
@@ -45,13 +46,13 @@ def cut_out(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return torch.where(hole, x.mean((2, 3), keepdim=True), x)
 
 
-def augmented(x: Tensor, recipe: Any, generator: torch.Generator) -> Tensor:
-    """Shifted, and if the recipe (`lava_conv.training.Recipe`) says so mirrored, rotated, scaled and with a hole; what
-    was between pixels is interpolated."""
-    x = shifted(x, recipe.shift, generator, recipe.crop)
-    if recipe.flip:
+def augmented(x: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Shifted, and if the options say so mirrored, rotated, scaled and with a hole; what was between pixels is
+    interpolated."""
+    x = shifted(x, options.shift, generator, options.crop)
+    if options.flip:
         mirrored = torch.rand(len(x), generator=generator) < 0.5
         x = torch.where(mirrored[:, None, None, None], x.flip(3), x)
-    if recipe.rotate or recipe.scale:
-        x = turned(x, recipe.rotate, recipe.scale, generator)
-    return cut_out(x, recipe.cutout, generator) if recipe.cutout else x
+    if options.rotate or options.scale:
+        x = turned(x, options.rotate, options.scale, generator)
+    return cut_out(x, options.cutout, generator) if options.cutout else x

@@ -4,9 +4,9 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, TypeGuard, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,6 @@ from torch.nn import functional
 from lava_conv.classes import class_count
 from lava_conv.errors import DataError
 from lava_conv.netx import load
-from lava_conv.qat.layers import INT8_BITS
-from lava_conv.qat.preparation import ENCODER_LEVELS
 from lava_conv.torch_tools.checkpoint import load_weights, read_state, reason, write_state
 from lava_conv.torch_tools.convolution import SafeConvolutions
 from lava_conv.torch_tools.device import find_device
@@ -29,113 +27,42 @@ from lava_conv.training.distillation import NetworkTeacher, class_scores, diverg
 from lava_conv.training.distributed import Team, joint_statistics
 from lava_conv.training.models import build, build_float
 from lava_conv.training.penalty import SpikePenalty
+from lava_conv.training.recipe import FLOAT, Optimiser, Recipe
 from lava_conv.training.restore import restore
 from lava_conv.training.selection import Selection
 from lava_conv.training.unroll import Unrolled
 
 CHECKPOINT_VERSION = 1
-FLOAT = "float"  # the method that trains without quantisation
 MOMENTUM = 0.9
-MOST = 0.9  # that is skipped or dropped
 NETWORK = ".net"  # the ending of a network of integers
 MEASURED = 1000  # images on which to measure what a network of integers does not say
-LEAST = {"epochs": 1, "batch": 1, "lr": 0, "shift": 0, "warmup": 0, "decay": 0, "unroll": 0, "width": 0, "rotate": 0,
-         "crop": 0}  # fmt: skip
 FLOAT_PART = "1."  # see `lava_conv.training.models.build_float`
 STEPS = ("step", "step_ready")  # what quantisers learn
-PREPARED = (  # what `prepare` is told
-    "method", "k", "levels", "encoder_levels", "n_max", "power_of_two", "clip", "weight_bits",
-)  # fmt: skip
 CHECKPOINT_KEYS = (
     "version", "recipe", "shape", "classes", "data", "losses", "model", "optimiser", "generator", "rng",
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; stored in the checkpoint.
+class _Kept(TypedDict, total=False):
+    """What only some checkpoints hold: `skip_easy` keeps the last losses, distillation what the teachers say."""
 
-    Fields:
-        model: its name in the table `lava_conv.training.models.MODELS`.
-        k: see `lava_conv.qat.prepare`.
-        epochs: passes over the images.
-        batch: images a step of the optimiser; what is left of an epoch beyond whole batches is not used.
-        lr: the largest learning rate; it falls to 0 as half a cosine.
-        shift: images move by up to so many pixels.
-        smoothing: of the labels, 0..1.
-        seed: of weights, order and augmentation.
-        method: "zou" or "gao", see `lava_conv.qat.prepare`; "float" trains the plain model, for `lava_conv.calibrate`.
-        levels: see `lava_conv.qat.prepare`.
-        rotate: images turn by up to so many degrees.
-        scale: images grow or shrink by up to this share.
-        encoder_levels: see `lava_conv.qat.prepare`.
-        start: path of a checkpoint whose weights to begin with, "": none; of the same network, be it float or quantised
-            by any method. Or of a `.net` that such a model was converted to (see `lava_conv.training.restore`).
-        unroll: train on what the spiking network says after this step and the one before; 0: when it settles.
-        n_max: see `lava_conv.qat.prepare`.
-        crop: the network sees squares of so many pixels, cut at random places in training and from the middle
-            afterwards; 0: whole images.
-        flip: images are mirrored half of the time.
-        bf16: convolutions and products in bfloat16, faster on some processors, slower on others; weights, normalisation
-            statistics and the trained model stay float32.
-        width: channels of the first layer, 0: the model's own.
-        optimiser: "adam", or "sgd" with Nesterov momentum.
-        decay: of the weights.
-        warmup: epochs in which the learning rate rises.
-        power_of_two: see `lava_conv.qat.prepare`.
-        step_max: see `lava_conv.qat.prepare`; 0: none.
-        clip: see `lava_conv.qat.prepare`.
-        skip_easy: an epoch leaves out so large a share, 0..0.9, of the images whose last loss was below the mean (see
-            `lava_conv.training.selection`).
-        spike_penalty: weight of the spikes of a neuron in the loss (see `lava_conv.training.penalty`), 0 or more.
-        late_penalty: weight of their delays.
-        weight_bits: see `lava_conv.qat.prepare`.
-        cutout: a square of so many pixels of each image is hidden (see `lava_conv.training.augmentation`), 0: none.
-        dropout: share of the inputs of linear layers that are zeroed at random in training (Srivastava et al. 2014),
-            0..0.9.
-        teachers: paths of checkpoints of any model, or of `.net` files, whose mean the network learns (see
-            `lava_conv.training.distillation`), (): none.
-        distill: how much of the loss that is, 0..1; the rest are the labels.
-        temperature: by which both are softened.
-        one_output: two classes as one logit, class 1 above 0, trained with binary cross-entropy; False: a logit each.
-    """
+    scores: Tensor
+    soft: Tensor
 
-    model: str = "digits"
-    k: int = 0
-    epochs: int = 40
-    batch: int = 64
-    lr: float = 2e-3
-    shift: int = 1
-    smoothing: float = 0.0
-    seed: int = 0
-    method: str = "zou"
-    levels: int = 16
-    rotate: float = 0.0
-    scale: float = 0.0
-    encoder_levels: int = ENCODER_LEVELS
-    start: str = ""
-    unroll: int = 0
-    n_max: int = 0
-    crop: int = 0
-    flip: bool = False
-    bf16: bool = False
-    width: int = 0
-    optimiser: str = "adam"
-    decay: float = 0.0
-    warmup: int = 0
-    power_of_two: bool = False
-    step_max: int = 0
-    clip: bool = True
-    skip_easy: float = 0.0
-    spike_penalty: float = 0.0
-    late_penalty: float = 0.0
-    weight_bits: int = INT8_BITS
-    cutout: int = 0
-    dropout: float = 0.0
-    teachers: tuple[str, ...] = ()
-    distill: float = 0.7
-    temperature: float = 2.0
-    one_output: bool = False
+
+class Checkpoint(_Kept):
+    """The contents of a checkpoint; the recipe in its flat form."""
+
+    version: int
+    recipe: dict[str, Any]
+    shape: list[int]
+    classes: int
+    data: str
+    losses: list[float]
+    model: dict[str, Tensor]
+    optimiser: dict[str, Any]
+    generator: Tensor
+    rng: Tensor
 
 
 @dataclass(frozen=True)
@@ -161,7 +88,7 @@ class Trained:
     @property
     def outputs(self) -> int:
         """How many logits the model gives."""
-        return 1 if self.recipe.one_output else self.classes
+        return 1 if self.recipe.model.one_output else self.classes
 
 
 def train(
@@ -169,10 +96,10 @@ def train(
     recipe: Recipe,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: Callable[[int, float], Any] | None = None,
+    progress: Callable[[int, float], object] | None = None,
     device: str | torch.device = "cpu",
     members: Team = Team(),  # noqa: B008  # a NamedTuple, never changed
-    advance: Callable[[int, int], Any] | None = None,
+    advance: Callable[[int, int], object] | None = None,
 ) -> Trained:
     """Train the recipe's model on a data set.
 
@@ -192,14 +119,13 @@ def train(
         BackendError: no such device.
     """
     device = find_device(device)
-    shape = seen_shape(recipe, data)
-    _check(recipe, shape, data)
+    shape = _check(recipe, data)
     drawn = torch.Generator().manual_seed(recipe.seed)  # first weights, then dropout
     model = _begun(recipe, shape, data, members, drawn).to(device)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # faster on CPU and GPU
     network = Unrolled(model, recipe.unroll) if recipe.unroll else model
     penalty = _penalty(model, recipe)
-    optimiser = _optimiser(model, recipe)
+    optimiser = _optimiser(model, recipe.optimiser)
     generator = torch.Generator().manual_seed(recipe.seed)
     losses: list[float] = []
     path = None if checkpoint is None else Path(checkpoint)
@@ -219,9 +145,9 @@ def train(
         batches = selection.batches(epoch, recipe.epochs, recipe.batch, generator)
         for number, (chosen, weights) in enumerate(batches):
             for group in optimiser.param_groups:
-                group["lr"] = recipe.lr * _schedule(epoch + number / len(batches), recipe)
+                group["lr"] = recipe.optimiser.lr * _schedule(epoch + number / len(batches), recipe)
             # every process draws the whole batch, so that all have the same random numbers as one alone
-            x = augmented(images[chosen].to(torch.get_default_dtype()), recipe, generator)
+            x = augmented(images[chosen].to(torch.get_default_dtype()), recipe.augmentation, generator)
             x, y = x.to(device, memory_format=torch.channels_last), labels[chosen].to(device)
             part = members.share(len(x))
             with joint_statistics(model, members):
@@ -243,7 +169,8 @@ def train(
             if advance and members.first:
                 advance(int((epoch + (number + 1) / len(batches)) * usual), recipe.epochs * usual)
         if not math.isfinite(total):
-            raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {recipe.lr}")
+            lr = recipe.optimiser.lr
+            raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {lr}")
         losses.append(total / counted)
         if path is not None and members.first:
             write_state(path, _state(model, optimiser, generator, drawn, recipe, data, losses, selection, soft))
@@ -253,7 +180,7 @@ def train(
     return Trained(model, recipe, shape, data.classes, data.name, tuple(losses))
 
 
-def _check_kinds(data: Any, recipe: Any) -> None:
+def _check_kinds(data: object, recipe: object) -> None:
     """Raise DataError where one of them is something else."""
     if not isinstance(data, Dataset):
         raise DataError(
@@ -274,49 +201,33 @@ def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tens
     logits = class_scores(last.flatten(0, 1))
     each = functional.cross_entropy(logits, y.repeat(len(last)), label_smoothing=recipe.smoothing, reduction="none")
     if soft is not None:
-        learned = divergence(logits, soft.to(logits).repeat(len(last), 1), recipe.temperature)
-        each = (1 - recipe.distill) * each + recipe.distill * learned
+        learned = divergence(logits, soft.to(logits).repeat(len(last), 1), recipe.distillation.temperature)
+        share = recipe.distillation.share
+        each = (1 - share) * each + share * learned
     return each.reshape(len(last), -1).mean(0)
 
 
-def _check(recipe: Recipe, shape: tuple[int, ...], data: Dataset) -> None:
-    """Raise DataError for a recipe that cannot be followed. shape: of what the network sees."""
-    check_types(recipe)
+def _check(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
+    """Raise DataError for a recipe that cannot be followed; C, H, W of what the network sees."""
+    _check_kinds(data, recipe)
+    recipe.check("train")
+    shape = seen_shape(recipe, data)
     if (kind := torch.get_default_dtype()) not in (torch.float32, torch.float64):
         raise DataError(f"the default dtype is {kind}; train in torch.float32 (torch.set_default_dtype), or with bf16")
-    for name, least in LEAST.items():
-        if not least <= getattr(recipe, name) < math.inf:
-            raise DataError(f"{name} is {getattr(recipe, name)}, allowed is {least} or more")
-    if not 0 <= recipe.smoothing < 1:
-        raise DataError(f"smoothing is {recipe.smoothing}, allowed is 0 or more, below 1")
-    if recipe.batch == 1:
-        raise DataError("batch is 1, allowed is 2 or more; batch normalisation needs several images")
-    if recipe.shift >= min(shape[1:]):
-        raise DataError(f"shift is {recipe.shift}, allowed is 0 to {min(shape[1:]) - 1} for images of {shape}")
-    if recipe.unroll and recipe.method == FLOAT:
-        raise DataError("unroll is for methods zou and gao, a float network has no time steps; leave it out")
-    for name, most in (("skip_easy", MOST), ("dropout", MOST), ("distill", 1), ("cutout", shape[-1])):
-        if not 0 <= getattr(recipe, name) <= most:
-            raise DataError(f"{name} is {getattr(recipe, name)}, allowed is 0 to {most}")
+    for name, most in (("shift", min(shape[1:]) - 1), ("cutout", shape[-1])):
+        value = getattr(recipe.augmentation, name)
+        if value > most:
+            raise DataError(f"{name} is {value}, allowed is 0 to {most} for images of {shape}")
     if data.classes < 2:
         raise DataError(f"every label of {data.name} is 0, so there is nothing to learn; number the classes from 0 up")
-    if recipe.one_output and data.classes != 2:
+    if recipe.model.one_output and data.classes != 2:
         raise DataError(f"one_output tells 2 classes apart, {data.name} has {data.classes}; leave it out")
-    if recipe.dropout and recipe.unroll:
-        raise DataError("dropout does not go together with unroll; leave one of them out")
-    if not 0 < recipe.temperature < math.inf:
-        raise DataError(f"temperature is {recipe.temperature}, allowed is above 0")
+    return shape
 
 
 def _penalty(model: nn.Module, recipe: Recipe) -> SpikePenalty | None:
-    for name in ("spike_penalty", "late_penalty"):
-        if not 0 <= getattr(recipe, name) < math.inf:
-            raise DataError(f"{name} is {getattr(recipe, name)}, allowed is 0 or more")
     if not (recipe.spike_penalty or recipe.late_penalty):
         return None
-    if recipe.method == FLOAT or recipe.unroll:
-        what = "unroll" if recipe.unroll else "method float"
-        raise DataError(f"spike_penalty and late_penalty do not go together with {what}; leave one of them out")
     return SpikePenalty(model, recipe.spike_penalty, recipe.late_penalty)
 
 
@@ -337,19 +248,19 @@ def _dropping(model: nn.Module, share: float, drawn: torch.Generator) -> Iterato
 
 
 def _soft_labels(
-    recipe: Recipe, data: Dataset, device: torch.device, state: dict[str, Any] | None, drawn: torch.Generator
+    recipe: Recipe, data: Dataset, device: torch.device, state: Checkpoint | None, drawn: torch.Generator
 ) -> Tensor | None:
     """What the teachers say, (N, classes): out of the checkpoint's state, or asked now."""
-    if not recipe.teachers:
+    if not recipe.distillation.teachers:
         return None
-    kept = (state or {}).get("soft")
+    kept = state.get("soft") if state else None
     if isinstance(kept, Tensor) and kept.shape == (len(data.x_train), data.classes):
         return kept
     with OwnRandom(drawn):
-        teachers = [_teacher(path, data) for path in recipe.teachers]
+        teachers = [_teacher(path, data) for path in recipe.distillation.teachers]
     seen = [torch.from_numpy(images) for _, images in teachers]
     with SafeConvolutions():
-        return soft_labels([teacher for teacher, _ in teachers], seen, recipe.flip, device, recipe.bf16)
+        return soft_labels([teacher for teacher, _ in teachers], seen, recipe.augmentation.flip, device, recipe.bf16)
 
 
 def _teacher(path: str, data: Dataset) -> tuple[nn.Module, NDArray[np.uint8]]:
@@ -380,12 +291,12 @@ def _seen_by(path: str, shape: tuple[int, ...], classes: int, name: str, data: D
 
 def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
     """C, H, W of what the network sees of the data set's images."""
-    _check_kinds(data, recipe)
     channels, height, width = data.shape
-    if not 0 <= recipe.crop <= min(height, width):
-        raise DataError(f"crop is {recipe.crop}, allowed is 0 (none) to {min(height, width)} for images of {data.name}")
-    if recipe.crop:
-        height = width = recipe.crop
+    crop, most = recipe.augmentation.crop, min(height, width)
+    if crop > most:
+        raise DataError(f"crop is {crop}, allowed is 0 (none) to {most} for images of {data.name}")
+    if crop:
+        height = width = crop
     if height != width or height % 4:
         raise DataError(
             f"images of {data.name} are seen as {height}x{width}; the built-in models need squares of a multiple of 4"
@@ -394,12 +305,10 @@ def seen_shape(recipe: Recipe, data: Dataset) -> tuple[int, ...]:
 
 
 def _model(recipe: Recipe, shape: tuple[int, ...], classes: int) -> nn.Module:
-    classes = 1 if recipe.one_output else classes
-    width = {"width": recipe.width} if recipe.width else {}
-    if recipe.method == FLOAT:
-        return build_float(recipe.model, shape[0], shape[1], classes, **width)
-    options = {name: getattr(recipe, name) for name in PREPARED} | width
-    return build(recipe.model, shape[0], shape[1], classes, step_max=recipe.step_max or None, **options)
+    name, classes, width = recipe.model.name, 1 if recipe.model.one_output else classes, recipe.model.width or None
+    if recipe.quantisation is None:
+        return build_float(name, shape[0], shape[1], classes, width)
+    return build(name, shape[0], shape[1], classes, width, recipe.quantisation)
 
 
 def _begun(recipe: Recipe, shape: tuple[int, ...], data: Dataset, members: Team, drawn: torch.Generator) -> nn.Module:
@@ -407,18 +316,19 @@ def _begun(recipe: Recipe, shape: tuple[int, ...], data: Dataset, members: Team,
     another method; steps that it has not are measured on the first batch as ever. Or those of a network of integers."""
     with OwnRandom(drawn):
         model = _model(recipe, shape, data.classes)
-    if not recipe.start:
+    start = recipe.model.start
+    if not start:
         return model
-    if recipe.start.endswith(NETWORK):
+    if start.endswith(NETWORK):
         if not isinstance(model, fx.GraphModule):
-            raise DataError(f"{recipe.start}: is a network of integers; method {recipe.method} cannot go on with it")
-        graph = members.from_first(lambda: load(recipe.start))
+            raise DataError(f"{start}: is a network of integers; method {recipe.method} cannot go on with it")
+        graph = members.from_first(lambda: load(start))
         try:
             restore(model, graph, centred(data.x_train[:MEASURED], shape), data.y_train[:MEASURED])
         except DataError as error:
-            raise DataError(f"{recipe.start}: {error}") from None
+            raise DataError(f"{start}: {error}") from None
         return model
-    state = members.from_first(lambda: read_checkpoint(recipe.start))
+    state = members.from_first(lambda: read_checkpoint(start))
     weights, there = dict(state["model"]), state["recipe"]["method"]
     if there == FLOAT != recipe.method:  # the plain network stands behind the scaling of its images
         weights = {name.removeprefix(FLOAT_PART): value for name, value in weights.items()}
@@ -427,34 +337,34 @@ def _begun(recipe: Recipe, shape: tuple[int, ...], data: Dataset, members: Team,
     odd |= {name for name in own.keys() & weights.keys() if own[name].shape != weights[name].shape}
     if odd:
         raise DataError(
-            f"{recipe.start}: its weights are of another network ({len(odd)} differ, {min(odd)} for one); "
-            f"its model is {state['recipe']['model']}, here it is {recipe.model}"
+            f"{start}: its weights are of another network ({len(odd)} differ, {min(odd)} for one); "
+            f"its model is {state['recipe']['model']}, here it is {recipe.model.name}"
         )
     model.load_state_dict({name: value for name, value in weights.items() if name in own}, strict=False)
     return model
 
 
-def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    if recipe.optimiser == "adam":
-        return torch.optim.Adam(model.parameters(), lr=recipe.lr, weight_decay=recipe.decay)
-    if recipe.optimiser == "sgd":
-        options: dict[str, Any] = {"momentum": MOMENTUM, "nesterov": True, "weight_decay": recipe.decay}
-        return torch.optim.SGD(model.parameters(), lr=recipe.lr, **options)
-    raise DataError(f"optimiser is {recipe.optimiser!r}, allowed are adam and sgd")
+def _optimiser(model: nn.Module, options: Optimiser) -> torch.optim.Optimizer:
+    if options.name == "adam":
+        return torch.optim.Adam(model.parameters(), lr=options.lr, weight_decay=options.decay)
+    return torch.optim.SGD(
+        model.parameters(), lr=options.lr, momentum=MOMENTUM, nesterov=True, weight_decay=options.decay
+    )
 
 
 def _schedule(epoch: float, recipe: Recipe) -> float:
     """The share of the learning rate: a straight rise during the warm-up, then half a cosine."""
-    if epoch < recipe.warmup:
-        return (epoch + 1e-2) / recipe.warmup
-    return 0.5 * (1 + math.cos(math.pi * (epoch - recipe.warmup) / max(1, recipe.epochs - recipe.warmup)))
+    warmup = recipe.optimiser.warmup
+    if epoch < warmup:
+        return (epoch + 1e-2) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / max(1, recipe.epochs - warmup)))
 
 
-def _same_run(path: Path, state: dict[str, Any], recipe: Recipe, data: Dataset) -> None:
+def _same_run(path: Path, state: Checkpoint, recipe: Recipe, data: Dataset) -> None:
     """Raise DataError unless the checkpoint is of this recipe and of these data."""
     shape, classes, name = tuple(state["shape"]), state["classes"], state["data"]
     then = {**state["recipe"], "images of": shape, "classes": classes, "data": name}
-    now = {**asdict(recipe), "images of": seen_shape(recipe, data), "classes": data.classes, "data": data.name}
+    now = {**recipe.as_flat(), "images of": seen_shape(recipe, data), "classes": data.classes, "data": data.name}
     if differ := [f"{key} {then[key]}, now {now[key]}" for key in now if then[key] != now[key]]:
         raise DataError(
             f"{path}: was written by another recipe or for other data ({'; '.join(differ)}); choose another file or "
@@ -464,7 +374,7 @@ def _same_run(path: Path, state: dict[str, Any], recipe: Recipe, data: Dataset) 
 
 def _go_on(
     path: Path,
-    state: dict[str, Any],
+    state: Checkpoint,
     recipe: Recipe,
     data: Dataset,
     model: nn.Module,
@@ -481,7 +391,7 @@ def _go_on(
         generator.set_state(state["generator"])
         drawn.set_state(state["rng"])
         if recipe.skip_easy:
-            selection.scores.copy_(state["scores"])
+            selection.scores.copy_(state.get("scores", torch.empty(0)))
         return list(state["losses"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: the checkpoint does not fit its own recipe ({reason(error)})") from None
@@ -497,12 +407,10 @@ def _state(
     losses: list[float],
     selection: Selection,
     soft: Tensor | None,
-) -> dict[str, Any]:
-    extra = {"scores": selection.scores} if recipe.skip_easy else {}
-    extra |= {} if soft is None else {"soft": soft}
-    return extra | {
+) -> Checkpoint:
+    state: Checkpoint = {
         "version": CHECKPOINT_VERSION,
-        "recipe": asdict(recipe),
+        "recipe": recipe.as_flat(),
         "shape": list(seen_shape(recipe, data)),
         "classes": data.classes,
         "data": data.name,
@@ -512,12 +420,18 @@ def _state(
         "generator": generator.get_state(),
         "rng": drawn.get_state(),
     }
+    if recipe.skip_easy:
+        state["scores"] = selection.scores
+    if soft is not None:
+        state["soft"] = soft
+    return state
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The contents of a checkpoint, CHECKPOINT_KEYS; tensors and plain values only, nothing in it is executed.
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """The contents of a checkpoint; tensors and plain values only, nothing in it is executed.
 
-    Fields that Recipe has got since the checkpoint was written have their defaults.
+    Options that were added since the checkpoint was written have their defaults, methods their names of today.
+    Version 0.1 took options that the method does not use; they have their defaults, too.
     """
     state = read_state(path)
     if not isinstance(state, dict) or not {"version", "recipe", "losses"} & state.keys():
@@ -532,19 +446,19 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if odd := [key for key, right in CONTENTS.items() if not right(state[key])]:
         raise DataError(f"{path}: the checkpoint is damaged at {', '.join(odd)}; write it with `lava-conv train`")
     try:
-        recipe = replace(Recipe(), **state["recipe"])
-    except TypeError as error:
-        raise DataError(f"{path}: the checkpoint's recipe is not of this release ({reason(error)})") from None
-    check_types(recipe, f"{path}: the checkpoint's recipe: ")
-    state["recipe"] = asdict(recipe)
-    return state
+        recipe = Recipe.from_flat(state["recipe"], "it", drop_unused=True)
+    except DataError as error:
+        raise DataError(f"{path}: the checkpoint's recipe is not of this release ({error})") from None
+    recipe.check(f"{path}: the checkpoint's recipe")
+    state["recipe"] = recipe.as_flat()
+    return cast(Checkpoint, state)
 
 
-def _numbers(values: Any, kind: type | tuple[type, ...]) -> bool:
+def _numbers(values: object, kind: type | tuple[type, ...]) -> TypeGuard[list[float]]:
     return isinstance(values, list | tuple) and all(isinstance(value, kind) for value in values)
 
 
-CONTENTS: dict[str, Callable[[Any], bool]] = {  # of a checkpoint: what each value must be
+CONTENTS: dict[str, Callable[[object], bool]] = {  # of a checkpoint: what each value must be
     "recipe": lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value),
     "shape": lambda value: _numbers(value, int) and len(value) == 3 and min(value) > 0,
     "classes": lambda value: isinstance(value, int) and 1 < value <= MAX_CLASSES,
@@ -552,17 +466,6 @@ CONTENTS: dict[str, Callable[[Any], bool]] = {  # of a checkpoint: what each val
     "losses": lambda value: _numbers(value, (int, float)),
     "model": lambda value: isinstance(value, dict) and all(isinstance(weight, Tensor) for weight in value.values()),
 }
-WORDS = {bool: "True or False", int: "a whole number", float: "a number", str: "text", tuple: "a tuple of paths"}
-
-
-def check_types(recipe: Recipe, place: str = "") -> None:
-    """Raise DataError where a value of the recipe is of another type than its default; whole numbers are numbers."""
-    for name, default in asdict(Recipe()).items():
-        value, kind = getattr(recipe, name), type(default)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        if type(value) is kind or (kind is float and whole) or (kind is tuple and isinstance(value, list)):
-            continue
-        raise DataError(f"{place}{name} is {value!r}, needed is {WORDS[kind]}")
 
 
 def load_trained(path: str | os.PathLike[str]) -> Trained:
@@ -574,7 +477,7 @@ def load_trained(path: str | os.PathLike[str]) -> Trained:
 def _loaded(path: str | os.PathLike[str]) -> Trained:
     state = read_checkpoint(path)
     try:
-        recipe = Recipe(**state["recipe"])
+        recipe = Recipe.flat(**state["recipe"])
         shape = tuple(state["shape"])
         model = _model(recipe, shape, state["classes"])
     except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:

@@ -6,19 +6,22 @@ Zou et al. 2024, or an average.
 
 import inspect
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor, fx, nn
 
 from lava_conv.errors import DataError
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.qat.layers import Pixels
+from lava_conv.qat.options import Quantisation
 from lava_conv.qat.preparation import prepare
 
 
-def _conv(inputs: int, outputs: int, kernel: int, **options: Any) -> list[nn.Module]:
+def _conv(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, padding: int = 0, groups: int = 1
+) -> list[nn.Module]:
     """Convolution, normalisation, ReLU."""
-    return [nn.Conv2d(inputs, outputs, kernel, bias=False, **options), nn.BatchNorm2d(outputs), nn.ReLU()]
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False)
+    return [conv, nn.BatchNorm2d(outputs), nn.ReLU()]
 
 
 def _pool(width: int) -> list[nn.Module]:
@@ -162,23 +165,29 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def build_float(name: str, channels: int, size: int, classes: int, **options: Any) -> nn.Sequential:
+def build_float(name: str, channels: int, size: int, classes: int, width: int | None = None) -> nn.Sequential:
     """A fresh plain network of the table MODELS, behind `Pixels` that brings uint8 images to 0..1."""
-    return nn.Sequential(Pixels(1 / INPUT_MAX), _made(name, channels, size, classes, options))
+    return nn.Sequential(Pixels(1 / INPUT_MAX), _made(name, channels, size, classes, width))
 
 
 def build(
-    name: str, channels: int, size: int, classes: int, width: int | None = None, **options: Any
+    name: str,
+    channels: int,
+    size: int,
+    classes: int,
+    width: int | None = None,
+    options: Quantisation | None = None,
+    **changes: object,
 ) -> fx.GraphModule:
-    """A fresh network of the table MODELS, quantised; `options`: those of `prepare`."""
-    own = {} if width is None else {"width": width}
-    return prepare(_made(name, channels, size, classes, own), **options)
+    """A fresh network of the table MODELS, quantised by `options`, the defaults unless given, with `changes`."""
+    return prepare(_made(name, channels, size, classes, width), (options or Quantisation()).changed(**changes))
 
 
-def _made(name: str, channels: int, size: int, classes: int, options: dict[str, Any]) -> nn.Module:
+def _made(name: str, channels: int, size: int, classes: int, width: int | None) -> nn.Module:
     if name not in MODELS:
         raise DataError(f"model is {name!r}, allowed are {', '.join(MODELS)}")
-    known = inspect.signature(MODELS[name]).parameters
-    if unknown := [key for key in options if key not in known]:
-        raise DataError(f"model {name} has no {', '.join(unknown)}, allowed are {', '.join(known)}")
-    return MODELS[name](channels, size, classes, **options)
+    if width is None:
+        return MODELS[name](channels, size, classes)
+    if "width" not in (known := inspect.signature(MODELS[name]).parameters):
+        raise DataError(f"model {name} has no width, allowed are {', '.join(known)}")
+    return MODELS[name](channels, size, classes, width)

@@ -40,7 +40,8 @@ def restore(model: fx.GraphModule, graph: Graph, images: NDArray[np.uint8], labe
     """Give a model, in place, parameters with which it computes what the network computes.
 
     Args:
-        model: fresh from `lava_conv.qat.prepare`, method "zou", with the options of the model that was converted; a
+        model: fresh from `lava_conv.qat.prepare`, method "dynamic_threshold", with the options of the model that was
+            converted; a
             chain of layers.
         graph: the network.
         images: (N, C, H, W), some hundred, to measure the statistics of normalisation on.
@@ -55,7 +56,8 @@ def restore(model: fx.GraphModule, graph: Graph, images: NDArray[np.uint8], labe
         raise DataError("it has shortcuts or a constant input; start from a checkpoint instead")
     if odd := {layer.neuron for layer in layers} - {"DTB", "ACC"}:
         raise DataError(
-            f"it has {min(odd)} neurons, only those of method zou can be trained on; start from a checkpoint"
+            f"it has {min(odd)} neurons, only those of method dynamic_threshold can be trained on; start from a "
+            f"checkpoint"
         )
     if len(stages) != len(layers):
         raise DataError(f"it has {len(layers)} layers with weights, the model has {len(stages)}; name its own model")

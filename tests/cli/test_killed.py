@@ -25,11 +25,11 @@ ENDS = {
     "interrupt_writing": INTERRUPTED,
 }
 RECIPES = {
-    "zou": "--method zou --k 1 --rotate 10 --scale 0.1",
-    "gao": "--method gao --levels 8 --flip --bf16",
+    "dynamic_threshold": "--method dynamic_threshold --k 1 --rotate 10 --scale 0.1",
+    "ca_lif": "--method ca_lif --levels 8 --flip --bf16",
     "float": "--method float --optimiser sgd --decay 5e-4 --warmup 2 --smoothing 0.1",
-    "unrolled": "--method zou --unroll 3 --shift 2",
-    "residual": "--method gao --levels 4 --model resnet20 --width 4 --power-of-two",
+    "unrolled": "--method dynamic_threshold --unroll 3 --shift 2",
+    "residual": "--method ca_lif --levels 4 --model resnet20 --width 4 --power-of-two",
 }
 
 
@@ -93,8 +93,8 @@ def check_training(job, ends, least):
 
 def test_killed_training_goes_on_to_the_same_bits(tmp_path):
     how = {
-        "zou": ["byte", "writing", "moment", "interrupt_writing"],
-        "gao": ["writing", "moment", "byte", "interrupt"],
+        "dynamic_threshold": ["byte", "writing", "moment", "interrupt_writing"],
+        "ca_lif": ["writing", "moment", "byte", "interrupt"],
         "float": ["moment", "writing", "byte"],
     }
     jobs = [training(tmp_path, name, kinds, 10, samples=160) for name, kinds in how.items()]
@@ -149,7 +149,7 @@ def workers(parent):
 @pytest.mark.timeout(1200)
 def test_two_processes_of_which_one_is_killed_go_on_to_the_same_bits(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
-    words = "-m lava_conv.cli train --samples 320 --batch 40 --epochs 6 --method gao --levels 8 --resume --out"
+    words = "-m lava_conv.cli train --samples 320 --batch 40 --epochs 6 --method ca_lif --levels 8 --resume --out"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words.split()]
     subprocess.run([*launch, str(tmp_path / "whole.pt")], check=True, env=environment, capture_output=True)
     file = tmp_path / "x.pt"

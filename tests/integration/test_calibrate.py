@@ -29,7 +29,7 @@ STEPS = 8
 def digits():
     """Data, float model (takes pixels), its test predictions."""
     data = load_dataset("digits")
-    model = train(data, Recipe(method="float", epochs=12)).model
+    model = train(data, Recipe.flat(method="float", epochs=12)).model
     return data, model, float_predictions(model, data.x_test)
 
 
@@ -192,7 +192,7 @@ def test_thresholds_per_channel_leave_the_float_network_alone():
     ))  # fmt: skip
     with torch.no_grad():
         model[1].weight[:2] *= 8
-    traced = qat.prepare(model, "gao", levels=8).eval()
+    traced = qat.prepare(model, "ca_lif", levels=8).eval()
     before = watch(traced, images(20).float(), lambda *_: None)
     segments = Segments(traced)
     ranges = {str(n.target): torch.rand(c) + 0.1 for n, c in zip(segments.quantisers, (8, 8, 6, 12), strict=True)}
@@ -206,7 +206,7 @@ def test_thresholds_per_channel_leave_the_float_network_alone():
 
 def test_thresholds_per_channel_of_a_residual_network_are_shared_along_the_shortcuts():
     torch.manual_seed(0)
-    traced = qat.prepare(sensible(resnet20(width=4)), "gao", levels=8).eval()
+    traced = qat.prepare(sensible(resnet20(width=4)), "ca_lif", levels=8).eval()
     before = watch(traced, images(20).float(), lambda *_: None)
     segments = Segments(traced)
     found = {}
@@ -270,7 +270,7 @@ def test_pre_activation_blocks_become_streams_of_both_signs():
     torch.manual_seed(1)
     model = sensible(PreActivation())
     with pytest.raises(lc.ConversionError, match="activation before the branch"):
-        qat.prepare(model, "gao")
+        qat.prepare(model, "ca_lif")
     graph, _, quantised, _ = calibrated(model, images(64), 32, "ttrbr")
     assert sum(m.zero == 16 for m in quantised.modules() if isinstance(m, qat.LearnedStep)) == 2
     assert agreement(model, graph) > 0.97
@@ -415,9 +415,9 @@ def test_commands_tell_float_checkpoints_from_quantised_ones(digits, tmp_path):
     data, _, _ = digits
     for method, command, remedy in (
         ("float", "convert", "lava-conv calibrate"),
-        ("zou", "calibrate", "lava-conv convert"),
+        ("dynamic_threshold", "calibrate", "lava-conv convert"),
     ):
-        train(data, Recipe(method=method, epochs=1), tmp_path / f"{method}.pt")
+        train(data, Recipe.flat(method=method, epochs=1), tmp_path / f"{method}.pt")
         done = call(command, tmp_path / f"{method}.pt", tmp_path / "o.net")
         assert done.returncode == 2 and remedy in done.stderr
 

@@ -54,7 +54,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("method", ["gao", "zou"])
+@pytest.mark.parametrize("method", ["ca_lif", "dynamic_threshold"])
 @pytest.mark.parametrize("kind", REFUSED)
 def test_images_that_are_no_pixels_are_refused_at_the_first_batch(kind, method, training):
     model = qat.prepare(small(), method, input_scale=SCALE).train(training)
@@ -65,21 +65,21 @@ def test_images_that_are_no_pixels_are_refused_at_the_first_batch(kind, method, 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float16, torch.bfloat16])
 def test_every_type_that_holds_pixels_gives_the_same(dtype):
-    model = qat.prepare(small(), "gao", input_scale=SCALE).eval()
+    model = qat.prepare(small(), "ca_lif", input_scale=SCALE).eval()
     assert torch.equal(model(PIXELS.to(dtype)), model(PIXELS))
 
 
 @pytest.mark.parametrize("given", [PIXELS > 128, (PIXELS > 128).byte(), (PIXELS > 128).float()])
 def test_images_of_0_and_1_are_taken_aloud(given, caplog):
-    qat.prepare(small(), "gao").eval()(given)
+    qat.prepare(small(), "ca_lif").eval()(given)
     assert "nothing but 0 and 1" in caplog.text
     caplog.clear()
-    qat.prepare(small(), "gao").eval()(PIXELS * 0)
+    qat.prepare(small(), "ca_lif").eval()(PIXELS * 0)
     assert not caplog.text
 
 
 def test_training_takes_what_lies_between_pixels():
-    model = qat.prepare(small(), "gao").train()
+    model = qat.prepare(small(), "ca_lif").train()
     between = PIXELS * 0.5 + PIXELS.flip(0) * 0.5
     model(between)
     model.eval()
@@ -88,7 +88,7 @@ def test_training_takes_what_lies_between_pixels():
 
 
 def test_images_are_looked_at_once_per_run_and_again_in_the_next(monkeypatch):
-    model = qat.prepare(small(), "gao").eval()
+    model = qat.prepare(small(), "ca_lif").eval()
     looked, look = [], qat.Pixels._look
     monkeypatch.setattr(qat.Pixels, "_look", lambda self, x: looked.append(look(self, x)))
     for _ in range(3):
@@ -186,7 +186,7 @@ def test_a_dead_channel_is_a_constant(kind, options, place):
     assert all(np.isfinite(list(vars(row).values())[1:]).all() for row in result.layers)
 
 
-@pytest.mark.parametrize("method", ["gao", "zou"])
+@pytest.mark.parametrize("method", ["ca_lif", "dynamic_threshold"])
 @pytest.mark.parametrize("place", [0, 2])
 @pytest.mark.parametrize("kind", DEAD)
 def test_a_dead_channel_of_a_trained_model_converts(kind, place, method):
@@ -338,7 +338,7 @@ def test_joined_activations_share_their_step_whatever_the_order():
             return self.linear((left + right).mean((2, 3)))
 
     torch.manual_seed(0)
-    model = qat.prepare(Crossed(), "gao", input_scale=SCALE).train()
+    model = qat.prepare(Crossed(), "ca_lif", input_scale=SCALE).train()
     x = images(16, (3, 8, 8))
     model(x)
     steps = {id(m.step) for m in model.modules() if isinstance(m, LearnedStep)}
@@ -370,7 +370,7 @@ def test_an_exchange_of_pooling_is_measured_against_the_model_as_it_came(caplog)
     assert found.float_agreement < 0.95
     assert found.warning in caplog.text and "average pooling in the place of max pooling (3) changes" in found.warning
     # the layers behind the exchange are measured against those of the model as it came
-    segments = Segments(qat.prepare(model, "gao", levels=16, max_pool="average").eval())
+    segments = Segments(qat.prepare(model, "ca_lif", levels=16, max_pool="average").eval())
     seen = {}
     watch(segments.traced, x, lambda path, taken, given: seen.update({path: given}))
     assert [row.layer for row in result.layers] == ["2", "_3_quantiser", "6"]

@@ -149,7 +149,7 @@ def gao_digits():
     from lava_conv.training.loop import Recipe, train
 
     data = load_dataset("digits")
-    return data, train(data, Recipe(method="gao", levels=8, epochs=6)).model
+    return data, train(data, Recipe.flat(method="ca_lif", levels=8, epochs=6)).model
 
 
 def test_constant_input_settles_on_the_same_network(gao_digits):

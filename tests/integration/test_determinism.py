@@ -64,7 +64,7 @@ def test_conversion_gives_the_same_bytes_on_any_number_of_threads(twice, tmp_pat
 @pytest.mark.parametrize("count", [1, FOUR])
 def test_calibration_gives_the_same_bytes_twice(tmp_path, threads, count):
     data = load_dataset("digits")
-    model = train(data, Recipe(method="float", epochs=1)).model
+    model = train(data, Recipe.flat(method="float", epochs=1)).model
     threads(count)
     for name in "ab":
         lc.save(lc.calibrate(model, data.x_train[:64], steps=8), tmp_path / f"{name}.net")

@@ -29,11 +29,11 @@ def python(*words, processes=1, cwd=None):
 
 RECIPES = {
     "float": {"method": "float", "epochs": 2, "batch": 33, "optimiser": "sgd", "lr": 0.05, "smoothing": 0.1},
-    "zou": {"method": "zou", "epochs": 2, "batch": 32, "rotate": 10.0},
-    "gao": {"method": "gao", "epochs": 2, "batch": 33, "levels": 8},
-    "residual": {"method": "gao", "model": "resnet20", "width": 2, "epochs": 1, "batch": 40, "levels": 4},
-    "unrolled": {"method": "zou", "epochs": 1, "batch": 32, "unroll": 3},
-    "skipping": {"method": "zou", "epochs": 3, "batch": 33, "skip_easy": 0.5},
+    "dynamic_threshold": {"method": "dynamic_threshold", "epochs": 2, "batch": 32, "rotate": 10.0},
+    "ca_lif": {"method": "ca_lif", "epochs": 2, "batch": 33, "levels": 8},
+    "residual": {"method": "ca_lif", "model": "resnet20", "width": 2, "epochs": 1, "batch": 40, "levels": 4},
+    "unrolled": {"method": "dynamic_threshold", "epochs": 1, "batch": 32, "unroll": 3},
+    "skipping": {"method": "dynamic_threshold", "epochs": 3, "batch": 33, "skip_easy": 0.5},
 }
 
 

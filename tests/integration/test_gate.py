@@ -57,7 +57,7 @@ def test_the_weight_that_is_computed_counts_not_the_one_that_lies_there(name):
     model.train()(torch.randn(2, *SHAPE))
     state = {key: value + 0.1 if value.is_floating_point() else value for key, value in model.state_dict().items()}
     model.load_state_dict(state)
-    prepared = qat.prepare(model, "gao")
+    prepared = qat.prepare(model, "ca_lif")
     twin = effective(model)
     model.eval()(torch.randn(2, *SHAPE))
     assert torch.equal(prepared.get_submodule("0").weight, model[0].weight)
@@ -69,7 +69,7 @@ def test_the_weight_that_is_computed_counts_not_the_one_that_lies_there(name):
 @pytest.mark.filterwarnings("ignore:.*weight_norm")
 @pytest.mark.parametrize("name", ["prune", "parametrisation"])
 def test_a_quantised_model_whose_weights_are_computed_converts_exactly(name):
-    model = qat.prepare(plain(), "gao", levels=8)
+    model = qat.prepare(plain(), "ca_lif", levels=8)
     WEIGHTS[name](model.get_submodule("0"))
     model.train()(torch.from_numpy(images(SHAPE, 16)))
     assert_exact(model, SHAPE, 24)
@@ -111,7 +111,7 @@ def test_in_place_operations_reach_every_name_of_their_tensor(way):
     model, written = InPlace(way), InPlace(way, written=True)
     x = torch.randn(4, *SHAPE)
     torch.testing.assert_close(model(x.clone()), written(x))
-    options = {"method": "gao", "levels": 8}
+    options = {"method": "ca_lif", "levels": 8}
     one, two = (lively(qat.prepare(m, **options), SHAPE) for m in (model, written))
     x = images(SHAPE, 32)
     assert np.array_equal(qat.evaluate(one, x), qat.evaluate(two, x))
@@ -166,7 +166,7 @@ class Depth(nn.Module):
 def test_models_are_read_as_evaluation_runs_and_keep_their_modes():
     model = Depth().train()
     model.a.eval()
-    prepared = qat.prepare(model, "gao")
+    prepared = qat.prepare(model, "ca_lif")
     assert "b" in dict(prepared.named_modules()) and prepared.training and not prepared.a.training
     assert model.training and not model.a.training
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), Dropping(), nn.Flatten(), nn.Linear(144, 3)).eval()
@@ -189,7 +189,7 @@ def test_what_is_not_finite_is_refused_by_name(name, value):
     for front in (qat.prepare, lambda m: lc.calibrate(m, images(SHAPE, 8), steps=4)):
         with pytest.raises(lc.ConversionError, match=rf"NaN or infinity in {name} \(1 of"):
             front(model)
-    prepared = lively(qat.prepare(plain(), "gao"), SHAPE)
+    prepared = lively(qat.prepare(plain(), "ca_lif"), SHAPE)
     prepared.get_submodule("3").bias.data[0] = value
     with pytest.raises(lc.ConversionError, match=r"NaN or infinity in 3.bias \(1 of 3 values\)"):
         lc.convert(prepared, images(SHAPE, 4))
@@ -295,7 +295,7 @@ def test_counts_that_flip_within_float32_rounding_are_told_apart():
 @pytest.mark.parametrize("scale", [1.0, 3.0])
 def test_every_front_end_compares_its_worst_element(scale):
     """A translation that is wrong in one weight is found wherever it is."""
-    model = lively(qat.prepare(plain(), "gao", levels=8), SHAPE)
+    model = lively(qat.prepare(plain(), "ca_lif", levels=8), SHAPE)
     program = open_model(model, SHAPE, 1.0).program
     candidate = gate.Candidate.of_program(program)
     x = torch.from_numpy(images(SHAPE, 4)).double()
@@ -342,7 +342,9 @@ ACCEPTED = {
 }
 
 
-@pytest.mark.parametrize("options", [{"method": "gao", "levels": 8}, {"method": "zou", "n_max": 8}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"method": "ca_lif", "levels": 8}, {"method": "dynamic_threshold", "n_max": 8}], ids=str
+)
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_accepted_by_prepare_and_by_convert(name, options):
     torch.manual_seed(1)
@@ -377,18 +379,18 @@ REFUSED = {
 def test_refused_before_training(name):
     layers, message = REFUSED[name]
     with pytest.raises(lc.ConversionError) as caught:
-        qat.prepare(nn.Sequential(nn.Conv2d(1, 4, 3), *layers), "gao", example_input=images(SHAPE, 2))
+        qat.prepare(nn.Sequential(nn.Conv2d(1, 4, 3), *layers), "ca_lif", example_input=images(SHAPE, 2))
     assert message in str(caught.value)
 
 
 def test_additions_that_repeat_a_value_are_refused_before_training():
     with pytest.raises(lc.ConversionError, match=r"add adds values of shapes \(4, 1, 1\) and \(4, 6, 6\)"):
-        qat.prepare(Broadcast(), "gao")
+        qat.prepare(Broadcast(), "ca_lif")
 
 
 def test_sizes_that_prepare_could_not_know_are_refused_at_the_first_images():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 3))
-    prepared = qat.prepare(model, "gao")
+    prepared = qat.prepare(model, "ca_lif")
     with pytest.raises(lc.ConversionError, match=r"averages \(7, 7\) to \(3, 3\), which does not divide it"):
         prepared.train()(torch.zeros(2, 1, 9, 9))
     assert_exact(lively(prepared, SHAPE), SHAPE, 16)
@@ -400,7 +402,7 @@ def test_what_replaces_max_pooling_has_its_geometry(choice):
         return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(*options), nn.Flatten(), nn.Linear(size, 3))
 
     def prepared(model):
-        return qat.prepare(model, "gao", max_pool=choice, example_input=images(SHAPE, 2))
+        return qat.prepare(model, "ca_lif", max_pool=choice, example_input=images(SHAPE, 2))
 
     with pytest.raises(lc.ConversionError, match="adds incomplete windows"):
         prepared(net(4, None, 0, 1, False, True, size=16))
@@ -417,4 +419,4 @@ def test_what_replaces_max_pooling_has_its_geometry(choice):
 def test_the_comparison_gives_the_entrance_whole_pixels_at_any_scale(scale):
     """(pixel * scale) / scale is not always the pixel again."""
     x = np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8)
-    qat.prepare(plain(), "gao", input_scale=scale, example_input=x)
+    qat.prepare(plain(), "ca_lif", input_scale=scale, example_input=x)

@@ -122,7 +122,7 @@ def test_residual_blocks_carry_their_shortcuts_along(rng, identity):
     assert any((assembly.COUNT, 1) in stage.wires and stage.layer == 2 for stage in lowered.stages)
 
 
-def trained(model, shape, method="gao", step=None, **options):
+def trained(model, shape, method="ca_lif", step=None, **options):
     """A network with lively statistics, as if trained for lowering, and its graph; all steps are `step` if given."""
     prepared = lively(qat.prepare(model, method, power_of_two=True, **options), shape)
     for quantiser in prepared.modules():
@@ -131,11 +131,12 @@ def trained(model, shape, method="gao", step=None, **options):
     return lc.convert(prepared, images(shape, 2), 8)
 
 
-@pytest.mark.parametrize("method", ["gao", "zou"])
+@pytest.mark.parametrize("method", ["ca_lif", "dynamic_threshold"])
 @pytest.mark.parametrize("step_max", [None, 64])
 def test_what_is_trained_with_powers_of_two_lowers(method, step_max):
     torch.manual_seed(0)
-    graph = trained(MODELS["digits"](), (1, 8, 8), method, n_max=6, levels=6, step_max=step_max)
+    limit = {"levels" if method == "ca_lif" else "n_max": 6}
+    graph = trained(MODELS["digits"](), (1, 8, 8), method, step_max=step_max, **limit)
     lowered = assert_exact(graph, images((1, 8, 8), 40))
     divided = [stage.layer for stage in lowered.stages if stage.divides]
     assert divided if step_max is None else not divided
@@ -384,7 +385,7 @@ def test_the_written_program_runs_alone(tmp_path, rng):
 def test_command(tmp_path, trained_digits):
     with_lava()
     data, trained = trained_digits
-    model = qat.prepare(MODELS["digits"](), "zou", n_max=4, power_of_two=True)
+    model = qat.prepare(MODELS["digits"](), "dynamic_threshold", n_max=4, power_of_two=True)
     lc.save(lc.convert(lively(model, (1, 8, 8)), data.x_train[:4]), tmp_path / "d.net")
     out, script = tmp_path / "s.net", tmp_path / "s.py"
     options = ["--data", "digits", "--samples", "30", "--json", "--script", str(script)]

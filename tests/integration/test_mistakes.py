@@ -102,7 +102,7 @@ class World:
         small = Recipe(epochs=1, batch=32)
         few = replace(self.digits, x_train=self.digits.x_train[:64], y_train=self.digits.y_train[:64])
         train(few, small, folder / "trained.pt")
-        train(few, replace(small, method="float"), folder / "float.pt")
+        train(few, small.changed(method="float"), folder / "float.pt")
         state = torch.load(folder / "trained.pt")
         for name, change in {
             "no_losses": {"losses": None}, "shape": {"shape": "square"}, "recipe": {"recipe": {"k": "2"}},
@@ -208,7 +208,10 @@ CALLS = {
     "a checkpoint without losses": (lambda w: load_trained("no_losses.pt"), "damaged at losses"),
     "a checkpoint without shape": (lambda w: load_trained("shape.pt"), "damaged at shape"),
     "a checkpoint without weights": (lambda w: load_trained("model.pt"), "damaged at model"),
-    "a recipe of texts": (lambda w: load_trained("recipe.pt"), "recipe: k is '2', needed is a whole number"),
+    "a recipe of texts": (
+        lambda w: load_trained("recipe.pt"),
+        "the checkpoint's recipe: k is '2', allowed is a whole number, 0 to 8",
+    ),
     "weights of another recipe": (lambda w: load_trained("other.pt"), "does not fit its own recipe"),
     # data sets and training
     "a data set by nothing": (lambda w: load_dataset(None), "path is of type NoneType"),
@@ -223,17 +226,32 @@ CALLS = {
     "one image": (lambda w: centred(w.x[0], (1, 4, 4)), "needed are N,C,H,W and C,H,W"),
     "train on arrays": (lambda w: train(w.x, Recipe()), "needed is a Dataset; make one of arrays"),
     "train by a dictionary": (lambda w: train(w.digits, {"epochs": 1}), "needed is a Recipe"),
-    "train another model": (lambda w: train(w.digits, Recipe(model="alexnet")), "model is 'alexnet', allowed are"),
-    "epochs as text": (lambda w: train(w.digits, Recipe(epochs="3")), "epochs is '3', needed is a whole number"),
-    "no epoch": (lambda w: train(w.digits, Recipe(epochs=0)), "epochs is 0, allowed is 1 or more"),
-    "batches of one": (lambda w: train(w.digits, Recipe(batch=1)), "batch is 1, allowed is 2 or more"),
-    "a rate that is none": (lambda w: train(w.digits, Recipe(lr=float("nan"))), "lr is nan, allowed is"),
-    "too smooth": (lambda w: train(w.digits, Recipe(smoothing=3.0)), "smoothing is 3.0, allowed is"),
-    "far shifts": (lambda w: train(w.digits, Recipe(shift=90)), "shift is 90, allowed is 0 to 7"),
-    "steps of a float network": (lambda w: train(w.digits, Recipe(method="float", unroll=4)), "unroll is for methods"),
-    "a teacher as text": (lambda w: train(w.digits, Recipe(teachers="t.net")), "needed is a tuple of paths"),
-    "no such start": (lambda w: train(w.digits, Recipe(start="nope.pt")), "nope.pt: there is no such checkpoint"),
-    "one output for ten": (lambda w: train(w.digits, Recipe(one_output=True)), "one_output tells 2 classes apart"),
+    "train another model": (lambda w: train(w.digits, Recipe.flat(model="alexnet")), "model is 'alexnet', allowed are"),
+    "epochs as text": (
+        lambda w: train(w.digits, Recipe(epochs="3")),
+        "train: epochs is '3', allowed is a whole number, 1 or more",
+    ),
+    "no epoch": (lambda w: train(w.digits, Recipe(epochs=0)), "epochs is 0, allowed is a whole number, 1 or more"),
+    "batches of one": (lambda w: train(w.digits, Recipe(batch=1)), "batch is 1, allowed is a whole number, 2 or more"),
+    "a rate that is none": (
+        lambda w: train(w.digits, Recipe.flat(lr=float("nan"))),
+        "lr is nan, allowed is a number, 0 or more",
+    ),
+    "too smooth": (
+        lambda w: train(w.digits, Recipe(smoothing=3.0)),
+        "smoothing is 3.0, allowed is a number, 0 or more and below 1",
+    ),
+    "far shifts": (lambda w: train(w.digits, Recipe.flat(shift=90)), "shift is 90, allowed is 0 to 7"),
+    "steps of a float network": (
+        lambda w: train(w.digits, Recipe.flat(method="float", unroll=4)),
+        "unroll is 4, but a float network has no time steps",
+    ),
+    "a teacher as text": (
+        lambda w: train(w.digits, Recipe.flat(teachers="t.net")),
+        "teachers is 't.net', allowed is a tuple of paths",
+    ),
+    "no such start": (lambda w: train(w.digits, Recipe.flat(start="nope.pt")), "nope.pt: there is no such checkpoint"),
+    "one output for ten": (lambda w: train(w.digits, Recipe.flat(one_output=True)), "one_output tells 2 classes apart"),
     # graphs, chips, lowering, exits, pictures
     "a graph of nothing": (lambda w: lc.Graph(None, 3), "layers must be a tuple of Layer"),
     "a graph of numbers": (lambda w: lc.Graph((1, 2), 3), "layers must be a tuple of Layer"),
@@ -349,7 +367,20 @@ COMMANDS = {
         "of another network: weight is missing",
     ),
     "calibrate with words": ("calibrate float.pt x.net --mean red", "--mean is 'red'; write a number"),
-    "train float with steps": ("train --method float --unroll 4 --out x.pt", "unroll is for methods zou and gao"),
+    "train float with steps": (
+        "train --method float --unroll 4 --out x.pt",
+        "unroll is 4, but a float network has no time steps",
+    ),
+    "train float with levels": (
+        "train --method float --levels 8 --out x.pt",
+        "train: levels is 8, but method float does not use it; leave it out, or choose method ca_lif",
+    ),
+    "train float for lowering": (
+        "train --method float --power-of-two --out x.pt",
+        "power_of_two is True, but method float does not use it; .* choose method dynamic_threshold or ca_lif",
+    ),
+    "train with another's option": ("train --method gao --k 1 --out x.pt", "k is 1, but method ca_lif does not use it"),
+    "train by another method": ("train --method li --out x.pt", "'dynamic_threshold', 'ca_lif', 'float'"),
     "train without out": ("train", "Missing option '--out'"),
     "train on nothing": ("train --data none.npz --out x.pt", "none.npz: there is no such file"),
     "train another model": ("train --model alexnet --out x.pt", "allowed are digits, lenet"),

@@ -309,7 +309,7 @@ def test_conversion_refuses_what_does_not_fit():
 
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Flatten(), nn.Linear(3 * 120 * 120, 2, bias=False), nn.ReLU(), nn.Linear(2, 2))
-    model = qat.prepare(plain, method="gao", levels=8)
+    model = qat.prepare(plain, method="ca_lif", levels=8)
     x = images((3, 120, 120), 2)
     with torch.no_grad():
         model.train()(torch.tensor(x).float())

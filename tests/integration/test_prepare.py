@@ -11,6 +11,7 @@ import lava_conv as lc
 from lava_conv import qat
 from lava_conv.network.neurons import NEURONS
 from lava_conv.qat.layers import Int8Linear, LearnedStep, MedianQuant, TernaryConv2d
+from lava_conv.qat.options import Quantisation
 from lava_conv.training import models
 from lava_conv.training.unroll import Unrolled
 
@@ -31,7 +32,11 @@ class Flat(nn.Module):
         return self.last(functional.relu(self.deeper(y) + self.short(x)))
 
 
-METHODS = [{"method": "zou", "n_max": 8}, {"method": "zou", "k": 1, "n_max": 12}, {"method": "gao", "levels": 8}]
+METHODS = [
+    {"method": "dynamic_threshold", "n_max": 8},
+    {"method": "dynamic_threshold", "k": 1, "n_max": 12},
+    {"method": "ca_lif", "levels": 8},
+]
 
 
 class Functional(nn.Module):
@@ -118,7 +123,7 @@ def test_layers_and_calls(plain, shape, options):
     torch.manual_seed(1)
     model = lively(qat.prepare(plain(), **options), shape)
     graph = assert_exact(model, shape, steps=40)
-    wanted = "DTB" if options["method"] == "zou" else "CALIF"
+    wanted = "DTB" if options["method"] == "dynamic_threshold" else "CALIF"
     assert {layer.neuron for layer in graph.layers} == {"", wanted, "ACC"}
 
 
@@ -178,7 +183,7 @@ STRUCTURES = {  # narrow versions; the full widths are in test_full_width
 }
 
 
-@pytest.mark.parametrize("options", [{"method": "zou", "n_max": 8}, METHODS[2]], ids=str)
+@pytest.mark.parametrize("options", [{"method": "dynamic_threshold", "n_max": 8}, METHODS[2]], ids=str)
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_structures_of_the_papers(name, options):
     """Random weights; 29 layers in MobileNet. Deep networks settle late: a change runs through every layer."""
@@ -196,13 +201,13 @@ def test_a_deep_structure_on_lava():
     """ResNet-20, with shortcuts of both kinds and aligned windows: every spike of every step."""
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     torch.manual_seed(0)
-    model = lively(qat.prepare(models.resnet20(width=4, size=8), "gao", levels=4), (3, 8, 8))
+    model = lively(qat.prepare(models.resnet20(width=4, size=8), "ca_lif", levels=4), (3, 8, 8))
     result = lc.compare(lc.convert(model, images((3, 8, 8), 2)), images((3, 8, 8), 2), steps=6)
     assert result.equal and result.values > 10_000, result
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"method": "zou", "n_max": 8}, METHODS[2]], ids=str)
+@pytest.mark.parametrize("options", [{"method": "dynamic_threshold", "n_max": 8}, METHODS[2]], ids=str)
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_full_width(name, options):
     build, shape, _ = STRUCTURES[name]
@@ -248,10 +253,10 @@ def test_power_of_two_steps(options):
 
 
 def test_no_upper_clip():
-    model = lively(qat.prepare(Functional(), "gao", levels=4, clip=False), (2, 6, 8))
+    model = lively(qat.prepare(Functional(), "ca_lif", levels=4, clip=False), (2, 6, 8))
     graph = assert_exact(model, (2, 6, 8), steps=64)
     assert all(layer.params.ca_max == 0 for layer in graph.layers if layer.neuron == "CALIF")
-    clipped = lively(qat.prepare(Functional(), "gao", levels=4), (2, 6, 8))
+    clipped = lively(qat.prepare(Functional(), "ca_lif", levels=4), (2, 6, 8))
     assert (
         max(c.max() for c in assert_exact(clipped, (2, 6, 8), 64).reference(images((2, 6, 8), 5)).counts.values()) <= 4
     )
@@ -259,7 +264,7 @@ def test_no_upper_clip():
 
 def test_classes_with_equal_integers_are_equal_in_the_evaluated_model():
     """However their sums were rounded: the first of them is the prediction of both."""
-    model = lively(qat.prepare(Functional(), "gao", levels=8), (2, 6, 8))
+    model = lively(qat.prepare(Functional(), "ca_lif", levels=8), (2, 6, 8))
     x = images((2, 6, 8), 3000)
     integers = lc.convert(model, x[:2]).reference(x).logits[0].astype(int)
     logits = qat.evaluate(model, x)
@@ -272,7 +277,7 @@ def test_classes_with_equal_integers_are_equal_in_the_evaluated_model():
 @pytest.mark.parametrize("bits", [2, 3, 5, 8])
 def test_weights_of_few_bits(bits):
     """All layers but the first and the last have them; a step is 2 * mean|w| / sqrt(most) at most."""
-    model = lively(qat.prepare(Functional(), "gao", levels=8, weight_bits=bits), (2, 6, 8))
+    model = lively(qat.prepare(Functional(), "ca_lif", levels=8, weight_bits=bits), (2, 6, 8))
     graph = assert_exact(model, (2, 6, 8), steps=64)
     most = 2 ** (bits - 1) - 1
     weights = [layer.synapse.weight for layer in graph.layers if layer.kind in ("conv", "dense")]
@@ -375,19 +380,26 @@ class PreActivation(nn.Module):
 )
 def test_refusals(plain, message):
     with pytest.raises(lc.ConversionError, match=message):
-        qat.prepare(plain, "gao")
+        qat.prepare(plain, "ca_lif")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "li"}, "method is 'li', allowed is 'zou', 'gao'"),
-        ({"levels": 0}, "levels is 0, allowed is 1..255"),
-        ({"k": -1}, "k is -1"),
+        ({"method": "li"}, "prepare: method is 'li', allowed is 'dynamic_threshold' or 'ca_lif'"),
+        ({"levels": 0}, "prepare: levels is 0, allowed is a whole number, 1 to 255"),
+        ({"levels": 8.5}, "levels is 8.5, allowed is a whole number, 1 to 255"),
+        ({"k": -1}, "k is -1, allowed is a whole number, 0 to 8"),
+        ({"n_max": True}, "n_max is True, allowed is a whole number, 0 to 255"),
+        ({"clip": 1}, "clip is 1, allowed is True or False"),
         ({"max_pool": "max"}, "max_pool is 'max'"),
-        ({"input_scale": 0.0}, "input_scale is 0.0"),
-        ({"weight_bits": 1}, "weight_bits is 1, allowed is 2..8"),
-        ({"weight_bits": 9}, "weight_bits is 9, allowed is 2..8"),
+        ({"input_scale": 0.0}, "input_scale is 0.0, allowed is a number above 0"),
+        ({"levels": 8}, "levels is 8, but method dynamic_threshold does not use it; .* choose method ca_lif"),
+        ({"method": "ca_lif", "k": 1}, "k is 1, but method ca_lif does not use it; .* method dynamic_threshold"),
+        ({"method": "gao", "n_max": 4}, "n_max is 4, but method ca_lif does not use it"),
+        ({"colour": 1}, "prepare has no option colour; allowed are method, k, levels"),
+        ({"weight_bits": 1}, "weight_bits is 1, allowed is a whole number, 2 to 8"),
+        ({"weight_bits": 9}, "weight_bits is 9, allowed is a whole number, 2 to 8"),
     ],
 )
 def test_wrong_options(options, message):
@@ -395,10 +407,27 @@ def test_wrong_options(options, message):
         qat.prepare(nn.Linear(2, 2), **options)
 
 
+def test_options_at_their_defaults_and_names_of_version_0_1_are_taken():
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    example = images((1, 8, 8), 2)
+    for old, new in (("zou", "dynamic_threshold"), ("gao", "ca_lif")):
+        wanted = Quantisation(new)
+        assert Quantisation(old) == wanted and Quantisation(old).method == new
+        made = [
+            qat.prepare(plain, old, example_input=example),
+            qat.prepare(
+                plain, new, example_input=example, **{f: v for f, v in wanted.as_flat().items() if f != "method"}
+            ),
+            qat.prepare(plain, wanted, example_input=example),
+        ]
+        first, *others = (str(model) for model in made)
+        assert all(other == first for other in others)
+
+
 def test_input_scale_is_part_of_the_model():
     torch.manual_seed(0)
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
-    model = lively(qat.prepare(plain, "gao", input_scale=1 / 255), (1, 8, 8))
+    model = lively(qat.prepare(plain, "ca_lif", input_scale=1 / 255), (1, 8, 8))
     assert model(torch.full((1, 1, 8, 8), 255.0)).abs().max() < 10
     assert_exact(model, (1, 8, 8), 40)
 
@@ -468,13 +497,13 @@ def test_steps_are_powers_of_two_up_to_the_largest_allowed():
     images = np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8), np.uint8)
     steps = {}
     for most in (None, 64, 4):
-        model = qat.prepare(nn.Sequential(*layers, nn.Linear(6, 3)), "gao", power_of_two=True, step_max=most)
+        model = qat.prepare(nn.Sequential(*layers, nn.Linear(6, 3)), "ca_lif", power_of_two=True, step_max=most)
         model.train()(torch.from_numpy(images))
         graph = lc.convert(model.eval(), images)
         steps[most] = np.concatenate([graph.layers[i].params.theta >> graph.layers[i].params.shift for i in (1, 3)])
         assert (steps[most] & (steps[most] - 1) == 0).all()
     assert steps[None].max() > 64 and steps[64].max() == 64 and steps[4].max() == 4
-    with pytest.raises(lc.ConversionError, match="step_max is 48 with power_of_two=True, allowed is a power of two"):
+    with pytest.raises(lc.ConversionError, match="step_max is 48, allowed is a power of two up to 32768"):
         qat.prepare(nn.Sequential(*layers), power_of_two=True, step_max=48)
-    with pytest.raises(lc.ConversionError, match="step_max is 64 with power_of_two=False"):
+    with pytest.raises(lc.ConversionError, match="step_max is 64, but power_of_two is False; set power_of_two"):
         qat.prepare(nn.Sequential(*layers), step_max=64)

@@ -95,7 +95,7 @@ def test_activations_of_a_float_model_are_scaled_to_counts():
     from lava_conv.training.data import load_dataset
 
     data = load_dataset("digits")
-    model = train(data, Recipe(method="float", epochs=2)).model
+    model = train(data, Recipe.flat(method="float", epochs=2)).model
     graph = lc.calibrate(model, data.x_train[:64], steps=32, method="mmse")
     record = lc.run(graph, data.x_test[:40])
     found = in_counts(model, graph, data.x_test[:40], record.counts)
@@ -106,7 +106,7 @@ def test_activations_of_a_float_model_are_scaled_to_counts():
 
 def test_a_model_of_another_network_is_refused(found, trained_digits):
     data, _ = trained_digits
-    other = train(data, Recipe(model="lenet", method="float", epochs=1)).model
+    other = train(data, Recipe.flat(model="lenet", method="float", epochs=1)).model
     with pytest.raises(DataError, match="give the checkpoint that the network was made of"):
         in_counts(other, found.graph, found.images[:2], found.first.counts)
 

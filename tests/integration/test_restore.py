@@ -1,7 +1,5 @@
 """A `.net` back to the model that it came from: the same integers, training that goes on, and what is refused."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -59,9 +57,9 @@ def test_training_goes_on_from_a_network(tmp_path):
     first = train(data, Recipe(epochs=8, batch=128))
     lc.save(lc.convert(first.model, data.x_train[:8]), path)
     expected = evaluate(first.model, data.x_test).argmax(1)
-    still = train(data, Recipe(epochs=1, batch=128, lr=1e-12, start=path))
+    still = train(data, Recipe.flat(epochs=1, batch=128, lr=1e-12, start=path))
     assert (evaluate(still.model, data.x_test).argmax(1) == expected).mean() > 0.9
-    tuned = train(data, Recipe(epochs=1, batch=128, lr=1e-3, start=path))
+    tuned = train(data, Recipe.flat(epochs=1, batch=128, lr=1e-3, start=path))
     assert tuned.losses[0] < first.losses[2]
 
 
@@ -76,12 +74,12 @@ def test_a_network_teaches_as_its_model_does(tmp_path):
     ratio = said.double().numpy()[other] / logits[other]
     np.testing.assert_allclose(ratio, np.median(ratio), rtol=1e-3)
     assert 0.3 < np.median(ratio) < 3
-    learned = train(data, Recipe(epochs=8, batch=128, teachers=(path,), distill=1.0)).model  # labels weigh nothing
+    learned = train(data, Recipe.flat(epochs=8, batch=128, teachers=(path,), distill=1.0)).model  # labels weigh nothing
     assert (evaluate(learned, data.x_test).argmax(1) == data.y_test).mean() > 0.8
     few, rest = data.y_train < 9, data.y_test < 9
     nine = Dataset("digits", data.x_train[few], data.y_train[few], data.x_test[rest], data.y_test[rest])
     with pytest.raises(lc.DataError, match=r"t.net: the teacher knows 10 classes of digits, here are 9 of digits;"):
-        train(nine, Recipe(epochs=1, teachers=(path,)))
+        train(nine, Recipe.flat(epochs=1, teachers=(path,)))
 
 
 def test_a_teacher_for_other_images_is_refused(tmp_path):
@@ -90,7 +88,7 @@ def test_a_teacher_for_other_images_is_refused(tmp_path):
     lc.save(lc.convert(lively(build("lenet", 3, 8, 10), SHAPE), images(SHAPE, 4)), path)
     sentence = r"t.net: the teacher sees images of \(3, 8, 8\), those of digits are \(1, 8, 8\); take a teacher trained"
     with pytest.raises(lc.DataError, match=sentence):
-        train(load_dataset("digits"), Recipe(epochs=1, teachers=(path,)))
+        train(load_dataset("digits"), Recipe.flat(epochs=1, teachers=(path,)))
 
 
 def test_the_fitted_scale_is_that_of_the_labels():
@@ -106,28 +104,28 @@ def test_the_fitted_scale_is_that_of_the_labels():
     ("recipe", "sentence"),
     [
         (
-            Recipe(n_max=4),
+            Recipe.flat(n_max=4),
             r"a.net: 3: its neurons count up to 0, those of the model up to 4 \(0: no limit\);",
         ),
-        (Recipe(encoder_levels=2), r"a.net: 0: its neurons count up to 4, those of the model up to 2"),
+        (Recipe.flat(encoder_levels=2), r"a.net: 0: its neurons count up to 4, those of the model up to 2"),
         (
-            Recipe(method="gao"),
+            Recipe.flat(method="ca_lif"),
             r"a.net: 0: only a checkpoint holds what the model's weights and steps share; start from one",
         ),
         (
-            Recipe(crop=4),
+            Recipe.flat(crop=4),
             r"a.net: 10: its weights have shape \(128, 512\), those of the model \(128, 128\);",
         ),
-        (Recipe(model="vgg11", width=12), r"a.net: it has 5 layers with weights, the model has 11;"),
-        (Recipe(model="resnet20"), r"a.net: the model has shortcuts; start from a checkpoint instead"),
-        (Recipe(method="float"), r"a.net: is a network of integers; method float cannot go on with it"),
-        (Recipe(dropout=1), r"dropout is 1, allowed is 0 to 0.9"),
+        (Recipe.flat(model="vgg11", width=12), r"a.net: it has 5 layers with weights, the model has 11;"),
+        (Recipe.flat(model="resnet20"), r"a.net: the model has shortcuts; start from a checkpoint instead"),
+        (Recipe.flat(method="float"), r"a.net: is a network of integers; method float cannot go on with it"),
+        (Recipe(dropout=1), r"dropout is 1, allowed is a number, 0 to 0.9"),
         (Recipe(dropout=0.2, unroll=4), r"dropout does not go together with unroll"),
     ],
 )
 def test_what_does_not_go_together_is_refused(digits_network, recipe, sentence):
     with pytest.raises(lc.DataError, match=sentence):
-        train(load_dataset("digits"), replace(recipe, epochs=1, start=digits_network))
+        train(load_dataset("digits"), recipe.changed(epochs=1, start=digits_network))
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +139,7 @@ def digits_network(tmp_path_factory):
 
 def test_shortcuts_in_the_network_are_refused(tmp_path):
     torch.manual_seed(0)
-    model = lively(build("resnet20", 3, 8, 10, width=4, method="gao"), SHAPE)
+    model = lively(build("resnet20", 3, 8, 10, width=4, method="ca_lif"), SHAPE)
     graph = lc.convert(model, images(SHAPE, 4))
     with pytest.raises(lc.DataError, match="it has shortcuts or a constant input; start from a checkpoint instead"):
         restore(build("lenet", 3, 8, 10), graph, images(SHAPE, 8), LABELS[:8])
@@ -150,7 +148,7 @@ def test_shortcuts_in_the_network_are_refused(tmp_path):
 def test_dropout_zeroes_inputs_of_linear_layers_while_training_alone():
     data = load_dataset("digits")
     recipe = Recipe(epochs=2, batch=128, dropout=0.5)
-    trained, plain = train(data, recipe), train(data, replace(recipe, dropout=0.0))
+    trained, plain = train(data, recipe), train(data, recipe.changed(dropout=0.0))
     assert trained.losses[-1] > plain.losses[-1]
     assert not any(module._forward_pre_hooks for module in trained.model.modules())
     assert np.array_equal(evaluate(trained.model, data.x_test[:9]), evaluate(trained.model, data.x_test[:9]))

@@ -123,9 +123,11 @@ def things(tmp_path_factory):
         "calibrate, refused": lambda: expect(lc.ConversionError, lambda: calibrated(plain, x, 8, "magic")),
         "float predictions": lambda: float_predictions(plain, x, 1 / 255),
         "train": lambda: train(data, recipe),
-        "train, float": lambda: train(data, Recipe(epochs=1, batch=16, method="float")),
+        "train, float": lambda: train(data, Recipe.flat(epochs=1, batch=16, method="float")),
         "train, failing": lambda: expect(RuntimeError, lambda: train(data, recipe, advance=lambda *_: fails(0))),
-        "train, taught": lambda: train(data, Recipe(epochs=1, batch=16, distill=0.5, teachers=(str(folder / "a.pt"),))),
+        "train, taught": lambda: train(
+            data, Recipe.flat(epochs=1, batch=16, distill=0.5, teachers=(str(folder / "a.pt"),))
+        ),
         "load": lambda: (lc.load(folder / "a.net"), load_trained(folder / "a.pt")),
         "save": lambda: lc.save(graph, folder / f"{threading.get_ident()}.net"),
         "compare": lambda: lc.compare(graph, x, first="torch", second="torch"),
@@ -195,7 +197,7 @@ def test_trainings_that_cross_draw_what_each_draws_alone():
     rng = np.random.default_rng(0)
     pixels, labels = rng.integers(0, 256, (64, 1, 8, 8)).astype(np.uint8), rng.integers(0, 10, 64)
     data = Dataset("tiny", pixels, labels, pixels, labels)
-    recipe = Recipe(epochs=2, batch=16, dropout=0.3, shift=1)
+    recipe = Recipe.flat(epochs=2, batch=16, dropout=0.3, shift=1)
     alone, crossed = train(data, recipe), []
     before = settings()
     crossing(lambda progress: crossed.append(train(data, recipe, advance=progress)))

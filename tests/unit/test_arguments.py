@@ -196,11 +196,11 @@ def test_calibration_is_the_same_whatever_the_default_dtype(method, rng, double)
     assert torch.get_default_dtype() == torch.float64
 
 
-@pytest.mark.parametrize("method", ["zou", "gao"])
-def test_training_in_double_converts_to_what_was_trained(method, rng, double):
+@pytest.mark.parametrize("options", [{"method": "dynamic_threshold"}, {"method": "ca_lif", "levels": 6}], ids=str)
+def test_training_in_double_converts_to_what_was_trained(options, rng, double):
     double()
     layers = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4)
-    model = lc.qat.prepare(nn.Sequential(*layers), method=method, levels=6)
+    model = lc.qat.prepare(nn.Sequential(*layers), **options)
     x = rng.integers(0, 256, (40, 1, 6, 6), dtype=np.uint8)
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(3):

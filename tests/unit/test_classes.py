@@ -52,7 +52,7 @@ def halves():
 @pytest.fixture(scope="module")
 def trained(halves, tmp_path_factory):
     path = tmp_path_factory.mktemp("one") / "one.pt"
-    return path, train(halves, Recipe(epochs=4, smoothing=0.05, one_output=True), path)
+    return path, train(halves, Recipe.flat(epochs=4, smoothing=0.05, one_output=True), path)
 
 
 def test_one_output_predicts_by_its_sign(graph, images):
@@ -137,7 +137,7 @@ def test_a_binary_model_of_your_own(trained_digits):
     data, _ = trained_digits
     torch.manual_seed(0)
     layers = nn.Conv2d(1, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(72, 1)
-    model = lc.qat.prepare(nn.Sequential(*layers), method="gao", levels=6)
+    model = lc.qat.prepare(nn.Sequential(*layers), method="ca_lif", levels=6)
     x, y = torch.tensor(data.x_train).float(), torch.tensor(data.y_train > 4).float()
     optimiser = torch.optim.Adam(model.parameters(), 1e-2)
     for _ in range(20):
@@ -174,7 +174,7 @@ def test_training_with_one_output(trained, halves):
     assert classes.accuracy(classes.predictions(logits), halves.y_test, 1) > 0.8
     again = load_trained(path)
     assert again.outputs == 1 and np.array_equal(evaluate(again.model, halves.x_test), logits)
-    learned = train(halves, Recipe(epochs=1, one_output=True, teachers=(str(path),)))
+    learned = train(halves, Recipe.flat(epochs=1, one_output=True, teachers=(str(path),)))
     assert learned.outputs == 1 and learned.losses[0] < 1
 
 
@@ -190,7 +190,7 @@ def test_the_loss_of_one_output_is_binary_cross_entropy(rng):
 def test_one_output_needs_two_classes(halves):
     digits = load_dataset("digits")
     with pytest.raises(lc.DataError, match="one_output tells 2 classes apart, digits has 10; leave it out"):
-        train(digits, Recipe(epochs=1, one_output=True))
+        train(digits, Recipe.flat(epochs=1, one_output=True))
     none = replace(halves, y_train=halves.y_train * 0, y_test=halves.y_test * 0)
     with pytest.raises(lc.DataError, match="every label of halves is 0"):
         train(none, Recipe(epochs=1))

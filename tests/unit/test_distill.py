@@ -21,7 +21,7 @@ LEARNING = Recipe(epochs=2, batch=128)
 def taught(tmp_path_factory):
     """Data set and the path of a teacher trained on it."""
     data, path = load_dataset("digits"), tmp_path_factory.mktemp("teacher") / "teacher.pt"
-    train(data, Recipe(epochs=12, batch=128, method="float"), path)
+    train(data, Recipe.flat(epochs=12, batch=128, method="float"), path)
     return data, str(path)
 
 
@@ -62,15 +62,15 @@ def test_training_learns_from_teachers_alone(taught):
     """With wrong labels: what is right comes from the teachers."""
     data, teacher = taught
     wrong = replace(data, y_train=(data.y_train + 1) % 10)
-    trained = train(wrong, replace(LEARNING, epochs=12, teachers=(teacher,), distill=1.0))
+    trained = train(wrong, LEARNING.changed(epochs=12, teachers=(teacher,), distill=1.0))
     assert (evaluate(trained.model, data.x_test).argmax(1) == data.y_test).mean() > 0.9
-    labels = train(wrong, replace(LEARNING, epochs=12, teachers=(teacher,), distill=0.0))
-    assert labels.losses == train(wrong, replace(LEARNING, epochs=12)).losses
+    labels = train(wrong, LEARNING.changed(epochs=12, teachers=(teacher,), distill=0.0))
+    assert labels.losses == train(wrong, LEARNING.changed(epochs=12)).losses
 
 
 def test_resume_gives_the_same_bits_without_the_teachers(taught, tmp_path):
     data, teacher = taught
-    recipe = replace(LEARNING, teachers=(teacher, str(tmp_path / "second.pt")), cutout=3)
+    recipe = LEARNING.changed(teachers=(teacher, str(tmp_path / "second.pt")), cutout=3)
     (tmp_path / "second.pt").write_bytes(Path(teacher).read_bytes())
     whole = train(data, recipe)
 
@@ -102,14 +102,14 @@ def test_resume_gives_the_same_bits_without_the_teachers(taught, tmp_path):
 def test_recipes_that_cannot_be_followed(taught, change, message):
     data, teacher = taught
     with pytest.raises(lc.DataError, match=message):
-        train(data, replace(LEARNING, teachers=(teacher,), **change))
+        train(data, LEARNING.changed(teachers=(teacher,), **change))
 
 
 def test_teachers_of_other_data_are_refused(taught):
     data, teacher = taught
     with pytest.raises(lc.DataError, match=r"teacher.pt: the teacher knows 10 classes of digits, here are 10 of mine;"):
-        train(replace(data, name="mine"), replace(LEARNING, teachers=(teacher,)))
+        train(replace(data, name="mine"), LEARNING.changed(teachers=(teacher,)))
     few = data.y_train < 9
     fewer = replace(data, x_train=data.x_train[few], y_train=data.y_train[few], y_test=data.y_test % 9)
     with pytest.raises(lc.DataError, match=r"the teacher knows 10 classes of digits, here are 9 of digits;"):
-        train(fewer, replace(LEARNING, teachers=(teacher,)))
+        train(fewer, LEARNING.changed(teachers=(teacher,)))

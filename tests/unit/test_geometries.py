@@ -138,7 +138,7 @@ def test_a_signal_of_width_one_is_trained_converted_and_run(monkeypatch):
         nn.Conv2d(4, 8, (3, 1), stride=2, padding=1), nn.ReLU(),
         nn.Conv2d(8, 8, (3, 1), stride=2, padding=(1, 0)), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 5),
     )  # fmt: skip
-    model = qat.prepare(net, method="gao", levels=8).to(memory_format=torch.channels_last).train()
+    model = qat.prepare(net, method="ca_lif", levels=8).to(memory_format=torch.channels_last).train()
     x = np.random.default_rng(0).integers(0, 256, (16, 4, 64, 1)).astype(np.uint8)
     model(torch.tensor(x).float()).sum().backward()
     assert any(changed)

@@ -59,7 +59,7 @@ def test_a_batch_larger_than_what_is_left_is_what_is_left():
 def test_training_skips_resumes_to_the_same_bits_and_learns(tmp_path):
     data = load_dataset("digits")
     steps = []
-    whole = train(data, replace(SKIPPING, epochs=16), advance=lambda done, of: steps.append((done, of)))
+    whole = train(data, SKIPPING.changed(epochs=16), advance=lambda done, of: steps.append((done, of)))
     assert (evaluate(whole.model, data.x_test).argmax(1) == data.y_test).mean() > 0.95
     usual = 16 * (len(data.x_train) // 128)
     assert steps[-1] == (usual, usual) and len(steps) < 0.9 * usual
@@ -84,11 +84,11 @@ def test_wrong_shares_and_checkpoints(tmp_path):
     data = replace(data, x_train=data.x_train[:40], y_train=data.y_train[:40])
     for share in (-0.1, 0.95, np.nan):
         with pytest.raises(lc.DataError, match=r"skip_easy is .*, allowed is 0 to 0.9"):
-            train(data, replace(SKIPPING, skip_easy=share))
+            train(data, SKIPPING.changed(skip_easy=share))
     path = tmp_path / "x.pt"
-    train(data, replace(SKIPPING, epochs=1), path)
+    train(data, SKIPPING.changed(epochs=1), path)
     state = torch.load(path, weights_only=True)
     for scores in (None, torch.zeros(3)):
         torch.save({name: value for name, value in (state | {"scores": scores}).items() if value is not None}, path)
         with pytest.raises(lc.DataError, match="does not fit its own recipe"):
-            train(data, replace(SKIPPING, epochs=1), path, resume=True)
+            train(data, SKIPPING.changed(epochs=1), path, resume=True)

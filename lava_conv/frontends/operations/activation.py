@@ -20,6 +20,7 @@ from lava_conv.frontends.operations.identity import Nothing
 from lava_conv.frontends.operations.refused import NO_NEGATIVE_COUNT, unsupported
 from lava_conv.frontends.program import Operation, Shape
 from lava_conv.qat.layers import LearnedStep, Quantiser, Stream, column, half_up
+from lava_conv.qat.options import CA_LIF
 
 if TYPE_CHECKING:
     from lava_conv.conversion.algebra import Value
@@ -111,8 +112,8 @@ def _read_stream(module: Stream, arriving: Arriving) -> Operation:
 def _prepare_stream(walk: Walk, node: fx.Node, module: Stream) -> None:
     """A sum that branches: neurons whose counts stand for values of both signs, half of the levels each."""
     levels = walk.options.levels
-    if walk.options.method != "gao" or levels < 2:
-        walk.problem(node, "branches before an activation; use method='gao' with 2 levels or more")
+    if walk.options.method != CA_LIF or levels < 2:
+        walk.problem(node, "branches before an activation; use method='ca_lif' with 2 levels or more")
         return
     flow = walk.flow_before(node)
     walk.exchange(node, LearnedStep(levels, zero=levels // 2))
