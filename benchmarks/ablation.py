@@ -39,13 +39,9 @@ def to_ca_lif(graph: Graph, steps: int, spread: bool = False) -> Graph:
     layers = []
     for layer in graph.layers:
         if layer.neuron in ("DTB", "CALIF"):
-            d = layer.params
-            dynamic = layer.neuron == "DTB"
-            theta, v_init = (d.delta, d.delta // 2) if dynamic else (d.theta, d.v_init)
-            bias, n_max = (-d.theta - v_init, d.n_max) if dynamic else (d.bias, d.ca_max)
-            bias, leak = ca_lif.spread(bias, steps) if spread else (bias, 0 * bias)
-            leak_steps = steps if spread else 0
-            params = ca_lif.Params(theta, bias, leak, v_init, 0 * v_init, d.shift, n_max, 0, leak_steps)
+            staircase = NEURONS[layer.neuron].to_staircase(layer.params)
+            staircase = staircase._replace(unipolar=0, repeats=steps if spread else 1)
+            params = ca_lif.from_staircase(staircase)
             layers.append(dataclasses.replace(layer, neuron="CALIF", params=params))
         else:
             layers.append(layer)

@@ -20,14 +20,9 @@ from lava_conv.conversion.verify import Activation
 from lava_conv.errors import ConversionError, RangeError
 from lava_conv.frontends.tracing import cat_inputs, is_add, place
 from lava_conv.network.bounds import drive_range
-from lava_conv.network.fixedpoint import (
-    INPUT_MAX,
-    STATE_MAX,
-    STATE_MIN,
-    TIE,
-)
+from lava_conv.network.fixedpoint import INPUT_MAX, TIE
 from lava_conv.network.graph import Layer, Skip
-from lava_conv.network.neurons import NEURONS, ca_lif
+from lava_conv.network.neurons import NEURONS, READOUT, IntegerStaircase
 from lava_conv.network.synapses import Conv, Dense
 from lava_conv.qat.layers import Average, Pixels, QuantisedWeight, Quantiser, Readout
 from lava_conv.qat.pooling import POOLS, pair, window
@@ -147,7 +142,7 @@ class Walk:
                 "model in a qat.Readout, or give its weights one scale for all (per-tensor)"
             )
         bias, shift = _whole_bias(total.offset / unit[0])
-        self._add_neurons(feeds, "ACC", NEURONS["ACC"].Params(bias, shift), total.channels)
+        self._add_neurons(feeds, READOUT.type, READOUT.Params(bias, shift), total.channels)
 
     def _add_neurons(self, feeds: list[Any], neuron: str, params: Any, channels: int) -> int:
         shape = feeds[0][1].output_shape(self.layers[feeds[0][0]].shape)
@@ -281,19 +276,8 @@ def _neurons(walk: Walk, module: Quantiser, rounding: Staircase, total: Sum, cha
     low, high = np.where(constant, 0, low), np.where(constant, 0, high)
     found = _thresholds(walk, rounding, theta, delta, low, high, reach)
     neuron = NEURONS[module.neuron]
-    if module.neuron == "DTB":
-        params = neuron.Params(found.theta, found.delta, found.shift, module.n_max, int(module.encoder))
-    else:
-        # the same neuron: v(0) = -theta, of which half a step is the usual initial potential
-        v_init = found.delta // 2 + np.rint(initial / rounding.step * found.delta).astype(np.int64)
-        bias = -found.theta - v_init
-        bias, leak = ca_lif.spread(bias, walk.repeats) if walk.repeats > 1 else (bias, 0 * bias)
-        if bias.max() > STATE_MAX or bias.min() < STATE_MIN:
-            raise RangeError(f"a bias of {bias[np.abs(bias).argmax()]} exceeds 24 bits; use fewer inputs or levels")
-        params = neuron.Params(
-            found.delta, bias, leak, v_init, shift=found.shift, ca_max=module.n_max,
-            leak_steps=walk.repeats if walk.repeats > 1 else 0, unipolar=int(module.encoder),
-        )  # fmt: skip
+    initial = np.rint(initial / rounding.step * found.delta).astype(np.int64)
+    params = neuron.from_staircase(IntegerStaircase(*found, module.n_max, int(module.encoder), walk.repeats, initial))
     bounds = neuron.bounds(params, low, high, walk.max_steps)
     layer = walk._add_neurons(feeds, module.neuron, params, total.channels)
     walk.counts.append(bounds.count_max)

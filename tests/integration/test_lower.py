@@ -403,7 +403,7 @@ def test_command(tmp_path, trained_digits):
 def test_a_neuron_without_a_lowered_form_is_named(monkeypatch):
     from lava_conv.network import neurons
 
-    monkeypatch.setitem(neurons.NEURONS, "OTHER", neurons.NEURONS["DTB"])
+    monkeypatch.setitem(neurons.NEURONS, "OTHER", neurons.NEURONS["DTB"]._replace(type="OTHER", to_staircase=None))
     graph = small(DTB(0 * ONE, 64 * ONE, 0, 4), "OTHER")
     with pytest.raises(lc.ConversionError, match="layer 1: neuron OTHER has no lowered form, allowed are DTB, CALIF"):
         lc.lower(graph)

@@ -6,8 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lava_conv.errors import ConversionError, RangeError
 from lava_conv.network.fixedpoint import STATE_MAX, STATE_MIN
-from lava_conv.network.neurons import NEURONS, ca_lif, map_channels
+from lava_conv.network.neurons import NEURONS, IntegerStaircase, ca_lif, map_channels
 from lava_conv.network.neurons.base import out_of_range
 
 
@@ -66,6 +67,66 @@ def test_bounds_hold_for_random_input(kind, rng):
             if neuron.spiking:
                 count = count + spikes
                 assert (count >= 0).all() and (count <= b.count_max).all()
+
+
+STAIRCASES = [kind for kind, neuron in NEURONS.items() if neuron.to_staircase]
+
+
+@pytest.mark.parametrize("kind", STAIRCASES)
+def test_a_neuron_settles_on_its_staircase(kind, rng):
+    """Whatever of its parameters are on a staircase; the equation is written out here."""
+    neuron, exact = NEURONS[kind], 0
+    for _ in range(100):
+        params = neuron.random_params(rng, 15)
+        theta, delta, shift, max_count, *_, problem = neuron.to_staircase(params)
+        drive = rng.integers(-300, 300, 15)
+        count = ((drive << shift) - theta) // delta
+        if neuron.spiking:
+            count = np.clip(count, 0, max_count or None)
+        if problem is None:
+            exact += 1
+            assert np.array_equal(neuron.settle(drive, params), count)
+    assert exact > 10
+
+
+@pytest.mark.parametrize("kind", STAIRCASES)
+@pytest.mark.parametrize("repeats", [1, 6])
+def test_a_staircase_becomes_parameters_and_back(kind, repeats, rng):
+    neuron = NEURONS[kind]
+    for _ in range(50):
+        theta, initial = rng.integers(-5000, 5000, 15), rng.integers(-99, 99, 15)
+        delta = rng.integers(1, 900, 15) if neuron.spiking else np.ones(15, np.int64)
+        options = (int(rng.integers(0, 9)), int(rng.integers(0, 2)), repeats, initial) if neuron.spiking else ()
+        staircase = IntegerStaircase(theta, delta, int(rng.integers(0, 4)), *options)
+        params = neuron.from_staircase(staircase)
+        assert neuron.check(params) is None
+        again = neuron.to_staircase(params)
+        assert again.problem is None
+        for name in ("theta", "delta", "shift", "max_count", "unipolar"):
+            assert np.array_equal(getattr(again, name), getattr(staircase, name)), name
+        for a, b in zip(params, neuron.from_staircase(again), strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_a_repeated_input_spreads_the_bias_but_not_the_initial_potential():
+    staircase = IntegerStaircase(np.array([-107]), np.array([10]), 0, repeats=20, initial=np.array([2]))
+    params = NEURONS["CALIF"].from_staircase(staircase)
+    assert params == (10, 0, 5, 7, 0, 0, 0, 0, 20, 0)
+    assert NEURONS["CALIF"].from_staircase(staircase._replace(repeats=1)) == (10, 100, 0, 7, 0, 0, 0, 0, 0, 0)
+    assert NEURONS["CALIF"].to_staircase(params) == staircase
+
+
+def test_a_bias_beyond_24_bits_is_refused():
+    staircase = IntegerStaircase(np.array([STATE_MIN, 0]), np.array([2, 2]), 0, initial=np.array([-1, 0]))
+    with pytest.raises(RangeError, match=r"a bias of 8388608 exceeds 24 bits; use fewer inputs or levels"):
+        NEURONS["CALIF"].from_staircase(staircase)
+
+
+def test_a_neuron_without_a_staircase_says_so():
+    from lava_conv.network.neurons.base import no_params
+
+    with pytest.raises(ConversionError, match="its neuron settles on no staircase of thresholds"):
+        NEURONS["DTB"]._replace(from_staircase=no_params).from_staircase(IntegerStaircase(0, 1, 0))
 
 
 @settings(max_examples=200, deadline=None)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.network.fixedpoint import MAX_SHIFT, STATE_MAX, STATE_MIN, saturate
-from lava_conv.network.neurons.base import Array, Bounds, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, IntegerStaircase, Neuron, out_of_range
 
 
 class Params(NamedTuple):
@@ -63,6 +63,16 @@ def check(params: Params) -> str | None:
     return out_of_range("bias", params.bias, STATE_MIN, STATE_MAX) or out_of_range("shift", params.shift, 0, MAX_SHIFT)
 
 
+def from_staircase(staircase: IntegerStaircase) -> Params:
+    """The readout of a staircase whose steps are 1."""
+    return Params(-staircase.theta, staircase.shift)
+
+
+def to_staircase(params: Params) -> IntegerStaircase:
+    """The logit as a staircase without limits whose steps are 1."""
+    return IntegerStaircase(-params.bias, np.ones_like(params.bias), params.shift)
+
+
 def random_params(rng: np.random.Generator, channels: int) -> Params:
     """Random valid parameters."""
     return Params(rng.integers(-50, 50, channels), int(rng.integers(0, 4)))
@@ -82,5 +92,7 @@ NEURON: Neuron = Neuron(
     check=check,
     spiking=False,
     provable=True,
+    from_staircase=from_staircase,
+    to_staircase=to_staircase,
     random_params=random_params,
 )

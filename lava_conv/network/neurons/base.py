@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.errors import ConversionError
+
 Array = Any  # a numpy array or a torch tensor of integers; `step` must not care which
 
 
@@ -21,6 +23,33 @@ class Bounds(NamedTuple):
     v_min: NDArray[np.int64]
     v_max: NDArray[np.int64]
     count_max: NDArray[np.int64]
+
+
+class IntegerStaircase(NamedTuple):
+    """What a neuron settles on: clip(floor(((z << shift) - theta) / delta), 0, max_count) of a sample's whole input z.
+
+    Of a readout: (z << shift) - theta, and delta = 1.
+
+    Fields:
+        theta: int64 (channels,), the potential from which counting begins.
+        delta: int64 (channels,), > 0, the step of the thresholds.
+        shift: left shift of the input.
+        max_count: largest count, 0 = unlimited.
+        unipolar: 1 = no negative spikes.
+        repeats: steps over which the input of a sample is spread evenly, and -theta with it; 1: all comes at once.
+        initial: int64 (channels,), the part of -theta beyond delta / 2 that is there when the sample begins and is not
+            spread over the repeats.
+        problem: why the neuron does not settle on this staircase, None: it does.
+    """
+
+    theta: NDArray[np.int64]
+    delta: NDArray[np.int64]
+    shift: int
+    max_count: int = 0
+    unipolar: int = 0
+    repeats: int = 1
+    initial: NDArray[np.int64] | int = 0
+    problem: str | None = None
 
 
 class Coded(NamedTuple):
@@ -42,6 +71,11 @@ class Coded(NamedTuple):
 def no_random_params(rng: np.random.Generator, channels: int) -> Any:
     """The neuron gives no random parameters, so the contract tests cannot try it."""
     raise NotImplementedError("give the neuron random_params to run the contract tests on it")
+
+
+def no_params(staircase: IntegerStaircase) -> Any:
+    """The neuron settles on no staircase, so no quantised activation can be converted to it."""
+    raise ConversionError("its neuron settles on no staircase of thresholds; choose one that has from_staircase")
 
 
 def no_limit(params: Any) -> int:
@@ -72,6 +106,8 @@ class Neuron(NamedTuple):
         max_count: (params) -> the largest count, 0 = unlimited.
         provable: whether the neuron, without leak and decay, rests without input, counts within 0..max_count and sends
             at most one spike per step; the exit policy "margin" is proven for these.
+        from_staircase: (staircase) -> Params with which the neuron settles on it; RangeError if they leave 24 bits.
+        to_staircase: (params) -> the staircase that it settles on; None: it settles on none, so it cannot be lowered.
         random_params: (rng, channels) -> valid Params for the contract tests, int64 (channels,) per channel field.
     """
 
@@ -92,6 +128,8 @@ class Neuron(NamedTuple):
     coded: tuple[Coded, ...] = ()
     max_count: Callable[[Any], int] = no_limit
     provable: bool = False
+    from_staircase: Callable[[IntegerStaircase], Any] = no_params
+    to_staircase: Callable[[Any], IntegerStaircase] | None = None
     random_params: Callable[[np.random.Generator, int], Any] = no_random_params
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.errors import RangeError
 from lava_conv.network.fixedpoint import (
     BOUND_LIMIT,
     DECAY_BITS,
@@ -19,7 +20,7 @@ from lava_conv.network.fixedpoint import (
     is_float,
     saturate,
 )
-from lava_conv.network.neurons.base import Array, Bounds, Coded, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, Coded, IntegerStaircase, Neuron, out_of_range
 
 
 class Params(NamedTuple):
@@ -176,6 +177,40 @@ def max_count(params: Params) -> int:
     return params.ca_max
 
 
+def from_staircase(staircase: IntegerStaircase) -> Params:
+    """v(0) = -theta of the staircase, of which delta / 2 and `initial` are the initial potential and the rest is bias.
+
+    Raises:
+        RangeError: a bias exceeds 24 bits.
+    """
+    v_init = staircase.delta // 2 + staircase.initial
+    bias, leak, leak_steps = -staircase.theta - v_init, 0 * v_init, 0
+    if staircase.repeats > 1:
+        (bias, leak), leak_steps = spread(bias, staircase.repeats), staircase.repeats
+    if bias.max() > STATE_MAX or bias.min() < STATE_MIN:
+        raise RangeError(f"a bias of {bias[np.abs(bias).argmax()]} exceeds 24 bits; use fewer inputs or levels")
+    return Params(
+        staircase.delta, bias, leak, v_init, 0 * v_init, staircase.shift, staircase.max_count,
+        leak_steps=leak_steps, unipolar=staircase.unipolar,
+    )  # fmt: skip
+
+
+def to_staircase(params: Params) -> IntegerStaircase:
+    """The staircase of its theorem (see `settle`), and what keeps these parameters from it."""
+    problem = None
+    if np.any(params.v_neg):
+        problem = "fires negative spikes at -theta only"
+    elif params.dv:
+        problem = f"its potential decays by {params.dv}/4096 a step"
+    elif np.any(params.leak) and not params.leak_steps:
+        problem = "has a leak without an end"
+    total = params.v_init + params.bias + params.leak * params.leak_steps
+    return IntegerStaircase(
+        -total, params.theta, params.shift, params.ca_max, params.unipolar, max(params.leak_steps, 1),
+        params.v_init - params.theta // 2, problem,
+    )  # fmt: skip
+
+
 def random_params(rng: np.random.Generator, channels: int) -> Params:
     """Random valid parameters, of both forms, with and without decay and leak."""
     theta = rng.integers(1, 60, channels)
@@ -204,5 +239,7 @@ NEURON: Neuron = Neuron(
     coded=(Coded("v_neg", "v_neg_is_theta", _encode_form, _decode_form),),
     max_count=max_count,
     provable=True,
+    from_staircase=from_staircase,
+    to_staircase=to_staircase,
     random_params=random_params,
 )

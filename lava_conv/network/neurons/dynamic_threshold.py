@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.network.fixedpoint import MAX_SHIFT, STATE_MAX, STATE_MIN, saturate
-from lava_conv.network.neurons.base import Array, Bounds, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, IntegerStaircase, Neuron, out_of_range
 
 
 class Params(NamedTuple):
@@ -99,6 +99,16 @@ def max_count(params: Params) -> int:
     return params.n_max
 
 
+def from_staircase(staircase: IntegerStaircase) -> Params:
+    """Its parameters are the staircase; it begins at 0 whatever the initial part, and spreads nothing."""
+    return Params(staircase.theta, staircase.delta, staircase.shift, staircase.max_count, staircase.unipolar)
+
+
+def to_staircase(params: Params) -> IntegerStaircase:
+    """The staircase that the neuron settles on."""
+    return IntegerStaircase(params.theta, params.delta, params.shift, params.n_max, params.unipolar)
+
+
 def random_params(rng: np.random.Generator, channels: int) -> Params:
     """Random valid parameters."""
     theta, delta = rng.integers(-60, 60, channels), rng.integers(1, 40, channels)
@@ -120,5 +130,7 @@ NEURON: Neuron = Neuron(
     required=("theta", "delta"),
     max_count=max_count,
     provable=True,
+    from_staircase=from_staircase,
+    to_staircase=to_staircase,
     random_params=random_params,
 )
