@@ -170,8 +170,7 @@ def writes(kind, rng, count, shift_too):
     high = {
         "theta": 9,
         "delta": 5,
-        "n_max": 5,
-        "ca_max": 5,
+        "max_count": 5,
         "leak_steps": 6,
         "unipolar": 2,
         "dv": 900,

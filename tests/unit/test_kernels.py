@@ -19,7 +19,7 @@ def random_params(neuron, rng):
     values = {
         "theta": rng.integers(1, 300, SIZE), "delta": rng.integers(1, 100, SIZE), "bias": rng.integers(-50, 300, SIZE),
         "leak": rng.integers(-5, 30, SIZE), "v_init": rng.integers(0, 100, SIZE), "shift": rng.integers(0, 4),
-        "n_max": rng.choice([0, 3]), "unipolar": rng.integers(0, 2), "ca_max": rng.choice([0, 4]),
+        "max_count": rng.choice([0, 3, 4]), "unipolar": rng.integers(0, 2),
         "dv": rng.choice([0, 700]), "leak_steps": rng.integers(0, 5),
     }  # fmt: skip
     values["v_neg"] = rng.choice([0, 1]) * -values["theta"]

@@ -134,19 +134,19 @@ def test_a_neuron_without_a_staircase_says_so():
     inputs=st.lists(st.integers(-40, 40), min_size=1, max_size=12),
     theta=st.integers(-50, 50),
     delta=st.integers(1, 30),
-    n_max=st.integers(0, 5),
+    max_count=st.integers(0, 5),
     shift=st.integers(0, 3),
 )
-def test_dynamic_threshold_settles_exactly_and_equals_soft_reset(inputs, theta, delta, n_max, shift):
+def test_dynamic_threshold_settles_exactly_and_equals_soft_reset(inputs, theta, delta, max_count, shift):
     neuron = NEURONS["DTB"]
-    params = neuron.Params(np.array([theta]), np.array([delta]), shift, n_max)
+    params = neuron.Params(np.array([theta]), np.array([delta]), shift, max_count)
     state, total, soft = neuron.initial_state(params, np.zeros(1, np.int64)), 0, 0
     drive = np.array([sum(inputs)])
     for a_in in inputs + [0] * (sum(map(abs, inputs)) * 8 // delta + 60):
         spikes, state = neuron.step(state, np.array([a_in]), params)
         total += a_in << shift
         u = max(total, theta) - theta - soft * delta  # the soft-reset form with count gate
-        expected = 1 if u >= delta and (n_max == 0 or soft < n_max) else -1 if u < 0 and soft > 0 else 0
+        expected = 1 if u >= delta and (max_count == 0 or soft < max_count) else -1 if u < 0 and soft > 0 else 0
         soft += expected
         assert spikes[0] == expected
     assert state.n[0] == neuron.settle(drive, params)[0]
@@ -157,14 +157,14 @@ def test_dynamic_threshold_settles_exactly_and_equals_soft_reset(inputs, theta, 
     inputs=st.lists(st.integers(-40, 40), min_size=1, max_size=12),
     theta=st.integers(1, 40),
     bias=st.integers(-40, 40),
-    ca_max=st.integers(0, 6),
+    max_count=st.integers(0, 6),
     spread=st.booleans(),
 )
-def test_ca_lif_with_v_neg_zero_settles_exactly(inputs, theta, bias, ca_max, spread):
+def test_ca_lif_with_v_neg_zero_settles_exactly(inputs, theta, bias, max_count, spread):
     neuron = NEURONS["CALIF"]
     leak, rest = (bias // 4, bias - 4 * (bias // 4)) if spread else (0, bias)
     arrays = {k: np.array([v]) for k, v in dict(theta=theta, bias=rest, leak=leak, v_init=theta // 2, v_neg=0).items()}
-    params = neuron.Params(**arrays, ca_max=ca_max, leak_steps=4)
+    params = neuron.Params(**arrays, max_count=max_count, leak_steps=4)
     state = neuron.initial_state(params, np.zeros(1, np.int64))
     for a_in in inputs + [0] * (sum(map(abs, inputs)) // theta + 60):
         _, state = neuron.step(state, np.array([a_in]), params)
@@ -208,17 +208,17 @@ def test_unipolar_ca_lif_is_integrate_and_fire_with_soft_reset(rng):
 def test_unipolar_dynamic_threshold_is_the_same_neuron(rng):
     theta = rng.integers(5, 40, 50)
     inputs = list(rng.integers(-30, 40, (40, 50)))
-    calif = NEURONS["CALIF"].Params(theta=theta, bias=-7, v_init=theta // 2, ca_max=6, unipolar=1)
-    dtb = NEURONS["DTB"].Params(theta=7 - theta // 2, delta=theta, n_max=6, unipolar=1)
+    calif = NEURONS["CALIF"].Params(theta=theta, bias=-7, v_init=theta // 2, max_count=6, unipolar=1)
+    dtb = NEURONS["DTB"].Params(theta=7 - theta // 2, delta=theta, max_count=6, unipolar=1)
     one, two = play(NEURONS["CALIF"], calif, inputs)[0], play(NEURONS["DTB"], dtb, inputs)[0]
     assert np.array_equal(one, two)
 
 
 STATE, COUNT, FLAG, SHIFT = (STATE_MIN, STATE_MAX), (0, STATE_MAX), (0, 1), (0, 23)
 ENDS = {
-    "DTB": {"theta": STATE, "delta": (1, STATE_MAX), "shift": SHIFT, "n_max": COUNT, "unipolar": FLAG},
+    "DTB": {"theta": STATE, "delta": (1, STATE_MAX), "shift": SHIFT, "max_count": COUNT, "unipolar": FLAG},
     "CALIF": {
-        "theta": (1, STATE_MAX), "bias": STATE, "leak": STATE, "v_init": STATE, "shift": SHIFT, "ca_max": COUNT,
+        "theta": (1, STATE_MAX), "bias": STATE, "leak": STATE, "v_init": STATE, "shift": SHIFT, "max_count": COUNT,
         "dv": (0, 4095), "leak_steps": COUNT, "unipolar": FLAG,
     },
     "ACC": {"bias": STATE, "shift": SHIFT},

@@ -78,9 +78,9 @@ def no_params(staircase: IntegerStaircase) -> Any:
     raise ConversionError("its neuron settles on no staircase of thresholds; choose one that has from_staircase")
 
 
-def no_limit(params: Any) -> int:
-    """0: the count has no limit."""
-    return 0
+def largest_count(params: Any) -> int:
+    """The largest count as Params says it, 0 = unlimited."""
+    return getattr(params, "max_count", 0)
 
 
 class Neuron(NamedTuple):
@@ -103,6 +103,7 @@ class Neuron(NamedTuple):
         later_fields: the scalar fields that are written only where they are not 0, so that earlier releases read the
             other files.
         coded: the channel fields that the file holds as one number.
+        file_names: (field, name) of those that the file holds under another name.
         max_count: (params) -> the largest count, 0 = unlimited.
         provable: whether the neuron, without leak and decay, rests without input, counts within 0..max_count and sends
             at most one spike per step; the exit policy "margin" is proven for these.
@@ -126,7 +127,8 @@ class Neuron(NamedTuple):
     required: tuple[str, ...] = ()
     later_fields: tuple[str, ...] = ()
     coded: tuple[Coded, ...] = ()
-    max_count: Callable[[Any], int] = no_limit
+    file_names: tuple[tuple[str, str], ...] = ()
+    max_count: Callable[[Any], int] = largest_count
     provable: bool = False
     from_staircase: Callable[[IntegerStaircase], Any] = no_params
     to_staircase: Callable[[Any], IntegerStaircase] | None = None
