@@ -1,14 +1,16 @@
 """What a neuron is made of: a table entry of plain functions, no base class."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError
 
-Array = Any  # a numpy array or a torch tensor of integers; `step` must not care which
+Array: TypeAlias = Any  # a numpy array or a torch tensor of integers; `step` must not care which
+Values: TypeAlias = Any  # the Params or the State of a neuron: each has NamedTuples of its own
+ValuesType: TypeAlias = type[Any]
 
 
 class Bounds(NamedTuple):
@@ -52,6 +54,14 @@ class IntegerStaircase(NamedTuple):
     problem: str | None = None
 
 
+class Range(NamedTuple):
+    """The least and the largest value of a field of Params."""
+
+    name: str
+    low: int
+    high: int
+
+
 class Coded(NamedTuple):
     """A field that the `.net` file holds as one whole number under another name.
 
@@ -64,21 +74,21 @@ class Coded(NamedTuple):
 
     name: str
     stored: str
-    encode: Callable[[Any], int]
-    decode: Callable[[int, dict[str, Any]], Array]
+    encode: Callable[[Values], int]
+    decode: Callable[[int, dict[str, Array]], Array]
 
 
-def no_random_params(rng: np.random.Generator, channels: int) -> Any:
+def no_random_params(rng: np.random.Generator, channels: int) -> Values:
     """The neuron gives no random parameters, so the contract tests cannot try it."""
     raise NotImplementedError("give the neuron random_params to run the contract tests on it")
 
 
-def no_params(staircase: IntegerStaircase) -> Any:
+def no_params(staircase: IntegerStaircase) -> Values:
     """The neuron settles on no staircase, so no quantised activation can be converted to it."""
     raise ConversionError("its neuron settles on no staircase of thresholds; choose one that has from_staircase")
 
 
-def largest_count(params: Any) -> int:
+def largest_count(params: Values) -> int:
     """The largest count as Params says it, 0 = unlimited."""
     return getattr(params, "max_count", 0)
 
@@ -89,7 +99,7 @@ class Neuron(NamedTuple):
     Fields:
         type: name in the `.net` file.
         Params: type of the parameters.
-        State: type of the state.
+        State: type of the state, the membrane potential first; what follows are counts, of spikes or steps.
         channel_fields: the fields of Params that hold a value for each channel.
         scalar_fields: the others, one value a layer.
         initial_state: (params, zeros) -> State at the start of a sample, with the shape of `zeros`.
@@ -97,6 +107,7 @@ class Neuron(NamedTuple):
         step: (state, a_in, params) -> (spikes, State), one time step.
         settle: (drive, params) -> what the neuron settles on, given the whole input of a sample (unshifted sum).
         bounds: (params, drive_min, drive_max, steps) -> Bounds, for a running sum within the given range.
+        ranges: of every field of Params, each by itself.
         check: (params) -> a sentence that says what is out of range, or None.
         spiking: False for the readout, whose output is its membrane potential.
         required: the fields that a `.net` file must hold; any other that is absent is 0.
@@ -113,34 +124,41 @@ class Neuron(NamedTuple):
     """
 
     type: str
-    Params: Callable[..., Any]
-    State: Callable[..., Any]
+    Params: ValuesType
+    State: ValuesType
     channel_fields: tuple[str, ...]
     scalar_fields: tuple[str, ...]
-    initial_state: Callable[[Any, Array], Any]
-    integrate: Callable[[Any, Array, Any], Array]
-    step: Callable[[Any, Array, Any], tuple[Array, Any]]
-    settle: Callable[[NDArray[np.int64], Any], NDArray[np.int64]]
-    bounds: Callable[[Any, NDArray[np.int64], NDArray[np.int64], int], Bounds]
-    check: Callable[[Any], str | None]
+    initial_state: Callable[[Values, Array], Values]
+    integrate: Callable[[Values, Array, Values], Array]
+    step: Callable[[Values, Array, Values], tuple[Array, Values]]
+    settle: Callable[[NDArray[np.int64], Values], NDArray[np.int64]]
+    bounds: Callable[[Values, NDArray[np.int64], NDArray[np.int64], int], Bounds]
+    ranges: tuple[Range, ...]
+    check: Callable[[Values], str | None]
     spiking: bool = True
     required: tuple[str, ...] = ()
     later_fields: tuple[str, ...] = ()
     coded: tuple[Coded, ...] = ()
     file_names: tuple[tuple[str, str], ...] = ()
-    max_count: Callable[[Any], int] = largest_count
+    max_count: Callable[[Values], int] = largest_count
     provable: bool = False
-    from_staircase: Callable[[IntegerStaircase], Any] = no_params
-    to_staircase: Callable[[Any], IntegerStaircase] | None = None
-    random_params: Callable[[np.random.Generator, int], Any] = no_random_params
+    from_staircase: Callable[[IntegerStaircase], Values] = no_params
+    to_staircase: Callable[[Values], IntegerStaircase] | None = None
+    random_params: Callable[[np.random.Generator, int], Values] = no_random_params
 
 
-def map_channels(neuron: Neuron, params: Any, convert: Callable[[Any], Any]) -> Any:
+def map_channels(neuron: Neuron, params: Values, convert: Callable[[Array], Array]) -> Values:
     """Params with `convert` applied to every per-channel field (reshape for broadcasting, move to a device)."""
     return params._replace(**{name: convert(getattr(params, name)) for name in neuron.channel_fields})
 
 
-def out_of_range(name: str, value: Any, low: int, high: int) -> str | None:
+def out_of_ranges(params: Values, ranges: tuple[Range, ...]) -> str | None:
+    """A sentence if any element of a field leaves its range."""
+    found = (out_of_range(name, getattr(params, name), low, high) for name, low, high in ranges)
+    return next(filter(None, found), None)
+
+
+def out_of_range(name: str, value: Array, low: int, high: int) -> str | None:
     """A sentence if any element of `value` leaves low..high."""
     values = np.asarray(value)
     if values.dtype.kind == "f" and not np.isfinite(values).all():

@@ -20,7 +20,7 @@ from lava_conv.network.fixedpoint import (
     is_float,
     saturate,
 )
-from lava_conv.network.neurons.base import Array, Bounds, Coded, IntegerStaircase, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, Coded, IntegerStaircase, Neuron, Range, out_of_ranges
 
 
 class Params(NamedTuple):
@@ -139,22 +139,26 @@ def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.i
     return Bounds(np.minimum(u_min, start) - count * params.theta, np.maximum(u_max, start), count)
 
 
+RANGES = (
+    Range("theta", 1, STATE_MAX),
+    Range("bias", STATE_MIN, STATE_MAX),
+    Range("leak", STATE_MIN, STATE_MAX),
+    Range("v_init", STATE_MIN, STATE_MAX),
+    Range("v_neg", -STATE_MAX, 0),
+    Range("shift", 0, MAX_SHIFT),
+    Range("max_count", 0, STATE_MAX),
+    Range("dv", 0, DECAY_ONE - 1),
+    Range("leak_steps", 0, STATE_MAX),
+    Range("unipolar", 0, 1),
+)
+
+
 def check(params: Params) -> str | None:
     """What is out of range, as a sentence, or None."""
     v_neg = np.broadcast_to(params.v_neg, np.shape(params.theta))
     if not np.logical_or(v_neg == 0, v_neg == -np.asarray(params.theta)).all():
         return f"v_neg is {int(v_neg[(v_neg != 0) & (v_neg != -np.asarray(params.theta))][0])}, allowed is 0 or -theta"
-    return (
-        out_of_range("theta", params.theta, 1, STATE_MAX)
-        or out_of_range("bias", params.bias, STATE_MIN, STATE_MAX)
-        or out_of_range("leak", params.leak, STATE_MIN, STATE_MAX)
-        or out_of_range("v_init", params.v_init, STATE_MIN, STATE_MAX)
-        or out_of_range("shift", params.shift, 0, MAX_SHIFT)
-        or out_of_range("max_count", params.max_count, 0, STATE_MAX)
-        or out_of_range("dv", params.dv, 0, DECAY_ONE - 1)
-        or out_of_range("leak_steps", params.leak_steps, 0, STATE_MAX)
-        or out_of_range("unipolar", params.unipolar, 0, 1)
-    )
+    return out_of_ranges(params, RANGES)
 
 
 def _encode_form(params: Params) -> int:
@@ -228,6 +232,7 @@ NEURON: Neuron = Neuron(
     step=step,
     settle=settle,
     bounds=bounds,
+    ranges=RANGES,
     check=check,
     required=("theta",),
     later_fields=("unipolar",),

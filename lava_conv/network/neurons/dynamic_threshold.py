@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.network.fixedpoint import MAX_SHIFT, STATE_MAX, STATE_MIN, saturate
-from lava_conv.network.neurons.base import Array, Bounds, IntegerStaircase, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, IntegerStaircase, Neuron, Range, out_of_ranges
 
 
 class Params(NamedTuple):
@@ -83,15 +83,18 @@ def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.i
     return Bounds(drive_min << params.shift, drive_max << params.shift, count)
 
 
+RANGES = (
+    Range("theta", STATE_MIN, STATE_MAX),
+    Range("delta", 1, STATE_MAX),
+    Range("shift", 0, MAX_SHIFT),
+    Range("max_count", 0, STATE_MAX),
+    Range("unipolar", 0, 1),
+)
+
+
 def check(params: Params) -> str | None:
     """What is out of range, as a sentence, or None."""
-    return (
-        out_of_range("theta", params.theta, STATE_MIN, STATE_MAX)
-        or out_of_range("delta", params.delta, 1, STATE_MAX)
-        or out_of_range("shift", params.shift, 0, MAX_SHIFT)
-        or out_of_range("max_count", params.max_count, 0, STATE_MAX)
-        or out_of_range("unipolar", params.unipolar, 0, 1)
-    )
+    return out_of_ranges(params, RANGES)
 
 
 def from_staircase(staircase: IntegerStaircase) -> Params:
@@ -121,6 +124,7 @@ NEURON: Neuron = Neuron(
     step=step,
     settle=settle,
     bounds=bounds,
+    ranges=RANGES,
     check=check,
     required=("theta", "delta"),
     file_names=(("max_count", "n_max"),),
