@@ -5,11 +5,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from multi_level import neuron as multi_level
+from nets import multi_level_graph
 
+import lava_conv as lc
 from lava_conv.errors import ConversionError, RangeError
 from lava_conv.network.fixedpoint import STATE_MAX, STATE_MIN
 from lava_conv.network.neurons import NEURONS, IntegerStaircase, ca_lif, map_channels
 from lava_conv.network.neurons.base import out_of_range
+
+KINDS = [*NEURONS, multi_level.NEURON.type]  # the contract, also for one that only the tests know
+
+
+@pytest.fixture(autouse=True)
+def another_neuron(monkeypatch):
+    monkeypatch.setitem(NEURONS, multi_level.NEURON.type, multi_level.NEURON)
 
 
 def play(neuron, params, inputs):
@@ -20,7 +30,7 @@ def play(neuron, params, inputs):
     return out, state
 
 
-@pytest.mark.parametrize("kind", NEURONS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [np.int32, np.int64])
 def test_numpy_equals_torch(kind, dtype, rng):
     neuron = NEURONS[kind]
@@ -40,7 +50,7 @@ def test_numpy_equals_torch(kind, dtype, rng):
             assert value.min() >= 2 * STATE_MIN and value.max() <= 2 * STATE_MAX
 
 
-@pytest.mark.parametrize("kind", NEURONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_row_of_a_batch_equals_a_single_run(kind, rng):
     neuron, n = NEURONS[kind], 10
     params, inputs = NEURONS[kind].random_params(rng, n), rng.integers(-30, 30, (9, 6, n))
@@ -50,7 +60,7 @@ def test_a_row_of_a_batch_equals_a_single_run(kind, rng):
         assert np.array_equal(np.array(together)[:, row], np.array(alone))
 
 
-@pytest.mark.parametrize("kind", NEURONS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_bounds_hold_for_random_input(kind, rng):
     neuron = NEURONS[kind]
     for _ in range(50):
@@ -257,3 +267,51 @@ def test_a_float_potential_decays_without_truncation():
     assert ca_lif.step(state, zero, params)[1].v.tolist() == [75.75, -5.25]
     whole = ca_lif.State(np.array([101, -7]), *[zero.astype(int)] * 2)
     assert ca_lif.step(whole, zero.astype(int), params)[1].v.tolist() == [75, -5]
+
+
+def test_a_check_says_what_leaves_its_range_field_by_field():
+    """`ranges` and `check` are of one mind, for every field of every neuron."""
+    for kind in KINDS:
+        neuron = NEURONS[kind]
+        assert {r.name for r in neuron.ranges} == set(neuron.Params._fields)
+        plain = neuron.random_params(np.random.default_rng(0), 1)
+        for name, low, high in neuron.ranges:
+            for value in (low - 1, high + 1):
+                assert neuron.check(plain._replace(**{name: np.array([value])})).startswith(name), (kind, name)
+
+
+def test_a_neuron_with_other_thresholds_settles_whatever_the_order(rng):
+    neuron = multi_level.NEURON
+    for _ in range(100):
+        params, inputs = neuron.random_params(rng, 20), rng.integers(-20, 30, (9, 20))
+        _, state = play(neuron, params, [*inputs, *np.zeros((4, 20), np.int64)])
+        u = inputs.sum(0) << params.shift
+        expected = sum((u >= threshold).astype(int) for threshold in (params.first, params.second, params.third))
+        assert np.array_equal(state.n, expected) and np.array_equal(neuron.settle(inputs.sum(0), params), expected)
+
+
+def test_a_network_of_another_neuron_is_saved_loaded_and_run(tmp_path, rng):
+    """Nothing but its table entry knows it; the expected counts are computed without the package."""
+    graph, images = multi_level_graph(rng), rng.integers(0, 256, (20, 1, 6, 6), dtype=np.uint8)
+    lc.save(graph, tmp_path / "a.net")
+    again = lc.load(tmp_path / "a.net")
+    assert again == graph and {layer.neuron for layer in again.layers[1:]} == {"LEVELS", "", "ACC"}
+    graph.check()
+    record = lc.run(again, images, steps=12)
+    tensors = lc.run(again, images, steps=12, method="tensors")
+    first, second = graph.layers[1], graph.layers[3]
+    drive = torch.nn.functional.conv2d(torch.tensor(images).double(), torch.tensor(first.synapse.weight).double())
+    thresholds = [threshold[:, None, None] for threshold in first.params[:3]]
+    counts = sum((drive.numpy() >= threshold).astype(int) for threshold in thresholds)
+    assert np.array_equal(record.counts[1], counts) and 0 < counts.mean() < 3
+    drive = counts.reshape(len(images), -1) @ second.synapse.weight.T.astype(int)
+    assert np.array_equal(record.counts[3], sum((drive >= threshold).astype(int) for threshold in second.params[:3]))
+    assert all(np.array_equal(record.spikes[index], spikes) for index, spikes in tensors.spikes.items())
+    assert np.array_equal(record.logits, tensors.logits)
+    for index, count in graph.reference(images).counts.items():
+        assert np.array_equal(record.counts[index], count)
+    with pytest.raises(lc.ConversionError, match="layer 1: neuron LEVELS has no lowered form"):
+        lc.lower(graph)
+    del NEURONS["LEVELS"]
+    with pytest.raises(lc.NetFormatError, match=r"/layer/1/neuron/type is 'LEVELS', allowed are DTB, CALIF, ACC"):
+        lc.load(tmp_path / "a.net")
