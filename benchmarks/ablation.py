@@ -2,8 +2,8 @@
 """What each part of the Ca-LIF neuron is worth: python benchmarks/ablation.py [--data mnist --epochs 2] [--steps 8]
 
 A network is trained with quantisation (or a .net of the zoo is taken: --net). A dynamic-threshold neuron with
-(theta, delta, n_max) is a Ca-LIF neuron with theta' = delta, ca_max = n_max and v_init + bias = -theta; so the same
-weights run with Ca-LIF neurons, and then with one part of the neuron changed at a time.
+(theta, delta, max_count) is a Ca-LIF neuron with theta' = delta, the same max_count and v_init + bias = -theta; so the
+same weights run with Ca-LIF neurons, and then with one part of the neuron changed at a time.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from lava_conv.training.loop import Recipe, train
 def no_gate(state, a_in, p):
     """Ca-LIF without the calcium gate: it may send more negative spikes than positive ones."""
     v = saturate(ca_lif.integrate(state, a_in, p))
-    up = (v >= p.theta) & ((p.ca_max == 0) | (state.ca < p.ca_max))
+    up = (v >= p.theta) & ((p.max_count == 0) | (state.ca < p.max_count))
     s = (state.ca + up) - (state.ca + (v < p.v_neg))
     return s, ca_lif.State(v - s * p.theta, state.ca + s, state.k + 1)
 
@@ -30,7 +30,7 @@ def no_gate(state, a_in, p):
 def no_negative(state, a_in, p):
     """Ca-LIF that never takes a spike back: the usual integrate-and-fire neuron with soft reset."""
     v = saturate(ca_lif.integrate(state, a_in, p))
-    s = (state.ca + ((v >= p.theta) & ((p.ca_max == 0) | (state.ca < p.ca_max)))) - state.ca
+    s = (state.ca + ((v >= p.theta) & ((p.max_count == 0) | (state.ca < p.max_count)))) - state.ca
     return s, ca_lif.State(v - s * p.theta, state.ca + s, state.k + 1)
 
 
@@ -39,13 +39,9 @@ def to_ca_lif(graph: Graph, steps: int, spread: bool = False) -> Graph:
     layers = []
     for layer in graph.layers:
         if layer.neuron in ("DTB", "CALIF"):
-            d = layer.params
-            dynamic = layer.neuron == "DTB"
-            theta, v_init = (d.delta, d.delta // 2) if dynamic else (d.theta, d.v_init)
-            bias, n_max = (-d.theta - v_init, d.n_max) if dynamic else (d.bias, d.ca_max)
-            bias, leak = ca_lif.spread(bias, steps) if spread else (bias, 0 * bias)
-            leak_steps = steps if spread else 0
-            params = ca_lif.Params(theta, bias, leak, v_init, 0 * v_init, d.shift, n_max, 0, leak_steps)
+            staircase = NEURONS[layer.neuron].to_staircase(layer.params)
+            staircase = staircase._replace(unipolar=0, repeats=steps if spread else 1)
+            params = ca_lif.from_staircase(staircase)
             layers.append(dataclasses.replace(layer, neuron="CALIF", params=params))
         else:
             layers.append(layer)

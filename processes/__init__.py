@@ -23,4 +23,7 @@ from processes.dynamic_threshold.process import DynamicThreshold
 from processes.sample_input.process import SampleInput
 from processes.spike_probe.process import SpikeProbe
 
-__all__ = ["Accumulator", "CaLIF", "Delay", "DynamicThreshold", "SampleInput", "SpikeProbe"]
+# By the type of the neuron: the process that the Lava backend makes of it.
+PROCESSES = {process.neuron.type: process for process in (DynamicThreshold, CaLIF, Accumulator)}
+
+__all__ = ["PROCESSES", "Accumulator", "CaLIF", "Delay", "DynamicThreshold", "SampleInput", "SpikeProbe"]

@@ -34,9 +34,10 @@ def shape_of(label: str, shape: object) -> tuple[int, ...]:
         RangeError: something else.
     """
     axes = tuple(shape) if isinstance(shape, tuple | list | np.ndarray) else (shape,)
-    if not axes or any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1 for n in axes):
+    sizes = [int(n) for n in axes if isinstance(n, int | np.integer) and not isinstance(n, bool) and n >= 1]
+    if not axes or len(sizes) < len(axes):
         raise RangeError(f"{label}: shape is {shape!r}, allowed is a tuple of integers of 1 or more")
-    return tuple(int(n) for n in axes)
+    return tuple(sizes)
 
 
 def numbers(label: str, name: str, value: object) -> Numbers:

@@ -1,7 +1,9 @@
 """What the neuron processes share: ports, Vars, the reset schedule, and the host that calls the neuron's `step`."""
 
 import inspect
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 from lava.magma.core.process.ports.ports import InPort, OutPort
@@ -10,21 +12,27 @@ from lava.magma.core.process.variable import Var
 
 from lava_conv import kernels
 from lava_conv.errors import DataError, RangeError
+from lava_conv.lava.types import LavaObject, ModelInPort, ModelOutPort, Numbers, ProcParams, Unchecked
 from lava_conv.network.fixedpoint import STATE_BITS, STATE_MAX, STATE_MIN
 from lava_conv.network.neurons import Neuron, map_channels
-from lava_conv.network.neurons.base import out_of_range
+from lava_conv.network.neurons.base import Values, out_of_range
 from processes.arguments import numbers, shape_of, whole
+from processes.declarations import cpu_model, in_port, out_port, var
 from processes.var_model import VarModel
 
-if kernels.AVAILABLE:
+if TYPE_CHECKING or kernels.AVAILABLE:
     from lava_conv.kernels.neuron import arguments, compiled, leaves_range
 
 
-def told(what: str, sends: str, neuron: Neuron) -> str:
+Model = TypeVar("Model", bound="type[NeuronModel]")
+
+
+def described(what: str, neuron: Neuron) -> str:
     """The docstring of a neuron's process: equation and parameters as the neuron itself has them."""
+    sends = "signed spikes -1, 0, +1" if neuron.spiking else "the membrane potential"
     equation = inspect.cleandoc(neuron.step.__doc__ or "")
     _, _, parameters = inspect.cleandoc(neuron.Params.__doc__ or "").partition("Fields:\n")
-    state = ", ".join(neuron.State._fields)  # type: ignore[attr-defined]
+    state = ", ".join(neuron.State._fields)
     return f"""{what}
 
 {equation}
@@ -57,8 +65,12 @@ class NeuronProcess(AbstractProcess):
         RangeError: a parameter is out of range.
     """
 
-    neuron: Neuron
-    _runtime: Any = None  # Lava asks for it when a process is deleted whose __init__ did not come to its end
+    neuron: ClassVar[Neuron]
+    _runtime: LavaObject = None  # Lava asks for it when a process is deleted whose __init__ did not come to its end
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.__doc__ = described(cls.__doc__ or "", cls.neuron)
 
     def __init__(
         self,
@@ -68,7 +80,7 @@ class NeuronProcess(AbstractProcess):
         reset_offset: int = 0,
         checked: bool = False,
         name: str | None = None,
-        **values: Any,
+        **values: Unchecked,
     ) -> None:
         label = name or type(self).__name__
         shape = shape_of(label, shape)
@@ -96,7 +108,7 @@ class NeuronProcess(AbstractProcess):
             value = np.atleast_1d(np.array(start))
             setattr(self, field, Var(shape=value.shape, init=value))
 
-    def _checked(self, label: str, shape: tuple[int, ...], values: dict[str, Any]) -> Any:
+    def _checked(self, label: str, shape: tuple[int, ...], values: dict[str, Unchecked]) -> Values:
         """The neuron's Params, of arrays that broadcast to `shape` and of ints."""
         fields = self.neuron.channel_fields + self.neuron.scalar_fields
         if unknown := [name for name in values if name not in fields]:
@@ -131,24 +143,19 @@ class NeuronProcess(AbstractProcess):
         Parameters that must fit one another are set one after another, so each is looked at alone here; together
         they are checked at the next step.
         """
-        if name in self.neuron.State._fields:  # type: ignore[attr-defined]
-            return _state_out_of_range(name, value)
-        least = {field: int(field in ("theta", "delta")) for field in self.neuron.Params._fields}  # type: ignore[attr-defined]
-        return self.neuron.check(self.neuron.Params(**{**least, **self.companions(name, value), name: value}))
-
-    def companions(self, name: str, value: np.ndarray) -> dict[str, Any]:
-        """What other parameters are at the least where the parameter `name` has this value; for `check_var`."""
-        return {}
+        if name in self.neuron.State._fields:
+            return _state_out_of_range(self.neuron, name, value)
+        return next(out_of_range(name, value, r.low, r.high) for r in self.neuron.ranges if r.name == name)
 
 
-def _fraction(value: Any) -> float | None:
+def _fraction(value: Unchecked) -> float | None:
     """The first number that is not whole, if there is one."""
     odd = np.ravel(value)[np.ravel(value) % 1 != 0]
     return float(odd[0]) if odd.size else None
 
 
-def _state_out_of_range(name: str, value: np.ndarray) -> str | None:
-    if name == "v":
+def _state_out_of_range(neuron: Neuron, name: str, value: np.ndarray) -> str | None:
+    if name == neuron.State._fields[0]:
         return out_of_range(name, value, STATE_MIN, STATE_MAX)
     return out_of_range(name, value, 0, int(np.iinfo(np.int32).max))  # counts, of spikes and of steps
 
@@ -156,16 +163,16 @@ def _state_out_of_range(name: str, value: np.ndarray) -> str | None:
 class NeuronModel(VarModel):
     """Host of a neuron: receives a_in, resets on schedule, advances the neuron by its one `step`, sends the spikes.
 
-    Subclasses declare the LavaPyTypes. `neuron` is the table entry. Integers run compiled where numba is there; floats
-    run through the same equations in numpy.
+    `neuron_model` declares ports and Vars. Integers run compiled where numba is there; floats run through the same
+    equations in numpy.
     """
 
     free_running = True
-    neuron: Neuron
-    a_in: Any
-    s_out: Any
+    neuron: ClassVar[Neuron]
+    a_in: ModelInPort
+    s_out: ModelOutPort
 
-    def __init__(self, proc_params: Any) -> None:
+    def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
         if (fractions := proc_params["fractions"]) and "fixed_pt" in self.tags:
             raise RangeError(
@@ -175,10 +182,10 @@ class NeuronModel(VarModel):
         self._interval: int = proc_params["reset_interval"]
         self._offset: int = proc_params["reset_offset"]
         self._checked: bool = proc_params["checked"]
-        self._params: Any = None
+        self._params: Values = None
 
     @classmethod
-    def before_fork(cls, proc_params: Any) -> None:
+    def before_fork(cls, proc_params: ProcParams) -> None:
         """Compile the neuron in the parent: once for all of its processes, and not while it is watched for a stall."""
         if "fixed_pt" in cls.tags:
             warm_up(cls.neuron, proc_params["checked"])
@@ -194,37 +201,39 @@ class NeuronModel(VarModel):
         a_in = self.received(self.a_in, "a_in") if self._whole else self.a_in.recv()
         now = self.time_step - 1 - self._offset
         fresh = bool(self._interval) and now >= 0 and now % self._interval == 0
-        self.s_out.send(self._step_compiled(a_in, fresh) if self._compiled else self._step(a_in, fresh))
+        self.s_out.send(self._advance(a_in, fresh))
 
     def _prepare(self) -> None:
         scalars = {name: int(getattr(self, name)[0]) for name in self.neuron.scalar_fields}
         channels = {name: getattr(self, name) for name in self.neuron.channel_fields}
-        self._whole = self.v.dtype == np.int32
+        self._potential = getattr(self, self.neuron.State._fields[0])
+        self._whole = self._potential.dtype == np.int32
         wide = {name: value.astype(np.int64) for name, value in channels.items()} if self._whole else channels
         params = self.neuron.Params(**wide, **scalars)
-        problems = (_state_out_of_range(name, getattr(self, name)) for name in self.neuron.State._fields)
+        problems = (_state_out_of_range(self.neuron, name, getattr(self, name)) for name in self.neuron.State._fields)
         if problem := self.neuron.check(params) or next(filter(None, problems), None):
             raise RangeError(f"{self.label}, step {self.time_step}: {problem}")
         self._params = params
-        self._compiled = compiled(self.neuron) if self._whole and kernels.AVAILABLE else None
+        function = compiled(self.neuron) if self._whole and kernels.AVAILABLE else None
+        self._advance = self._step if function is None else partial(self._step_compiled, function)
         states = tuple(getattr(self, name).reshape(-1) for name in self.neuron.State._fields)
         flat = tuple(np.ascontiguousarray(value, np.int32).reshape(-1) for value in channels.values())
         self._arguments = (states, flat, tuple(scalars.values()) or (0,))
-        self._spikes = np.empty(self.v.shape, np.int8 if self.neuron.spiking else np.int32)
+        self._spikes = np.empty(self._potential.shape, np.int8 if self.neuron.spiking else np.int32)
 
-    def _step_compiled(self, a_in: np.ndarray, fresh: bool) -> np.ndarray:
+    def _step_compiled(self, function: Callable[..., None], a_in: Numbers, fresh: bool) -> Numbers:
         """The state's arrays change in place."""
         drive = np.ascontiguousarray(a_in).reshape(1, 1, -1)
         if self._checked and leaves_range(self.neuron)(drive, fresh, *self._arguments):
             self._step(a_in, fresh)  # says where
-        self._compiled(drive, 0, 1, self._spikes.reshape(1, 1, -1), 0, 0, drive.size, fresh, *self._arguments)
+        function(drive, 0, 1, self._spikes.reshape(1, 1, -1), 0, 0, drive.size, fresh, *self._arguments)
         return self._spikes
 
-    def _step(self, a_in: np.ndarray, fresh: bool) -> np.ndarray:
+    def _step(self, a_in: Numbers, fresh: bool) -> Numbers:
         kind = np.int64 if self._whole else float  # shifted, an input may exceed 32 bits before it is saturated
         a_in = a_in.astype(kind)
         if fresh:
-            state = self.neuron.initial_state(self._params, np.zeros(self.v.shape, kind))
+            state = self.neuron.initial_state(self._params, np.zeros(self._potential.shape, kind))
         else:
             state = self.neuron.State(*(getattr(self, name).astype(kind) for name in self.neuron.State._fields))
         if self._checked:
@@ -244,12 +253,35 @@ class NeuronModel(VarModel):
             )
 
 
+def neuron_model(process: type[NeuronProcess], kind: str) -> Callable[[Model], Model]:
+    """Makes the decorated class a CPU model of a neuron's process: its ports and Vars are those of the neuron's fields.
+
+    Args:
+        process: of the neuron.
+        kind: "fixed_pt" for integers of 32 bits, spikes of 8; "floating_pt" for floats. It is the model's tag.
+    """
+    neuron, whole = process.neuron, kind == "fixed_pt"
+    number = np.int32 if whole else float
+    sent = np.int8 if whole and neuron.spiking else number
+    state = neuron.State._fields
+
+    def decorate(model: Model) -> Model:
+        model.neuron, model.a_in, model.s_out = neuron, in_port(number), out_port(sent)
+        for name in (*neuron.channel_fields, *state):
+            setattr(model, name, var(number))
+        for name in neuron.scalar_fields:
+            setattr(model, name, var(np.int32 if whole else np.int64))
+        return cpu_model(process, kind)(model)
+
+    return decorate
+
+
 def warm_up(neuron: Neuron, checked: bool) -> None:
     """Compile the neuron, or load what was compiled before: once in the parent, and not in each of its children."""
     if kernels.AVAILABLE and (function := compiled(neuron)):
         one = np.zeros((1, 1, 1), np.int32)
         spikes = np.zeros((1, 1, 1), np.int8 if neuron.spiking else np.int32)
-        values = arguments(neuron, neuron.Params(*[1] * len(neuron.Params._fields)), 1)  # type: ignore[attr-defined]
+        values = arguments(neuron, neuron.Params(*[1] * len(neuron.Params._fields)), 1)
         function(one, 0, 1, spikes, 0, 0, 1, False, *values)
         if checked:
             leaves_range(neuron)(one, False, *values)

@@ -2,13 +2,12 @@
 
 import numpy as np
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort
 from lava.magma.core.model.py.type import LavaPyType
 from numpy.typing import DTypeLike
 
 from lava_conv.errors import RangeError
 from lava_conv.lava.fit import misfit
-from lava_conv.lava.types import LavaObject, ProcParams
+from lava_conv.lava.types import LavaObject, ModelInPort, ProcParams
 
 
 class VarModel(PyLoihiProcessModel):
@@ -25,16 +24,16 @@ class VarModel(PyLoihiProcessModel):
         self.label = proc_params["label"]
 
     def __setattr__(self, key: str, value: LavaObject) -> None:
-        held = self.__dict__.get(key)
-        declared = getattr(type(self), key, None) if isinstance(held, np.ndarray) and held is not value else None
-        if not isinstance(declared, LavaPyType):
+        held: LavaObject = self.__dict__.get(key)
+        array = isinstance(held, np.ndarray) and held is not value
+        if not array or not isinstance(getattr(type(self), key, None), LavaPyType):
             return super().__setattr__(key, value)
         if problem := misfit(value, held.dtype):
             raise RangeError(f"{self.label}: {key} was written to in step {self.time_step}, but {problem}")
         held[...] = value
         self.on_var_update()
 
-    def received(self, port: PyInPort, name: str, kind: DTypeLike = np.int32) -> np.ndarray:
+    def received(self, port: ModelInPort, name: str, kind: DTypeLike = np.int32) -> np.ndarray:
         """What arrives at an InPort, in an integer type that holds it.
 
         Args:

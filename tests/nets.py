@@ -6,6 +6,9 @@ from torch import nn
 
 import lava_conv as lc
 from lava_conv import qat
+from lava_conv.network.graph import Graph, Layer
+from lava_conv.network.neurons import NEURONS
+from lava_conv.network.synapses import Conv, Dense
 
 
 def lively(model, shape, batches=2, seed=0):
@@ -40,3 +43,19 @@ def assert_exact(model, shape, steps, count=6, converted=None, **options):
         assert np.array_equal(record.counts[index], counts), f"layer {index}"
     assert max(int(c.max()) for c in reference.counts.values()) >= 2, "a network without spikes proves nothing"
     return graph
+
+
+def multi_level_graph(rng):
+    """A small network of the neurons of tests/multi_level, which must be in the table; shifts are 0."""
+
+    def levels(channels, size):
+        return NEURONS["LEVELS"].Params(*np.sort(rng.integers(-size, size, (3, channels)), axis=0))
+
+    layers = (
+        Layer("input", (1, 6, 6)),
+        Layer("conv", (4, 4, 4), Conv(rng.integers(-9, 10, (4, 1, 3, 3))), "LEVELS", levels(4, 3000)),
+        Layer("flatten", (64,)),
+        Layer("dense", (9,), Dense(rng.integers(-9, 10, (9, 64))), "LEVELS", levels(9, 300)),
+        Layer("dense", (3,), Dense(rng.integers(-9, 10, (3, 9))), "ACC", NEURONS["ACC"].Params(0)),
+    )
+    return Graph(layers, steps=12)

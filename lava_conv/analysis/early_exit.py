@@ -71,9 +71,9 @@ def leave(graph: Graph, record: Record, policy: str = "margin", threshold: float
 
     "margin": when the network fell silent, or when the largest logit can no longer be overtaken until the last step of
     the record (of one output: its sign cannot change), whatever the neurons in front of the readout do (each moves by
-    at most one count per step, within 0..n_max). The prediction is that of the last step, exactly. Proven for a flash
-    input and for the neurons DTB, CALIF without leak and decay, and ACC; anything else is refused, a neuron of your own
-    too.
+    at most one count per step, within 0..max_count). The prediction is that of the last step, exactly. Proven for a
+    flash input and for the neurons DTB, CALIF without leak and decay, and ACC; anything else is refused, a neuron of
+    your own too.
 
     "confidence": when the largest logit leads the second by at least `threshold` spikes of the largest weight
     (threshold * 127); may change predictions.
@@ -141,12 +141,12 @@ def _cannot_be_overtaken(graph: Graph, record: Record) -> NDArray[np.bool_]:
             return np.zeros((steps, samples), bool)
         count = record.spikes[source].reshape(steps, samples, -1).cumsum(0, dtype=np.int64)
         layer = graph.layers[source]
-        n_max = NEURONS[layer.neuron].max_count(layer.params)
+        max_count = NEURONS[layer.neuron].max_count(layer.params)
         weight = kernel.weight.astype(np.int64) << graph.layers[last].params.shift
         weight = class_scores(weight.T).T  # the class that one output does not name has the score 0 for ever
         for t in range(steps):
             left = steps - 1 - t
-            up = np.minimum(left, n_max - count[t]) if n_max else np.full_like(count[t], left)
+            up = np.minimum(left, max_count - count[t]) if max_count else np.full_like(count[t], left)
             down = np.minimum(left, count[t])
             for a in np.unique(leader[t]):
                 mine = leader[t] == a

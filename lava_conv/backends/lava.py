@@ -29,13 +29,11 @@ try:
 
     from lava_conv.lava import watched
     from lava_conv.lava.progress import by_sample
-    from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
+    from processes import PROCESSES, Delay, SampleInput, SpikeProbe
     from processes.conv import fast_sim_cfg
     from processes.conv.events import warm_up as warm_up_events
 except ImportError as error:
     raise missing("lava", "Lava, which is", error) from None
-
-PROCESSES = {"DTB": DynamicThreshold, "CALIF": CaLIF, "ACC": Accumulator}
 
 
 def simulate(
@@ -54,7 +52,7 @@ def simulate(
     With Intel's extension for Loihi 2 installed the lowered network runs on the board instead: see `backends.loihi2`.
 
     Args:
-        graph: the network; each of its neurons needs an entry in `PROCESSES`.
+        graph: the network; each of its neurons needs an entry in `processes.PROCESSES`.
         images: uint8 (N, C, H, W), streamed in this order.
         steps: time steps per sample, default graph.steps.
         record: ("spikes",) to keep every spike.
@@ -139,7 +137,7 @@ class _Network:
         if layer.neuron not in PROCESSES:
             raise BackendError(
                 f"layer {index}: neuron {layer.neuron} has no Lava process; add it to "
-                f"lava_conv.backends.lava.PROCESSES, where {', '.join(PROCESSES)} are"
+                f"processes.PROCESSES, where {', '.join(PROCESSES)} are"
             )
         return PROCESSES[layer.neuron](
             shape=_channels_last(layer.shape),

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from lava_conv.calibration.layout import to_rows
-from lava_conv.network.neurons import NEURONS, Neuron, ca_lif
+from lava_conv.network.neurons import NEURONS, IntegerStaircase, Neuron, ca_lif, dynamic_threshold
 from lava_conv.simulation.fire import fire
 
 ONE = 1 << 12  # parts of one level: potentials of up to 2,048 levels fit 24 bits
@@ -21,7 +21,11 @@ class Kind(NamedTuple):
     unipolar: bool
 
 
-KINDS = {"calif": Kind("CALIF", False), "dtb": Kind("DTB", False), "if": Kind("CALIF", True)}
+KINDS = {
+    "calif": Kind(ca_lif.NEURON.type, False),
+    "dtb": Kind(dynamic_threshold.NEURON.type, False),
+    "if": Kind(ca_lif.NEURON.type, True),
+}
 
 
 class Layer(NamedTuple):
@@ -46,18 +50,13 @@ class Layer(NamedTuple):
         return fire(neuron, params, drive, self.steps, int(self.spread), threads=torch.get_num_threads())
 
     def _params(self, bias: Any, initial: Any, scale: float, channels: int) -> tuple[Neuron, Any]:
-        theta = np.full(channels, round(scale * ONE), np.int64)
+        delta = np.full(channels, round(scale * ONE), np.int64)
         bias = np.broadcast_to(np.rint(np.clip(bias, -LARGEST, LARGEST) * ONE), channels).astype(np.int64)
-        start = theta // 2 + np.rint(np.clip(initial, -LARGEST, LARGEST) * ONE).astype(np.int64)
+        initial = np.rint(np.clip(initial, -LARGEST, LARGEST) * ONE).astype(np.int64)
+        theta, repeats = -(delta // 2 + initial) - bias, self.steps if self.spread else 1
         neuron = NEURONS[self.kind.type]
-        if self.kind.type == "DTB":
-            return neuron, neuron.Params(-start - bias, theta, 0, self.levels, int(self.kind.unipolar))
-        bias, leak = ca_lif.spread(bias, self.steps) if self.spread else (bias, 0 * bias)
-        leak_steps = self.steps if self.spread else 0
-        params = neuron.Params(
-            theta, bias, leak, start, 0 * theta, 0, self.levels, 0, leak_steps, int(self.kind.unipolar)
-        )
-        return neuron, params
+        staircase = IntegerStaircase(theta, delta, 0, self.levels, int(self.kind.unipolar), repeats, initial)
+        return neuron, neuron.from_staircase(staircase)
 
 
 def in_parts(values: torch.Tensor, step: float) -> NDArray[np.int32]:

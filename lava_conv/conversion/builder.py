@@ -16,9 +16,9 @@ from lava_conv.conversion.verify import Activation
 from lava_conv.errors import ConversionError, RangeError
 from lava_conv.frontends.program import Step
 from lava_conv.network.bounds import drive_range
-from lava_conv.network.fixedpoint import INPUT_MAX, STATE_MAX, STATE_MIN, TIE
+from lava_conv.network.fixedpoint import INPUT_MAX, TIE
 from lava_conv.network.graph import Layer, Skip
-from lava_conv.network.neurons import NEURONS, ca_lif
+from lava_conv.network.neurons import NEURONS, READOUT, IntegerStaircase
 from lava_conv.network.synapses import Conv, Dense, Synapse
 
 
@@ -105,7 +105,7 @@ class Builder:
                 "the model in a qat.Readout, or give its weights one scale for all (per-tensor)"
             )
         bias, shift = _whole_bias(total.offset / unit[0])
-        self._add_layer(feeds, "ACC", NEURONS["ACC"].Params(bias, shift))
+        self._add_layer(feeds, READOUT.type, READOUT.Params(bias, shift))
 
     # -- for the operations ----------------------------------------------------------------------------------------
 
@@ -178,19 +178,10 @@ class Builder:
         low, high = np.where(constant, 0, low), np.where(constant, 0, high)
         found = self._thresholds(rounding, theta, delta, low, high, reach)
         neuron = NEURONS[neurons.type]
-        if neurons.type == "DTB":
-            params = neuron.Params(found.theta, found.delta, found.shift, rounding.n_max, int(neurons.unipolar))
-        else:
-            # the same neuron: v(0) = -theta, of which half a step is the usual initial potential
-            v_init = found.delta // 2 + np.rint(initial / rounding.step * found.delta).astype(np.int64)
-            bias = -found.theta - v_init
-            bias, leak = ca_lif.spread(bias, self.repeats) if self.repeats > 1 else (bias, 0 * bias)
-            if bias.max() > STATE_MAX or bias.min() < STATE_MIN:
-                raise RangeError(f"a bias of {bias[np.abs(bias).argmax()]} exceeds 24 bits; use fewer inputs or levels")
-            params = neuron.Params(
-                found.delta, bias, leak, v_init, shift=found.shift, ca_max=rounding.n_max,
-                leak_steps=self.repeats if self.repeats > 1 else 0, unipolar=int(neurons.unipolar),
-            )  # fmt: skip
+        initial = np.rint(initial / rounding.step * found.delta).astype(np.int64)
+        params = neuron.from_staircase(
+            IntegerStaircase(*found, rounding.n_max, int(neurons.unipolar), self.repeats, initial)
+        )
         bounds = neuron.bounds(params, low, high, self.max_steps)
         layer = self._add_layer(feeds, neurons.type, params)
         self.counts.append(bounds.count_max)

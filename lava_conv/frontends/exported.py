@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from lava_conv.arguments import copied
 from lava_conv.errors import ConversionError
+from lava_conv.network.neurons import ca_lif
 from lava_conv.qat.layers import (
     QuantisedConv1d,
     QuantisedConv2d,
@@ -93,7 +94,7 @@ class FixedStep(Quantiser):
         tie: as in `Quantiser`; None rounds half to even.
     """
 
-    neuron = "CALIF"
+    neuron = ca_lif.NEURON.type
 
     def __init__(self, step: float, n_max: int, zero: int = 0, tie: float | None = None) -> None:
         super().__init__()

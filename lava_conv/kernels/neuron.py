@@ -135,7 +135,7 @@ def _built(neuron: Neuron, narrow: bool, settling: bool) -> tuple[Any, Any]:
     module = sys.modules[neuron.step.__module__]
     for helper in _functions(module):
         register_jitable(helper)
-    state, channel, scalar = neuron.State._fields, neuron.channel_fields, neuron.scalar_fields  # type: ignore[attr-defined]
+    state, channel, scalar = neuron.State._fields, neuron.channel_fields, neuron.scalar_fields
     arrays = [f"s_{n}" for n in state] + [f"p_{n}" for n in channel]
     parts = (neuron.step, neuron.initial_state, neuron.integrate)
     sources = dict.fromkeys([module, *(sys.modules[part.__module__] for part in parts), fixedpoint])
@@ -217,7 +217,7 @@ def scan(neuron: Neuron) -> Any:
 
 def arguments(neuron: Neuron, params: Any, size: int) -> tuple[Any, Any, Any]:
     """states, channels, scalars for `size` neurons; per-channel values repeat along the last axis of the layer."""
-    states = tuple(np.zeros(size, np.int32) for _ in neuron.State._fields)  # type: ignore[attr-defined]
+    states = tuple(np.zeros(size, np.int32) for _ in neuron.State._fields)
     channels = []
     for name in neuron.channel_fields:
         value = np.asarray(getattr(params, name)).ravel()
@@ -240,7 +240,7 @@ def tally(spikes: Any, counts: Any) -> None:
 
 
 def _try(neuron: Neuron, function: Any) -> None:
-    params = neuron.Params(*[1] * len(neuron.Params._fields))  # type: ignore[attr-defined]
+    params = neuron.Params(*[1] * len(neuron.Params._fields))
     drive, out = np.zeros((1, 1, 1), np.int32), np.zeros((1, 1, 1), np.int8 if neuron.spiking else np.int32)
     function(drive, 0, 1, out, 0, 0, 1, True, *arguments(neuron, params, 1))
 

@@ -6,7 +6,7 @@ Arrays: NDArray[dtype] in the signature, the shape in the docstring.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 # Lava creates the attributes of its process models, ports and processes at run time, from the Vars and ports that a
 # class declares; it has no annotations for them.
@@ -19,6 +19,26 @@ Numbers: TypeAlias = NDArray[Any]
 Unchecked: TypeAlias = Any
 # Called with a time step or a number of images; its result is not used.
 Progress: TypeAlias = Callable[[int], object]
+
+
+class ModelInPort(Protocol):
+    """An InPort as a process model holds it."""
+
+    shape: tuple[int, ...]
+    csp_ports: Sequence[LavaObject]
+    _d_type: DTypeLike
+
+    def recv(self) -> Numbers:
+        """What arrives in this step."""
+        ...
+
+
+class ModelOutPort(Protocol):
+    """An OutPort as a process model holds it."""
+
+    def send(self, data: Numbers) -> None:
+        """Send it in this step."""
+        ...
 
 
 class Process(Protocol):

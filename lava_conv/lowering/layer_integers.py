@@ -15,6 +15,7 @@ from lava_conv.errors import ConversionError
 from lava_conv.network.bounds import drive_range
 from lava_conv.network.fixedpoint import STATE_BITS, STATE_MAX, WEIGHT_MAX
 from lava_conv.network.graph import Graph
+from lava_conv.network.neurons import NEURONS, IntegerStaircase
 
 ONE_BITS = 6  # state_exp of stock netx: what a neuron sends is its state shifted right by so much
 ONE = 1 << ONE_BITS
@@ -90,24 +91,13 @@ class LayerIntegers(NamedTuple):
         return bias.clip(-BIAS_MAX, BIAS_MAX)
 
 
-def _terms(graph: Graph, index: int) -> tuple[Ints, Ints, int, int, str | None]:
-    """theta (C,), delta (C,), shift and limit of a layer's staircase, and what keeps it from being one."""
-    layer = graph.layers[index]
-    p: Any = layer.params
-    if layer.neuron == "DTB":
-        return p.theta, p.delta, p.shift, p.n_max, None
-    if layer.neuron == "ACC":
-        return -p.bias, np.ones_like(p.bias), p.shift, 0, None
-    if layer.neuron != "CALIF":
-        raise ConversionError(f"layer {index}: neuron {layer.neuron} has no lowered form, allowed are DTB, CALIF, ACC")
-    problem = None
-    if np.any(p.v_neg):
-        problem = "fires negative spikes at -theta only"
-    elif p.dv:
-        problem = f"its potential decays by {p.dv}/4096 a step"
-    elif np.any(p.leak) and not p.leak_steps:
-        problem = "has a leak without an end"
-    return -(p.v_init + p.bias + p.leak * p.leak_steps), p.theta, p.shift, p.ca_max, problem
+def _staircase(graph: Graph, index: int) -> IntegerStaircase:
+    """What the neurons of a layer settle on."""
+    layer, to_staircase = graph.layers[index], graph.neuron(index).to_staircase
+    if to_staircase is None:
+        allowed = ", ".join(name for name, neuron in NEURONS.items() if neuron.to_staircase)
+        raise ConversionError(f"layer {index}: neuron {layer.neuron} has no lowered form, allowed are {allowed}")
+    return to_staircase(layer.params)
 
 
 def layer_integers(
@@ -125,7 +115,8 @@ def layer_integers(
         ConversionError: the neuron has no lowered form at all.
     """
     layer, readout = graph.layers[index], not graph.neuron(index).spiking
-    theta, delta, shift, limit, problem = _terms(graph, index)
+    staircase = _staircase(graph, index)
+    theta, delta, shift, limit = staircase[:4]
     conditions: list[Condition] = []
 
     def condition(name: str, ok: bool, found: str, allowed: str, remedy: str, size: int | None = None) -> None:
@@ -134,7 +125,7 @@ def layer_integers(
         conditions.append(Condition(index, name, found, allowed, status, remedy, short))
 
     condition(
-        "neuron", problem is None, problem or f"{layer.neuron} settles on a staircase of its sum",
+        "neuron", staircase.problem is None, staircase.problem or f"{layer.neuron} settles on a staircase of its sum",
         "a neuron that does", "convert without decay, with v_neg = 0 and a leak that ends",
     )  # fmt: skip
     feeds = graph.inputs(index)

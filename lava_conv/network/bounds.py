@@ -37,7 +37,7 @@ class LayerBounds(NamedTuple):
 def bounds(graph: "Graph", steps: int | None = None) -> dict[int, LayerBounds]:
     """Interval analysis: what every layer can reach within `steps` steps, for any image at all.
 
-    A neuron sends at most one spike a step, so its net count stays in 0..min(n_max, steps), transients included;
+    A neuron sends at most one spike a step, so its net count stays in 0..min(max_count, steps), transients included;
     the running sum of a layer therefore stays within the interval of its weights over these counts.
 
     Args:

@@ -180,26 +180,28 @@ def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
         raise NetFormatError(f"{path}/type is {shown(kind)}, allowed are {', '.join(NEURONS)}")
     neuron = NEURONS[kind]
     stored = stored_fields(kind)
-    only_keys(group, path, {"type", *stored})
+    only_keys(group, path, {"type", *stored.values()})
+    coded = {code.name for code in neuron.coded}
     values = {
-        name: read_numbers(group, name, path, ranks=(0, 1))
-        if name in neuron.channel_fields
+        field: read_numbers(group, name, path, ranks=(0, 1))
+        if field in neuron.channel_fields and field not in coded
         else read_scalar(group, name, path, 0)
-        for name in stored
+        for field, name in stored.items()
         if name in group
     }
-    for name in neuron.required:
-        if name not in values:
-            raise NetFormatError(f"{path}/{name} is missing; a {kind} neuron needs it")
+    for field in neuron.required:
+        if field not in values:
+            raise NetFormatError(f"{path}/{stored[field]} is missing; a {kind} neuron needs it")
     for code in neuron.coded:
-        if code.stored in values:
+        if code.name in values:
             try:
-                values[code.name] = code.decode(int(values.pop(code.stored)), values)
+                values[code.name] = code.decode(int(values[code.name]), values)
             except ValueError as error:
                 raise NetFormatError(f"{path}/{error}") from None
     params = neuron.Params(**{**dict.fromkeys(neuron.channel_fields, np.int64(0)), **values})
     if problem := neuron.check(params):
-        raise NetFormatError(f"{path}/{problem}")
+        field, _, what = problem.partition(" ")
+        raise NetFormatError(f"{path}/{stored.get(field, field)} {what}")
     return kind, params
 
 

@@ -6,8 +6,8 @@ FORMAT, VERSION = "lava-conv", 1
 STOCK_FORMAT = "lava-conv, lowered for stock netx"
 
 
-def stored_fields(kind: str) -> tuple[str, ...]:
-    """Names of a neuron's datasets: its parameters, coded ones under their name in the file."""
+def stored_fields(kind: str) -> dict[str, str]:
+    """Parameter of a neuron -> the name of its dataset."""
     neuron = NEURONS[kind]
-    names = {code.name: code.stored for code in neuron.coded}
-    return tuple(names.get(name, name) for name in neuron.channel_fields + neuron.scalar_fields)
+    names = dict(neuron.file_names) | {code.name: code.stored for code in neuron.coded}
+    return {name: names.get(name, name) for name in neuron.channel_fields + neuron.scalar_fields}

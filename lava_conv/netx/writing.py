@@ -16,7 +16,7 @@ from lava_conv.network.graph import Graph, Layer
 from lava_conv.network.neurons import NEURONS
 from lava_conv.network.synapses import Shape, Synapse, Weighted
 from lava_conv.netx.hdf5 import declared_elements, most_elements
-from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION
+from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION, stored_fields
 
 # Level 6 takes an eighth of the time of level 9 and a thousandth more room. HDF5's scale-offset filter would halve that
 # and is faster still, but libhdf5 (2.0.0 at the latest) can be made to crash by it, so that files with it are not read.
@@ -145,15 +145,16 @@ def _write_synapse(group: h5py.Group, synapse: Synapse, packing: dict[str, Any])
 def _write_neuron(group: h5py.Group, layer: Layer) -> None:
     neuron = NEURONS[layer.neuron]
     group["type"] = layer.neuron
+    stored = stored_fields(layer.neuron)
     codes = {code.name: code for code in neuron.coded}
     for name in neuron.channel_fields:
         if name in codes:
             try:
-                group[codes[name].stored] = np.int64(codes[name].encode(layer.params))
+                group[stored[name]] = np.int64(codes[name].encode(layer.params))
             except ValueError as error:
                 raise NetFormatError(str(error)) from None
         else:
-            group[name] = np.asarray(getattr(layer.params, name)).astype(np.int64)
+            group[stored[name]] = np.asarray(getattr(layer.params, name)).astype(np.int64)
     for name in neuron.scalar_fields:
         if name not in neuron.later_fields or getattr(layer.params, name):
-            group[name] = np.int64(getattr(layer.params, name))
+            group[stored[name]] = np.int64(getattr(layer.params, name))

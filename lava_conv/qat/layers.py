@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from lava_conv.errors import DataError
 from lava_conv.network.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
+from lava_conv.network.neurons import ca_lif, dynamic_threshold
 from lava_conv.qat.pooling import Checked, frame, window
 from lava_conv.torch_tools.convolution import conv
 
@@ -366,7 +367,7 @@ class Quantiser(nn.Module):
         limit: the upper clip of the float activation that it stands for (ReLU6), None: none.
     """
 
-    neuron: str = "DTB"
+    neuron: str = dynamic_threshold.NEURON.type
     n_max: int = 0
     zero: int = 0
     encoder: bool = False
@@ -418,7 +419,7 @@ class LearnedStep(Quantiser):
         zero: the count that stands for the value 0; with it the output may be negative (see `Stream`).
     """
 
-    neuron = "CALIF"
+    neuron = ca_lif.NEURON.type
     step_ready: Tensor
     anchor: tuple[Any, ...] = ()  # the quantiser of the shortcut that is added before this one
 

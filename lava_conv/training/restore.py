@@ -14,7 +14,8 @@ from torch import Tensor, fx
 from lava_conv.errors import DataError
 from lava_conv.frontends.operations.normalisation import NORMS
 from lava_conv.network.graph import Graph, Layer
-from lava_conv.qat.layers import Pixels, QuantisedWeight, Quantiser, Readout, as_unit
+from lava_conv.network.neurons import NEURONS, IntegerStaircase
+from lava_conv.qat.layers import MedianQuant, Pixels, QuantisedWeight, Quantiser, Readout, as_unit
 from lava_conv.training.distillation import fitted_scale
 
 SIZE = 0.1  # mean |w| of the float weights: Adam at 1e-3 needs some 100 steps to turn one over
@@ -54,7 +55,7 @@ def restore(model: fx.GraphModule, graph: Graph, images: NDArray[np.uint8], labe
     layers = [layer for layer in graph.layers if layer.synapse is not None]
     if any(layer.skips or layer.source is not None for layer in graph.layers) or graph.input_code != "flash":
         raise DataError("it has shortcuts or a constant input; start from a checkpoint instead")
-    if odd := {layer.neuron for layer in layers} - {"DTB", "ACC"}:
+    if odd := {layer.neuron for layer in layers[:-1]} - {MedianQuant.neuron}:
         raise DataError(
             f"it has {min(odd)} neurons, only those of method dynamic_threshold can be trained on; start from a "
             f"checkpoint"
@@ -68,9 +69,9 @@ def restore(model: fx.GraphModule, graph: Graph, images: NDArray[np.uint8], labe
             if stage.quantiser is not None:
                 before, unit = unit, _take_unit(stage, layer)
                 _normalise_as(stage, layer, (before * scale).double(), unit.double())
-        readout, last = stages[-1].weights, layers[-1].params
+        readout, last = stages[-1].weights, _staircase(layers[-1])
         if readout.bias is not None:
-            bias = torch.tensor(last.bias / (1 << last.shift))
+            bias = torch.tensor(-last.theta / (1 << last.shift))
             readout.bias.copy_(bias * readout.grain(readout.quantise()[1]))
         logits = model.eval()(torch.from_numpy(images).to(torch.get_default_dtype()))
         value = fitted_scale(logits, torch.from_numpy(labels))
@@ -125,9 +126,16 @@ def _take_weights(stage: Stage, layer: Layer) -> Tensor:
     return scale
 
 
+def _staircase(layer: Layer) -> IntegerStaircase:
+    """What the neurons of a layer settle on."""
+    to_staircase = NEURONS[layer.neuron].to_staircase
+    assert to_staircase is not None
+    return to_staircase(layer.params)
+
+
 def _take_unit(stage: Stage, layer: Layer) -> Tensor:
     """The value of one count of the neurons; refuse those that count otherwise than the model."""
-    there, here = layer.params.n_max, stage.quantiser.n_max
+    there, here = _staircase(layer).max_count, stage.quantiser.n_max
     if there != here:
         raise DataError(
             f"{stage.name}: its neurons count up to {there}, those of the model up to {here} (0: no limit); give the "
@@ -142,9 +150,9 @@ def _normalise_as(stage: Stage, layer: Layer, grain: Tensor, unit: Tensor) -> No
 
     Half of 1 is added to the potential: no integer changes sides, and rounded parameters move none either.
     """
-    p = layer.params
-    theta, delta = torch.tensor(p.theta), torch.tensor(p.delta)
-    slope = unit * (1 << p.shift) / delta / grain
+    staircase = _staircase(layer)
+    theta, delta = torch.tensor(staircase.theta), torch.tensor(staircase.delta)
+    slope = unit * (1 << staircase.shift) / delta / grain
     offset = unit * ((0.5 - theta) / delta - 0.5)
 
     def measure(norm: Any, inputs: tuple[Tensor]) -> None:

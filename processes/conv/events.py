@@ -1,5 +1,8 @@
 """The sums of one frame of signed spikes, by gathering those that are there (see `lava_conv.kernels.events`)."""
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +11,7 @@ from lava_conv.lava.types import Numbers
 from lava_conv.network.fixedpoint import STATE_MAX, WEIGHT_MAX
 from lava_conv.network.synapses import Conv, Dense
 
-if kernels.AVAILABLE:
+if TYPE_CHECKING or kernels.AVAILABLE:
     from lava_conv.kernels.events import Plan, gather, narrow, plan, room
 
 FEW = 0.25  # share of spikes above which the matrix product is faster
@@ -27,7 +30,7 @@ class Events:
 
     def __init__(self, weights: "Plan", pixels: int, channels: int) -> None:
         self.plan = weights
-        self.layer = gather(None, weights.block, weights.bits)
+        self.layer: Callable[..., None] = gather(None, weights.block, weights.bits)
         self.spikes = np.empty((1, pixels, channels), np.int8)
         self.room = room(1, pixels, pixels * channels)
         self.acc = np.empty((1, 1, weights.block), weights.acc)
@@ -62,7 +65,9 @@ def warm_up(synapse: Conv | Dense) -> None:
     """Compile what this synapse needs, or load what was compiled before: once in the parent, not in each child."""
     weight = synapse.weight.reshape(len(synapse.weight), -1)
     found = Events.of(weight[:, :, None, None], (1, 1, weight.shape[1]))
-    for kind in (np.int8, np.int32) if found else ():
+    if found is None:
+        return
+    for kind in (np.int8, np.int32):
         one = np.zeros(weight.shape[1], kind)
         one[0] = 1
         found(one)

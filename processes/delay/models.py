@@ -1,30 +1,24 @@
 """CPU models of `Delay`."""
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_conv.errors import RangeError
 from lava_conv.lava.fit import misfit
 from lava_conv.lava.types import ProcParams
+from processes.declarations import cpu_model, in_port, out_port, var
 from processes.delay.process import Delay
 from processes.var_model import VarModel
 
 
-@implements(proc=Delay, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
+@cpu_model(Delay, "fixed_pt")
 class PyDelayFixed(VarModel):
     """Keeps the last `steps` frames and hands on the oldest, in integers of 32 bits. Tag fixed_pt."""
 
     free_running = True
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32)
-    scale: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    line: np.ndarray = LavaPyType(np.ndarray, np.int32)
+    s_in = in_port(np.int32)
+    s_out = out_port(np.int32)
+    scale = var(np.int32)
+    line = var(np.int32)
 
     def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
@@ -47,17 +41,15 @@ class PyDelayFixed(VarModel):
         return out
 
 
-@implements(proc=Delay, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@cpu_model(Delay, "floating_pt")
 class PyDelayFloat(VarModel):
     """Keeps the last `steps` frames and hands on the oldest, in floats. Tag floating_pt."""
 
     free_running = True
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
-    scale: np.ndarray = LavaPyType(np.ndarray, float)
-    line: np.ndarray = LavaPyType(np.ndarray, float)
+    s_in = in_port(float)
+    s_out = out_port(float)
+    scale = var(float)
+    line = var(float)
 
     def run_spk(self) -> None:
         at = (self.time_step - 1) % len(self.line)

@@ -1,48 +1,14 @@
 """CPU models of `DynamicThreshold`: both call the one `step` of the neuron."""
 
-import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
-from lava.magma.core.model.py.ports import PyInPort, PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
-
-from lava_conv.network.neurons.dynamic_threshold import NEURON
 from processes.dynamic_threshold.process import DynamicThreshold
-from processes.neuron_process import NeuronModel
+from processes.neuron_process import NeuronModel, neuron_model
 
 
-@implements(proc=DynamicThreshold, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
+@neuron_model(DynamicThreshold, "fixed_pt")
 class PyDynamicThresholdFixed(NeuronModel):
     """DTB in integers: the values that the simulator computes. Tag fixed_pt."""
 
-    neuron = NEURON
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int8)
-    theta: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    delta: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    shift: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    n_max: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    unipolar: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    v: np.ndarray = LavaPyType(np.ndarray, np.int32)
-    n: np.ndarray = LavaPyType(np.ndarray, np.int32)
 
-
-@implements(proc=DynamicThreshold, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@neuron_model(DynamicThreshold, "floating_pt")
 class PyDynamicThresholdFloat(NeuronModel):
     """DTB by the same equations on floats; nothing is truncated. Tag floating_pt."""
-
-    neuron = NEURON
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, float)
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
-    theta: np.ndarray = LavaPyType(np.ndarray, float)
-    delta: np.ndarray = LavaPyType(np.ndarray, float)
-    shift: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    n_max: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    unipolar: np.ndarray = LavaPyType(np.ndarray, np.int64)
-    v: np.ndarray = LavaPyType(np.ndarray, float)
-    n: np.ndarray = LavaPyType(np.ndarray, float)

@@ -1,16 +1,12 @@
 """CPU models of `SampleInput`."""
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyOutPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_conv.errors import RangeError
 from lava_conv.lava.fit import misfit
-from lava_conv.lava.types import ProcParams
+from lava_conv.lava.types import ModelOutPort, ProcParams
+from processes.declarations import cpu_model, out_port
 from processes.sample_input.process import SampleInput
 
 
@@ -19,7 +15,7 @@ class _Stream(PyLoihiProcessModel):
 
     free_running = True
     kind: type
-    s_out: PyOutPort
+    s_out: ModelOutPort
 
     def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
@@ -40,21 +36,17 @@ class _Stream(PyLoihiProcessModel):
             self.s_out.send(np.zeros(self._images.shape[1:], self.kind))
 
 
-@implements(proc=SampleInput, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
+@cpu_model(SampleInput, "fixed_pt")
 class PySampleInputFixed(_Stream):
     """Sends int32 frames. Tag fixed_pt."""
 
     kind = np.int32
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, np.int32, precision=24)
+    s_out = out_port(np.int32, precision=24)
 
 
-@implements(proc=SampleInput, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("floating_pt")
+@cpu_model(SampleInput, "floating_pt")
 class PySampleInputFloat(_Stream):
     """Sends float frames. Tag floating_pt."""
 
     kind = np.float64
-    s_out: PyOutPort = LavaPyType(PyOutPort.VEC_DENSE, float)
+    s_out = out_port(float)

@@ -1,27 +1,21 @@
 """CPU model of `SpikeProbe`."""
 
 import numpy as np
-from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
-from lava.magma.core.model.py.ports import PyInPort
-from lava.magma.core.model.py.type import LavaPyType
-from lava.magma.core.resources import CPU
-from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 
 from lava_conv.errors import RangeError
 from lava_conv.lava.fit import misfit
-from lava_conv.lava.types import ProcParams
+from lava_conv.lava.types import Numbers, ProcParams
+from processes.declarations import cpu_model, in_port
 from processes.spike_probe.process import SpikeProbe
 
 
-@implements(proc=SpikeProbe, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt", "floating_pt")
+@cpu_model(SpikeProbe, "fixed_pt", "floating_pt")
 class PySpikeProbe(PyLoihiProcessModel):
     """Writes into the memory-mapped file what its dtype holds, integers and floats alike."""
 
     free_running = True
-    s_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int8)  # so that spikes are not widened on arrival
+    s_in = in_port(np.int8)  # so that spikes are not widened on arrival
 
     def __init__(self, proc_params: ProcParams) -> None:
         super().__init__(proc_params)
@@ -29,7 +23,7 @@ class PySpikeProbe(PyLoihiProcessModel):
         self._start: int = proc_params["start"]
         self._interval: int = proc_params["interval"]
         self._rows = np.lib.format.open_memmap(proc_params["path"], "r+")
-        self._sum: np.ndarray | None = None
+        self._sum: Numbers | None = None
 
     def start(self) -> None:
         if len(self.s_in.csp_ports) > 1:  # then they are added up, in the type of the port
@@ -44,10 +38,11 @@ class PySpikeProbe(PyLoihiProcessModel):
         if self._interval > 1:
             if step == 0 or self._sum is None:
                 self._sum = np.zeros(spikes.shape, np.float64 if spikes.dtype.kind == "f" else np.int64)
-            self._sum += spikes
+            total = self._sum
+            total += spikes
             if step < self._interval - 1:
                 return
-            spikes = self._sum
+            spikes = total
         if not np.can_cast(spikes.dtype, kind := self._rows.dtype) and (problem := misfit(spikes, kind)):
             raise RangeError(
                 f"{self._label}, step {self.time_step}: the file's dtype does not hold what is to be recorded: "

@@ -432,7 +432,7 @@ def vgg11_graph():
             synapse = Dense(weight)
         shape, last = synapse.output_shape(shape), number == len(modules)
         kind = "conv" if isinstance(synapse, Conv) else "dense"
-        layers.append(Layer(kind, shape, synapse, **(acc(10) if last else dtb(delta=100, n_max=4))))
+        layers.append(Layer(kind, shape, synapse, **(acc(10) if last else dtb(delta=100, max_count=4))))
     return Graph(tuple(layers), steps=8)
 
 

@@ -160,7 +160,7 @@ def test_digits_of_a_bias():
 
 def small(params=None, kind="CALIF", weight=5, readout=None, first=None):
     one = np.ones(2, np.int64)
-    params = params or CALIF(64 * one, 0 * one, 0 * one, 32 * one, 0 * one, ca_max=4)
+    params = params or CALIF(64 * one, 0 * one, 0 * one, 32 * one, 0 * one, max_count=4)
     first = first or Conv(np.full((2, 1, 2, 2), weight))
     size = first.output_shape((1, 4, 4))
     flat = int(np.prod(size))
@@ -220,7 +220,7 @@ def wide(limit):
     for number in range(4):
         shape = (40, 16 if number == 0 else 40)
         weight = np.random.default_rng(number).integers(-30, 61, shape)
-        layers.append(Layer("dense", (40,), Dense(weight), "CALIF", CALIF(64 * one, v_init=32 * one, ca_max=limit)))
+        layers.append(Layer("dense", (40,), Dense(weight), "CALIF", CALIF(64 * one, v_init=32 * one, max_count=limit)))
     layers.append(Layer("dense", (2,), Dense(np.ones((2, 40))), "ACC", ACC(np.zeros(2, np.int64))))
     return Graph(tuple(layers), 4)
 
@@ -241,7 +241,7 @@ def test_ranges_are_proven_or_measured_or_refused():
 
 def test_bounds_hold_for_the_worst_images(rng):
     """Of every first-layer neuron the images that drive it furthest: within what was proven."""
-    graph = small(weight=1, params=CALIF(64 * ONE, ca_max=4), first=Conv(rng.integers(-9, 10, (2, 1, 4, 4))))
+    graph = small(weight=1, params=CALIF(64 * ONE, max_count=4), first=Conv(rng.integers(-9, 10, (2, 1, 4, 4))))
     proven = {c.layer: int(c.found.split()[0]) for c in lc.lower(graph).conditions if c.name == "state"}
     weight = graph.layers[1].synapse.weight
     worst = np.concatenate([(weight > 0) * 255, (weight < 0) * 255]).astype(np.uint8)
@@ -404,7 +404,7 @@ def test_command(tmp_path, trained_digits):
 def test_a_neuron_without_a_lowered_form_is_named(monkeypatch):
     from lava_conv.network import neurons
 
-    monkeypatch.setitem(neurons.NEURONS, "OTHER", neurons.NEURONS["DTB"])
+    monkeypatch.setitem(neurons.NEURONS, "OTHER", neurons.NEURONS["DTB"]._replace(type="OTHER", to_staircase=None))
     graph = small(DTB(0 * ONE, 64 * ONE, 0, 4), "OTHER")
     with pytest.raises(lc.ConversionError, match="layer 1: neuron OTHER has no lowered form, allowed are DTB, CALIF"):
         lc.lower(graph)

@@ -30,7 +30,7 @@ def random_graph(seed, steps=STEPS):
         theta = rng.integers(1, scale, channels)
         start, leak = rng.integers(-scale, scale, (2, channels))
         v_neg = -theta * rng.integers(0, 2)
-        options = {"ca_max": rng.integers(0, 5), "unipolar": rng.integers(0, 2), "leak_steps": rng.integers(0, 4)}
+        options = {"max_count": rng.integers(0, 5), "unipolar": rng.integers(0, 2), "leak_steps": rng.integers(0, 4)}
         dv = int(rng.choice([0, 0, 100, 4095]))
         return "CALIF", CALIF(theta, start, leak, rng.integers(-scale, scale, channels), v_neg, dv=dv, **options)
 
@@ -176,7 +176,11 @@ def test_no_order_of_inputs_leaves_the_bounds_of_a_neuron(kind, seed):
     neuron, count, steps = NEURONS[kind], 200, 8
     low, high = np.full(count, -(1 << 21)), np.full(count, 1 << 21)
     theta = rng.integers(1, 1 << 18, count)
-    extra = {"leak": rng.integers(-(1 << 16), 1 << 16, count), "v_neg": -theta * (seed % 2), "ca_max": 3 * (seed % 2)}
+    extra = {
+        "leak": rng.integers(-(1 << 16), 1 << 16, count),
+        "v_neg": -theta * (seed % 2),
+        "max_count": 3 * (seed % 2),
+    }
     params = {
         "DTB": lambda: DTB(rng.integers(-(1 << 20), 1 << 20, count), theta, 1, 4 * (seed % 2)),
         "CALIF": lambda: CALIF(theta, rng.integers(-9999, 9999, count), **extra, shift=1),

@@ -255,7 +255,7 @@ def test_power_of_two_steps(options):
 def test_no_upper_clip():
     model = lively(qat.prepare(Functional(), "ca_lif", levels=4, clip=False), (2, 6, 8))
     graph = assert_exact(model, (2, 6, 8), steps=64)
-    assert all(layer.params.ca_max == 0 for layer in graph.layers if layer.neuron == "CALIF")
+    assert all(layer.params.max_count == 0 for layer in graph.layers if layer.neuron == "CALIF")
     clipped = lively(qat.prepare(Functional(), "ca_lif", levels=4), (2, 6, 8))
     assert (
         max(c.max() for c in assert_exact(clipped, (2, 6, 8), 64).reference(images((2, 6, 8), 5)).counts.values()) <= 4

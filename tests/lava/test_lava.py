@@ -172,8 +172,12 @@ def test_float_models_equal_fixed_ones_on_integers(tag, rng):
 
     data = rng.integers(-9, 12, (5, 8)).astype(float if tag == "floating_pt" else int)
     cases = [
-        (DynamicThreshold, "DTB", {"theta": np.arange(5), "delta": 3, "shift": 1, "n_max": 4}),
-        (CaLIF, "CALIF", {"theta": np.arange(7, 12), "bias": 2, "leak": 1, "v_init": 3, "ca_max": 3, "leak_steps": 2}),
+        (DynamicThreshold, "DTB", {"theta": np.arange(5), "delta": 3, "shift": 1, "max_count": 4}),
+        (
+            CaLIF,
+            "CALIF",
+            {"theta": np.arange(7, 12), "bias": 2, "leak": 1, "v_init": 3, "max_count": 3, "leak_steps": 2},
+        ),
     ]
     for process, kind, values in cases:
         source, neuron = RingBuffer(data=data), process(shape=(5,), **values)

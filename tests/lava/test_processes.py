@@ -2,23 +2,31 @@
 
 import numpy as np
 import pytest
+from nets import multi_level_graph
 
 pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
 
 from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.proc.io.sink import RingBuffer as Sink
 from lava.proc.io.source import RingBuffer as Source
+from multi_level.process import MultiLevel
 
 import lava_conv as lc
 from lava_conv.lava import watched
 from lava_conv.network.fixedpoint import STATE_MAX
 from lava_conv.network.neurons import NEURONS, map_channels
-from processes import Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
+from processes import PROCESSES, Accumulator, CaLIF, Delay, DynamicThreshold, SampleInput, SpikeProbe
 
-PROCESSES = {"DTB": DynamicThreshold, "CALIF": CaLIF, "ACC": Accumulator}
+KINDS = [*PROCESSES, "LEVELS"]
 CFG = Loihi2SimCfg(select_tag="fixed_pt")
 NEURON_COUNT, STEPS = 500, 40
 compared = 0
+
+
+@pytest.fixture(autouse=True)
+def another_neuron(monkeypatch):
+    monkeypatch.setitem(NEURONS, "LEVELS", MultiLevel.neuron)
+    monkeypatch.setitem(PROCESSES, "LEVELS", MultiLevel)
 
 
 def play_numpy(kind, params, inputs, interval=0, offset=0):
@@ -45,7 +53,7 @@ def play_lava(kind, params, inputs, pieces=(STEPS,), **options):
         return sink.data.get().astype(np.int64), [getattr(neuron, f).get() for f in NEURONS[kind].State._fields]
 
 
-@pytest.mark.parametrize("kind", PROCESSES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("size", [12, 300, 1 << 23])
 def test_lava_equals_numpy_spike_for_spike_and_state_for_state(kind, size, rng):
     """Small drive, large drive, and one that saturates the 24-bit state; runs in one piece and in three."""
@@ -170,8 +178,7 @@ def writes(kind, rng, count, shift_too):
     high = {
         "theta": 9,
         "delta": 5,
-        "n_max": 5,
-        "ca_max": 5,
+        "max_count": 5,
         "leak_steps": 6,
         "unipolar": 2,
         "dv": 900,
@@ -188,12 +195,15 @@ def writes(kind, rng, count, shift_too):
         low = 1 if name in ("theta", "delta") else 0 if name in (*high, "n", "ca") else -9
         arrays = [rng.integers(low, high.get(name, 9), shape) for _ in range(3)]
         found[name] = (5 + number, number % 5, arrays)
+    if "third" in found:  # they rise, and are written to in the same step
+        rising = [np.sort(rng.integers(-9, 30, (3, count)), axis=0) for _ in range(3)]
+        found |= {name: (6, 1, [rows[i] for rows in rising]) for i, name in enumerate(("first", "second", "third"))}
     if "v_neg" in found:
         found["theta"], found["v_neg"] = (6, 1, theta), (6, 1, [-one for one in theta])
     return found
 
 
-@pytest.mark.parametrize("kind", PROCESSES)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("tag", ["fixed_pt", "floating_pt"])
 def test_what_ref_ports_write_to_any_var_arrives(kind, tag, rng):
     """Every Var of a neuron is written to, some in the same step: sent and held is what plain numpy computes."""
@@ -201,7 +211,7 @@ def test_what_ref_ports_write_to_any_var_arrives(kind, tag, rng):
 
     count, neuron = 7, NEURONS[kind]
     plan = writes(kind, rng, count, tag == "fixed_pt")
-    process = PROCESSES[kind](shape=(count,), **dict.fromkeys({"theta", "delta"} & set(plan), 3))
+    process = PROCESSES[kind](shape=(count,), **dict.fromkeys(NEURONS[kind].required, 3))
     inputs = rng.integers(-5, 9, (count, STEPS))
     source, sink = Source(data=inputs), Sink(shape=(count,), buffer=STEPS)
     source.s_out.connect(process.a_in)
@@ -383,3 +393,14 @@ def test_wrong_arguments_of_every_process(tmp_path):
         checked += 1
     assert checked == 30
     assert SampleInput(images=[[1, 2]], interval=2).s_out.shape == (2,)
+
+
+def test_a_network_of_another_neuron_on_lava_equals_the_simulator(rng):
+    graph, images = multi_level_graph(rng), rng.integers(0, 256, (4, 1, 6, 6), dtype=np.uint8)
+    comparison = lc.compare(graph, images)
+    assert comparison.equal and comparison.records[1].spikes[1].any()
+    with pytest.raises(lc.RangeError, match=r"MultiLevel: second is 8388608, allowed is -8388608\.\.8388607"):
+        MultiLevel(shape=3, first=0, second=STATE_MAX + 1, third=9)
+    with pytest.raises(lc.RangeError, match="MultiLevel: first, second and third must rise"):
+        MultiLevel(shape=3, first=0, second=8, third=7)
+    assert "Vars: all parameters, and the state u, n" in str(MultiLevel.__doc__)

@@ -43,7 +43,7 @@ def readout(weights, shift=0, hidden=None):
     weights = np.atleast_2d(weights)
     layers = [Layer("input", (weights.shape[1], 1, 1)), Layer("flatten", weights.shape[1:])]
     if hidden:
-        one = NEURONS["DTB"].Params(theta=0, delta=1, n_max=1)
+        one = NEURONS["DTB"].Params(theta=0, delta=1, max_count=1)
         layers.append(Layer("dense", weights.shape[1:], Dense(np.eye(weights.shape[1])), "DTB", one))
     layers.append(Layer("dense", weights.shape[:1], Dense(weights), "ACC", NEURONS["ACC"].Params(0, shift)))
     return Graph(tuple(layers), steps=4)

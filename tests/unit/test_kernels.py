@@ -4,6 +4,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from multi_level import neuron as multi_level
 from plain import write_random_net
 
 import lava_conv as lc
@@ -16,10 +17,12 @@ SIZE, STEPS = 37, 9
 
 
 def random_params(neuron, rng):
+    if neuron is multi_level.NEURON:
+        return neuron.random_params(rng, SIZE)
     values = {
         "theta": rng.integers(1, 300, SIZE), "delta": rng.integers(1, 100, SIZE), "bias": rng.integers(-50, 300, SIZE),
         "leak": rng.integers(-5, 30, SIZE), "v_init": rng.integers(0, 100, SIZE), "shift": rng.integers(0, 4),
-        "n_max": rng.choice([0, 3]), "unipolar": rng.integers(0, 2), "ca_max": rng.choice([0, 4]),
+        "max_count": rng.choice([0, 3, 4]), "unipolar": rng.integers(0, 2),
         "dv": rng.choice([0, 700]), "leak_steps": rng.integers(0, 5),
     }  # fmt: skip
     values["v_neg"] = rng.choice([0, 1]) * -values["theta"]
@@ -36,11 +39,11 @@ def plain(neuron, params, drive, state):
 
 
 @pytest.mark.parametrize("narrow", [False, True])
-@pytest.mark.parametrize("kind", list(NEURONS))
-def test_compiled_equals_the_plain_step(rng, kind, narrow):
+@pytest.mark.parametrize("neuron", [*NEURONS.values(), multi_level.NEURON], ids=lambda neuron: neuron.type)
+def test_compiled_equals_the_plain_step(rng, neuron, narrow):
     from lava_conv.kernels.neuron import arguments, compiled
 
-    neuron, moved = NEURONS[kind], 0
+    moved = 0
     function = compiled(neuron, narrow)
     for number in range(60):
         params = random_params(neuron, rng)

@@ -95,6 +95,7 @@ DAMAGE = {
     "no neuron": (remove("layer/5/neuron"), "/layer/5/neuron is missing"),
     "theta missing": (remove("layer/1/neuron/theta"), "/layer/1/neuron/theta is missing"),
     "delta": (replace("layer/1/neuron/delta", np.zeros(4, int)), "/layer/1/neuron/delta is 0"),
+    "largest count": (replace("layer/1/neuron/n_max", -1), "/layer/1/neuron/n_max is -1, allowed is 0..8388607"),
     "theta rank": (replace("layer/1/neuron/theta", np.zeros((4, 1), int)), "rank 2"),
     "theta range": (replace("layer/1/neuron/theta", np.full(4, 1 << 23)), "theta is 8388608"),
     "theta huge": (replace("layer/1/neuron/theta", np.full(4, 1e300)), "beyond 62 bits"),

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.network.fixedpoint import MAX_SHIFT, STATE_MAX, STATE_MIN, saturate
-from lava_conv.network.neurons.base import Array, Bounds, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, IntegerStaircase, Neuron, Range, out_of_ranges
 
 
 class Params(NamedTuple):
@@ -58,9 +58,22 @@ def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.i
     return Bounds(low, high, np.zeros_like(high))
 
 
+RANGES = (Range("bias", STATE_MIN, STATE_MAX), Range("shift", 0, MAX_SHIFT))
+
+
 def check(params: Params) -> str | None:
     """What is out of range, as a sentence, or None."""
-    return out_of_range("bias", params.bias, STATE_MIN, STATE_MAX) or out_of_range("shift", params.shift, 0, MAX_SHIFT)
+    return out_of_ranges(params, RANGES)
+
+
+def from_staircase(staircase: IntegerStaircase) -> Params:
+    """The readout of a staircase whose steps are 1."""
+    return Params(-staircase.theta, staircase.shift)
+
+
+def to_staircase(params: Params) -> IntegerStaircase:
+    """The logit as a staircase without limits whose steps are 1."""
+    return IntegerStaircase(-params.bias, np.ones_like(params.bias), params.shift)
 
 
 def random_params(rng: np.random.Generator, channels: int) -> Params:
@@ -79,8 +92,11 @@ NEURON: Neuron = Neuron(
     step=step,
     settle=settle,
     bounds=bounds,
+    ranges=RANGES,
     check=check,
     spiking=False,
     provable=True,
+    from_staircase=from_staircase,
+    to_staircase=to_staircase,
     random_params=random_params,
 )

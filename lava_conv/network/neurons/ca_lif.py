@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lava_conv.errors import RangeError
 from lava_conv.network.fixedpoint import (
     BOUND_LIMIT,
     DECAY_BITS,
@@ -19,7 +20,7 @@ from lava_conv.network.fixedpoint import (
     is_float,
     saturate,
 )
-from lava_conv.network.neurons.base import Array, Bounds, Coded, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, Coded, IntegerStaircase, Neuron, Range, out_of_ranges
 
 
 class Params(NamedTuple):
@@ -32,7 +33,7 @@ class Params(NamedTuple):
         v_init: int per channel, initial potential.
         v_neg: per channel 0, or -theta for the symmetrical form.
         shift: left shift of the input.
-        ca_max: largest count, 0 = unlimited.
+        max_count: largest count, 0 = unlimited.
         dv: 12-bit decay, v keeps the share (4096 - dv) / 4096 a step; 0 = none.
         leak_steps: steps with a leak, 0 = every one.
         unipolar: 1 = no negative spikes, which is the integrate-and-fire neuron with soft reset of most conversions (Li
@@ -45,7 +46,7 @@ class Params(NamedTuple):
     v_init: Array = 0
     v_neg: Array = 0
     shift: int = 0
-    ca_max: int = 0
+    max_count: int = 0
     dv: int = 0
     leak_steps: int = 0
     unipolar: int = 0
@@ -99,7 +100,7 @@ def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
     """One time step. At the start of a sample v = v_init + bias, ca = 0, k = 0.
 
         v <- sat24(decay(v) + (a_in << shift) + (leak if leak_steps == 0 or k < leak_steps));  k <- k + 1
-        s = +1 if v >= theta and (ca_max == 0 or ca < ca_max)
+        s = +1 if v >= theta and (max_count == 0 or ca < max_count)
         s = -1 if v < v_neg and ca > 0 and not unipolar     (v <= v_neg where v_neg = -theta, the symmetrical form)
         v <- v - s*theta;  ca <- ca + s
 
@@ -107,28 +108,28 @@ def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
     """
     theta, v_neg, ca = params.theta, params.v_neg, state.ca
     v = saturate(integrate(state, a_in, params))
-    up = (v >= theta) & ((params.ca_max == 0) | (ca < params.ca_max))
+    up = (v >= theta) & ((params.max_count == 0) | (ca < params.max_count))
     down = ((v < v_neg) | ((v == v_neg) & (v_neg < 0))) & (ca > 0) & (params.unipolar == 0)
     s = (ca + up) - (ca + down)  # see dynamic_threshold.step
     return s, State(v - s * theta, ca + s, state.k + 1)
 
 
 def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
-    """N = clip(floor(((drive << shift) + v_init + bias + leak * leak_steps) / theta), 0, ca_max).
+    """N = clip(floor(((drive << shift) + v_init + bias + leak * leak_steps) / theta), 0, max_count).
 
     Exact for v_neg = 0, dv = 0 and a leak that ends (or is absent); the other forms settle near it, and a unipolar
     neuron, which takes no spike back, only if its running sum never passes its last value by a threshold.
     """
     total = (drive << params.shift) + params.v_init + params.bias + params.leak * params.leak_steps
     count = np.maximum(total // params.theta, 0)
-    return np.minimum(count, params.ca_max) if params.ca_max else count
+    return np.minimum(count, params.max_count) if params.max_count else count
 
 
 def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.int64], steps: int) -> Bounds:
     """Without decay `u = v + ca*theta` is the running sum, and ca rises only where `u >= theta*(ca + 1)`."""
     start = np.asarray(params.v_init) + params.bias
     low, high = drive_min << params.shift, drive_max << params.shift
-    limit = min(params.ca_max, steps) if params.ca_max else steps
+    limit = min(params.max_count, steps) if params.max_count else steps
     if params.dv:  # a decay never enlarges |v|, but the sum no longer telescopes: add every step's largest change
         jump = steps * np.minimum((high - low) + np.abs(params.leak) + params.theta, BOUND_LIMIT)
         return Bounds(start - jump, start + jump, np.full_like(low, limit))
@@ -138,22 +139,26 @@ def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.i
     return Bounds(np.minimum(u_min, start) - count * params.theta, np.maximum(u_max, start), count)
 
 
+RANGES = (
+    Range("theta", 1, STATE_MAX),
+    Range("bias", STATE_MIN, STATE_MAX),
+    Range("leak", STATE_MIN, STATE_MAX),
+    Range("v_init", STATE_MIN, STATE_MAX),
+    Range("v_neg", -STATE_MAX, 0),
+    Range("shift", 0, MAX_SHIFT),
+    Range("max_count", 0, STATE_MAX),
+    Range("dv", 0, DECAY_ONE - 1),
+    Range("leak_steps", 0, STATE_MAX),
+    Range("unipolar", 0, 1),
+)
+
+
 def check(params: Params) -> str | None:
     """What is out of range, as a sentence, or None."""
     v_neg = np.broadcast_to(params.v_neg, np.shape(params.theta))
     if not np.logical_or(v_neg == 0, v_neg == -np.asarray(params.theta)).all():
         return f"v_neg is {int(v_neg[(v_neg != 0) & (v_neg != -np.asarray(params.theta))][0])}, allowed is 0 or -theta"
-    return (
-        out_of_range("theta", params.theta, 1, STATE_MAX)
-        or out_of_range("bias", params.bias, STATE_MIN, STATE_MAX)
-        or out_of_range("leak", params.leak, STATE_MIN, STATE_MAX)
-        or out_of_range("v_init", params.v_init, STATE_MIN, STATE_MAX)
-        or out_of_range("shift", params.shift, 0, MAX_SHIFT)
-        or out_of_range("ca_max", params.ca_max, 0, STATE_MAX)
-        or out_of_range("dv", params.dv, 0, DECAY_ONE - 1)
-        or out_of_range("leak_steps", params.leak_steps, 0, STATE_MAX)
-        or out_of_range("unipolar", params.unipolar, 0, 1)
-    )
+    return out_of_ranges(params, RANGES)
 
 
 def _encode_form(params: Params) -> int:
@@ -171,9 +176,38 @@ def _decode_form(flag: int, values: dict[str, Array]) -> Array:
     return -flag * np.asarray(values["theta"])
 
 
-def max_count(params: Params) -> int:
-    """The largest count, 0 = unlimited."""
-    return params.ca_max
+def from_staircase(staircase: IntegerStaircase) -> Params:
+    """v(0) = -theta of the staircase, of which delta / 2 and `initial` are the initial potential and the rest is bias.
+
+    Raises:
+        RangeError: a bias exceeds 24 bits.
+    """
+    v_init = staircase.delta // 2 + staircase.initial
+    bias, leak, leak_steps = -staircase.theta - v_init, 0 * v_init, 0
+    if staircase.repeats > 1:
+        (bias, leak), leak_steps = spread(bias, staircase.repeats), staircase.repeats
+    if bias.max() > STATE_MAX or bias.min() < STATE_MIN:
+        raise RangeError(f"a bias of {bias[np.abs(bias).argmax()]} exceeds 24 bits; use fewer inputs or levels")
+    return Params(
+        staircase.delta, bias, leak, v_init, 0 * v_init, staircase.shift, staircase.max_count,
+        leak_steps=leak_steps, unipolar=staircase.unipolar,
+    )  # fmt: skip
+
+
+def to_staircase(params: Params) -> IntegerStaircase:
+    """The staircase of its theorem (see `settle`), and what keeps these parameters from it."""
+    problem = None
+    if np.any(params.v_neg):
+        problem = "fires negative spikes at -theta only"
+    elif params.dv:
+        problem = f"its potential decays by {params.dv}/4096 a step"
+    elif np.any(params.leak) and not params.leak_steps:
+        problem = "has a leak without an end"
+    total = params.v_init + params.bias + params.leak * params.leak_steps
+    return IntegerStaircase(
+        -total, params.theta, params.shift, params.max_count, params.unipolar, max(params.leak_steps, 1),
+        params.v_init - params.theta // 2, problem,
+    )  # fmt: skip
 
 
 def random_params(rng: np.random.Generator, channels: int) -> Params:
@@ -181,7 +215,7 @@ def random_params(rng: np.random.Generator, channels: int) -> Params:
     theta = rng.integers(1, 60, channels)
     return Params(
         theta, rng.integers(-50, 50, channels), rng.integers(-9, 9, channels), theta // 2,
-        -theta * int(rng.integers(0, 2)), shift=int(rng.integers(0, 4)), ca_max=int(rng.integers(0, 6)),
+        -theta * int(rng.integers(0, 2)), shift=int(rng.integers(0, 4)), max_count=int(rng.integers(0, 6)),
         dv=int(rng.integers(0, 2)) * int(rng.integers(0, 4096)), leak_steps=int(rng.integers(0, 5)),
         unipolar=int(rng.integers(0, 2)),
     )  # fmt: skip
@@ -192,17 +226,20 @@ NEURON: Neuron = Neuron(
     Params=Params,
     State=State,
     channel_fields=("theta", "bias", "leak", "v_init", "v_neg"),
-    scalar_fields=("shift", "ca_max", "dv", "leak_steps", "unipolar"),
+    scalar_fields=("shift", "max_count", "dv", "leak_steps", "unipolar"),
     initial_state=initial_state,
     integrate=integrate,
     step=step,
     settle=settle,
     bounds=bounds,
+    ranges=RANGES,
     check=check,
     required=("theta",),
     later_fields=("unipolar",),
     coded=(Coded("v_neg", "v_neg_is_theta", _encode_form, _decode_form),),
-    max_count=max_count,
+    file_names=(("max_count", "ca_max"),),
     provable=True,
+    from_staircase=from_staircase,
+    to_staircase=to_staircase,
     random_params=random_params,
 )

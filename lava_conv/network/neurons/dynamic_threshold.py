@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.network.fixedpoint import MAX_SHIFT, STATE_MAX, STATE_MIN, saturate
-from lava_conv.network.neurons.base import Array, Bounds, Neuron, out_of_range
+from lava_conv.network.neurons.base import Array, Bounds, IntegerStaircase, Neuron, Range, out_of_ranges
 
 
 class Params(NamedTuple):
@@ -16,14 +16,14 @@ class Params(NamedTuple):
         theta: int per channel, the potential from which counting begins.
         delta: int per channel, > 0, the step of the thresholds.
         shift: left shift of the input.
-        n_max: largest count, 0 = unlimited.
+        max_count: largest count, 0 = unlimited.
         unipolar: 1 = never sends a negative spike (encoder).
     """
 
     theta: Array
     delta: Array
     shift: int = 0
-    n_max: int = 0
+    max_count: int = 0
     unipolar: int = 0
 
 
@@ -53,28 +53,28 @@ def step(state: State, a_in: Array, params: Params) -> tuple[Array, State]:
     """One time step.
 
         v <- sat24(v + (a_in << shift));  m = max(v, theta);  lo = theta + n*delta;  hi = lo + delta
-        s = +1 if m >= hi and (n_max == 0 or n < n_max);  s = -1 if m < lo and not unipolar;  n <- n + s
+        s = +1 if m >= hi and (max_count == 0 or n < max_count);  s = -1 if m < lo and not unipolar;  n <- n + s
 
     The two moving thresholds of the paper are lo and hi. At rest lo <= m < hi, so the count settles on
-    n = clip(floor((v - theta) / delta), 0, n_max).
+    n = clip(floor((v - theta) / delta), 0, max_count).
     """
     theta, delta, n = params.theta, params.delta, state.n
     v = saturate(integrate(state, a_in, params))
     m = v + (v < theta) * (theta - v)
     lo = theta + n * delta
-    up = (m >= lo + delta) & ((params.n_max == 0) | (n < params.n_max))
+    up = (m >= lo + delta) & ((params.max_count == 0) | (n < params.max_count))
     down = (m < lo) & (params.unipolar == 0)
     s = (n + up) - (n + down)  # up - down in the integer type of n: neither numpy nor torch subtracts booleans
     return s, State(v, n + s)
 
 
 def settle(drive: NDArray[np.int64], params: Params) -> NDArray[np.int64]:
-    """n = clip(floor(((drive << shift) - theta) / delta), 0, n_max), for the whole input `drive` of a sample.
+    """n = clip(floor(((drive << shift) - theta) / delta), 0, max_count), for the whole input `drive` of a sample.
 
     Exact; of a unipolar neuron, which takes no spike back, only if its count never passes the last one on the way.
     """
     count = np.maximum(((drive << params.shift) - params.theta) // params.delta, 0)
-    return np.minimum(count, params.n_max) if params.n_max else count
+    return np.minimum(count, params.max_count) if params.max_count else count
 
 
 def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.int64], steps: int) -> Bounds:
@@ -83,20 +83,28 @@ def bounds(params: Params, drive_min: NDArray[np.int64], drive_max: NDArray[np.i
     return Bounds(drive_min << params.shift, drive_max << params.shift, count)
 
 
+RANGES = (
+    Range("theta", STATE_MIN, STATE_MAX),
+    Range("delta", 1, STATE_MAX),
+    Range("shift", 0, MAX_SHIFT),
+    Range("max_count", 0, STATE_MAX),
+    Range("unipolar", 0, 1),
+)
+
+
 def check(params: Params) -> str | None:
     """What is out of range, as a sentence, or None."""
-    return (
-        out_of_range("theta", params.theta, STATE_MIN, STATE_MAX)
-        or out_of_range("delta", params.delta, 1, STATE_MAX)
-        or out_of_range("shift", params.shift, 0, MAX_SHIFT)
-        or out_of_range("n_max", params.n_max, 0, STATE_MAX)
-        or out_of_range("unipolar", params.unipolar, 0, 1)
-    )
+    return out_of_ranges(params, RANGES)
 
 
-def max_count(params: Params) -> int:
-    """The largest count, 0 = unlimited."""
-    return params.n_max
+def from_staircase(staircase: IntegerStaircase) -> Params:
+    """Its parameters are the staircase; it begins at 0 whatever the initial part, and spreads nothing."""
+    return Params(staircase.theta, staircase.delta, staircase.shift, staircase.max_count, staircase.unipolar)
+
+
+def to_staircase(params: Params) -> IntegerStaircase:
+    """The staircase that the neuron settles on."""
+    return IntegerStaircase(params.theta, params.delta, params.shift, params.max_count, params.unipolar)
 
 
 def random_params(rng: np.random.Generator, channels: int) -> Params:
@@ -110,15 +118,18 @@ NEURON: Neuron = Neuron(
     Params=Params,
     State=State,
     channel_fields=("theta", "delta"),
-    scalar_fields=("shift", "n_max", "unipolar"),
+    scalar_fields=("shift", "max_count", "unipolar"),
     initial_state=initial_state,
     integrate=integrate,
     step=step,
     settle=settle,
     bounds=bounds,
+    ranges=RANGES,
     check=check,
     required=("theta", "delta"),
-    max_count=max_count,
+    file_names=(("max_count", "n_max"),),
     provable=True,
+    from_staircase=from_staircase,
+    to_staircase=to_staircase,
     random_params=random_params,
 )
