@@ -45,7 +45,18 @@ GROUPS = {  # of the first page, in this order; what stands in none comes last
     "The network": ("network", "netx", "netx_models"),
     "Lava and Loihi": ("processes", "lava", "lowering", "loihi"),
     "Look at it": ("report", "figures"),
-    "Inside": ("arguments", "classes", "files", "lazy", "memory", "simulation", "kernels", "torch_tools", "cli"),
+    "Inside": (
+        "arguments",
+        "classes",
+        "files",
+        "lazy",
+        "memory",
+        "progress",
+        "simulation",
+        "kernels",
+        "torch_tools",
+        "cli",
+    ),
 }
 OTHERS = "Others"
 UNREAD = ("Args:", "Arguments:", "Fields:", "Parameters:", "Raises:", "Returns:")  # as text: nobody read the section

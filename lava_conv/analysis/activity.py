@@ -10,9 +10,7 @@ This is the one definition of both, after Zou et al. 2024, and everything that s
 What a chip does for them is another count, in `lava_conv.loihi.cost`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from lava_conv.arguments import graph_of, whole
 from lava_conv.backends import run
 from lava_conv.errors import DataError
 from lava_conv.network.graph import Graph
+from lava_conv.progress import Progress
 from lava_conv.record import Record
 
 MAC = 4  # synaptic operations that one multiply-accumulate is counted as (Zou et al. 2024)
@@ -181,7 +180,7 @@ def measure(
     images: NDArray[np.uint8],
     steps: int | None = None,
     backend: str = "torch",
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Activity:
     """Run images and count spikes and synaptic operations, as means per sample.
 
@@ -190,7 +189,7 @@ def measure(
         images: uint8 (N, C, H, W).
         steps: time steps a sample, default graph.steps.
         backend: on which the spikes are computed.
-        progress: called with the number of images just done.
+        progress: called after each chunk with the images done and their total.
 
     Raises:
         DataError: the images are not the network's.
@@ -202,5 +201,5 @@ def measure(
         part = images[start : start + size]
         meter.add(run(graph, part, meter.steps, backend))
         if progress:
-            progress(len(part))
+            progress(start + len(part), len(images))
     return meter.result()

@@ -1,6 +1,6 @@
 """Run one graph on two backends and name the first difference."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from lava_conv.errors import DataError
 from lava_conv.memory import check_memory, record_bytes
 from lava_conv.network.graph import Graph
 from lava_conv.network.reference import check_images
+from lava_conv.progress import Progress, within
 from lava_conv.record import Record
 
 REFERENCE = "reference"
@@ -53,7 +54,7 @@ def compare(
     steps: int | None = None,
     first: str = "torch",
     second: str = "lava",
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Run `graph` on two backends and compare every spike, count and logit, layer by layer and step by step.
 
@@ -63,7 +64,7 @@ def compare(
         steps: time steps a sample, default graph.steps.
         first: a backend, or "reference": the settled counts of the quantised ANN, with which "sdnn" is to be compared.
         second: another one.
-        progress: called with the number of images that one of the two has just finished.
+        progress: called with the images finished, counted once for each of the two, and their total.
 
     Returns:
         Comparison with both records whole; it does not raise where they differ.
@@ -77,7 +78,7 @@ def compare(
     images = check_images(graph, images)
     kept = [record_bytes(graph, len(images), steps or graph.steps, name not in SETTLED) for name in (first, second)]
     check_memory(sum(kept), f"both records of {len(images):,} images", "use compare_parts, or fewer images")
-    return _compare(graph, images, steps, first, second, progress)
+    return _compare(graph, images, slice(None), steps, first, second, progress)
 
 
 def compare_parts(
@@ -86,7 +87,7 @@ def compare_parts(
     steps: int | None = None,
     first: str = "torch",
     second: str = "lava",
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
     size: int | None = None,
 ) -> Iterator[Comparison]:
     """As `compare`, part by part: the memory does not grow with the number of images. It ends at the first difference.
@@ -97,7 +98,7 @@ def compare_parts(
         steps: time steps a sample, default graph.steps.
         first: as `compare` takes it.
         second: as `compare` takes it.
-        progress: called with the number of images that one of the two has just finished.
+        progress: called with the images finished, counted once for each of the two, and their total.
         size: images of a part, default: by the size of their records. Each part starts Lava's processes anew.
 
     Yields:
@@ -110,7 +111,7 @@ def compare_parts(
     sizes = [part_size(graph, steps, name, name not in SETTLED) for name in (first, second) if name in BACKENDS]
     size = size or min(sizes, default=PART)
     for start in range(0, len(images), size):
-        found = _compare(graph, images[start : start + size], steps, first, second, progress, start)
+        found = _compare(graph, images, slice(start, start + size), steps, first, second, progress)
         values += found.values
         yield replace(found, values=values)
         if not found.equal:
@@ -118,13 +119,19 @@ def compare_parts(
 
 
 def _compare(
-    graph: Graph, images: Any, steps: int | None, first: str, second: str, progress: Any, start: int = 0
-) -> Comparison:
-    a, b = (_record(graph, images, steps, backend, progress) for backend in (first, second))
+    graph: Graph, images: NDArray[np.uint8], part: slice, steps: int | None, first: str, second: str,
+    progress: Progress | None,
+) -> Comparison:  # fmt: skip
+    """Compare a part of the images; progress counts all of them, on both."""
+    some, start = images[part], part.start or 0
+    a = _record(graph, some, steps, first, within(progress, 2 * start, 2 * len(images)))
+    b = _record(graph, some, steps, second, within(progress, 2 * start + len(some), 2 * len(images)))
     return compare_records(a, b, first, second, start)
 
 
-def _record(graph: Graph, images: Any, steps: int | None, backend: str, progress: Any) -> Record:
+def _record(
+    graph: Graph, images: NDArray[np.uint8], steps: int | None, backend: str, progress: Progress | None
+) -> Record:
     if backend == REFERENCE:
         return graph.reference(images, progress)
     return run(graph, images, steps, backend=backend, record=("spikes",), progress=progress)

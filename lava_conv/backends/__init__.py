@@ -12,6 +12,7 @@ from lava_conv.errors import BackendError, DataError
 from lava_conv.memory import check_memory, record_bytes
 from lava_conv.network.graph import Graph
 from lava_conv.network.reference import check_images
+from lava_conv.progress import Progress, within
 from lava_conv.record import Record
 
 # name -> (module, function); imported on first use, because torch and Lava are heavy and Lava may be absent
@@ -31,6 +32,8 @@ def run(
     steps: int | None = None,
     backend: str = "torch",
     record: tuple[str, ...] = ("spikes",),
+    *,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Record:
     """Run a graph on images.
@@ -43,6 +46,7 @@ def run(
             to stock SigmaDelta neurons, on Lava's CPU simulation: one wave of graded spikes an image, so the Record
             has one step and no spikes).
         record: ("spikes",) keeps every spike of every layer; () keeps counts and readout only and saves memory.
+        progress: called after each chunk with the images done and their total.
         options: for the backend, e.g. device="cuda" for torch, timeout=60 for lava; they are the arguments of
             `lava_conv.simulation.simulate`, `lava_conv.backends.lava.simulate` and `lava_conv.backends.sdnn.simulate`.
 
@@ -70,7 +74,7 @@ def run(
         copies = 2  # what the probes wrote, and the record that is made of it
         bytes_ = record_bytes(graph, len(images), steps or graph.steps, "spikes" in record and backend != "sdnn")
         check_memory(copies * bytes_, f"the record of {len(images):,} images", "use fewer images at a time")
-    return function(graph, images, steps, tuple(record), **options)
+    return function(graph, images, steps, tuple(record), progress=progress, **options)
 
 
 def part_size(graph: Graph, steps: int | None = None, backend: str = "torch", keep_spikes: bool = False) -> int:
@@ -87,6 +91,8 @@ def run_parts(
     backend: str = "torch",
     record: tuple[str, ...] = (),
     size: int | None = None,
+    *,
+    progress: Progress | None = None,
     **options: Any,
 ) -> Iterator[tuple[slice, Record]]:
     """As `run`, part by part: the memory does not grow with the number of images.
@@ -98,6 +104,7 @@ def run_parts(
         backend: as `run` takes it. Each part of "lava" and "sdnn" starts processes of its own.
         record: as `run` takes it; here () by default.
         size: images of a part, default `part_size`.
+        progress: called after each chunk with the images done and their total, of all parts.
         options: for the backend.
 
     Yields:
@@ -109,4 +116,5 @@ def run_parts(
     size = size or part_size(graph, steps, backend, "spikes" in record)
     for start in range(0, max(1, len(images)), size):
         part = slice(start, min(start + size, len(images)))
-        yield part, run(graph, images[part], steps, backend, record, **options)
+        here = within(progress, start, len(images))
+        yield part, run(graph, images[part], steps, backend, record, progress=here, **options)

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
-from lava_conv.lava.types import LavaObject, Progress
+from lava_conv.lava.types import LavaObject
 from lava_conv.network.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
 from lava_conv.network.graph import Graph, Layer
 from lava_conv.network.reference import check_images
 from lava_conv.network.synapses import Conv, Dense, Identity, Shape
+from lava_conv.progress import Progress
 from lava_conv.record import Counts, Record
 
 try:
@@ -62,7 +63,7 @@ def simulate(
         checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
         stock: use Lava's own models of Conv and Dense, which compute the same, more slowly.
         hardware: True: the board or an error; False: the CPU simulation; None: the board if the extension is there.
-        progress: called with the number of images just finished.
+        progress: called with the images finished and their total.
 
     Returns:
         Record; the integers of `lava_conv.simulation.simulate`, step by step.

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
-from lava_conv.lava.types import LavaObject, Progress
+from lava_conv.lava.types import LavaObject
 from lava_conv.lowering import Lowered, lower, write_stock
 from lava_conv.lowering.assembly import Stage
 from lava_conv.lowering.layer_integers import ONE_BITS, PAYLOAD_BITS
 from lava_conv.network.graph import Graph
 from lava_conv.netx.stock import describe
+from lava_conv.progress import Progress
 from lava_conv.record import Record
 
 try:
@@ -65,7 +66,7 @@ def simulate(
         timeout: seconds without movement after which the run is given up.
         fast: this project's models of Conv and Dense, which compute the same as the stock ones.
         approximate: see `lava_conv.lower`.
-        progress: called with the number of images just finished.
+        progress: called with the images finished and their total.
 
     Returns:
         Record with a steps axis of length 1: the counts and logits of `graph.reference`.

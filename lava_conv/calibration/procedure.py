@@ -10,7 +10,7 @@ Sources: Li et al. 2021 (arXiv 2106.06984) and 2022 (arXiv 2205.10121), Meng et 
 import copy
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -46,6 +46,7 @@ from lava_conv.frontends.calls import plain, quantised
 from lava_conv.frontends.effective import effective
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import INPUT_CODES, Graph
+from lava_conv.progress import Progress
 from lava_conv.qat.evaluation import exact
 from lava_conv.qat.layers import LearnedStep, Quantiser
 from lava_conv.qat.preparation import NORMS, prepare
@@ -193,7 +194,7 @@ def calibrated(
     seed: int = 0,
     labels: tuple[str, ...] = (),
     checkpoint: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Progress | None = None,
     targets: Any = None,
 ) -> Calibration:
     """Convert a pretrained float network and say how far each layer is from it.

@@ -50,8 +50,8 @@ def demo(target: str, with_lava: bool | None, seed: int, as_json: bool) -> None:
     say = (lambda *_, **__: None) if as_json else out.print
     say(f"digits: {len(data.x_train)} images to train with, {len(data.x_test)} to test, 8x8 pixels")
     recipe = Recipe(seed=seed)
-    with progress("training with quantisation", recipe.epochs, not as_json) as advance:
-        trained = train(data, recipe, progress=lambda epoch, loss: advance(1))
+    with progress("training with quantisation", shown=not as_json) as advance:
+        trained = train(data, recipe, progress=advance)
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     lc.save(lc.convert(trained.model, data.x_train[:64], steps=DEMO_STEPS), target)
     graph = lc.load(target)

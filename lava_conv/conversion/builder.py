@@ -29,6 +29,7 @@ from lava_conv.network.fixedpoint import (
 from lava_conv.network.graph import Layer, Skip
 from lava_conv.network.neurons import NEURONS, ca_lif
 from lava_conv.network.synapses import Conv, Dense
+from lava_conv.progress import Progress
 from lava_conv.qat.layers import Average, Pixels, QuantisedWeight, Quantiser, Readout
 from lava_conv.qat.pooling import POOLS, pair, window
 from lava_conv.qat.preparation import NORMS, NOTHING
@@ -45,7 +46,7 @@ class Walk:
     max_steps: int
     round_thresholds: bool = False
     repeats: int = 1  # how often the image comes
-    progress: Callable[[int, int], Any] | None = None  # hears how many nodes of how many are done
+    progress: Progress | None = None  # called after each node
     integers: dict[Any, Any] = field(default_factory=dict)  # by module, its quantised weight; other walks may share it
     inexact: dict[int, str] = field(default_factory=dict)  # layers that do not round as the model does, and why
     layers: list[Layer] = field(default_factory=list)

@@ -4,7 +4,6 @@ The model is traced with torch.fx; `builder` makes layers of neurons of it, node
 """
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from lava_conv.frontends.effective import effective
 from lava_conv.frontends.tracing import cat_inputs, is_add, name_of, place, remedy_of, trace
 from lava_conv.network.fixedpoint import MAX_STEPS, STEPS_LIMIT
 from lava_conv.network.graph import INPUT_CODES, Graph
+from lava_conv.progress import Progress
 from lava_conv.qat.evaluation import in_float64
 from lava_conv.qat.layers import LEAVES, Pixels, check_pixels
 from lava_conv.qat.preparation import REMEDIES
@@ -36,7 +36,7 @@ def convert(
     input_scale: float = 1.0,
     round_thresholds: bool = False,
     input_code: str = "flash",
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Graph:
     """Convert a model trained with quantisation.
 

@@ -20,14 +20,13 @@ from lava_conv.errors import DataError
 from lava_conv.memory import check_memory, record_bytes
 from lava_conv.network.graph import Graph
 from lava_conv.network.reference import check_images
+from lava_conv.progress import Progress
 from lava_conv.record import Counts, Record
 from lava_conv.simulation import tensors
 from lava_conv.torch_tools.device import find_device, limit_torch_threads
 
 CHUNK = 64  # images a thread works on at once: their spikes should stay in the cache
 CHUNK_BYTES = 1 << 25  # and so much room for the widest layer, of which there are a few copies
-
-Progress = Callable[[int], Any]  # called with the number of images just finished
 
 
 def simulate(
@@ -48,7 +47,7 @@ def simulate(
         steps: time steps a sample, default graph.steps.
         record: ("spikes",) to keep every spike.
         device: "cpu" (default) or a CUDA device; the result is the same.
-        progress: called after each chunk with its number of images.
+        progress: called after each chunk with the images done and their total.
         threads: on a CPU, how many work side by side; default torch.get_num_threads().
         method: on a CPU, how sums are formed: "events" (cost what the spikes cost), "dense" (int8 convolutions), "auto"
             (by the share of spikes measured in each layer and chunk), "tensors" (torch, step by step). All give the
@@ -91,9 +90,11 @@ def simulate(
         return len(job[1])
 
     with _workers(workers) as map_:
+        done = 0
         for count in map_(work, chunks):
+            done += count
             if progress:
-                progress(count)
+                progress(done, len(images))
     counts = Counts(found.counts, channels_last=compiled)
     return Record(found.logits, counts, found.spikes, backend=f"torch simulator on {place}")
 

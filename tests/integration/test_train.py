@@ -33,7 +33,7 @@ def test_resume_gives_the_same_bits(tmp_path):
     data = load_dataset("digits")
     whole = train(data, QUICK)
     with pytest.raises(KeyboardInterrupt):
-        train(data, QUICK, tmp_path / "x.pt", progress=stop_after_one)
+        train(data, QUICK, tmp_path / "x.pt", after_epoch=stop_after_one)
     resumed = train(data, QUICK, tmp_path / "x.pt", resume=True)
     assert torch.equal(weights(whole), weights(resumed)) and whole.losses == resumed.losses
     assert torch.equal(weights(load_trained(tmp_path / "x.pt")), weights(whole))
@@ -348,7 +348,7 @@ def test_crop_and_flip_train_on_squares_and_resume_to_the_same_weights(tmp_path)
     whole = train(data, recipe)
     assert whole.shape == (3, 8, 8)
     with pytest.raises(KeyboardInterrupt):
-        train(data, recipe, tmp_path / "a.pt", progress=stop_after_one)
+        train(data, recipe, tmp_path / "a.pt", after_epoch=stop_after_one)
     again = train(data, recipe, tmp_path / "a.pt", resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
     with pytest.raises(DataError, match="crop is 13, allowed is 0"):
@@ -381,7 +381,7 @@ def test_float_training_and_what_it_refuses(tmp_path):
     assert right.mean() > 0.85
     again = load_trained(tmp_path / "f.pt")
     assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), trained.model.parameters(), strict=True))
-    half = train(data, recipe, tmp_path / "g.pt", progress=None)
+    half = train(data, recipe, tmp_path / "g.pt", after_epoch=None)
     assert all(torch.equal(a, b) for a, b in zip(half.model.parameters(), trained.model.parameters(), strict=True))
     with pytest.raises(lc.DataError, match="optimiser is 'lion', allowed are adam and sgd"):
         train(data, Recipe(optimiser="lion", epochs=1))

@@ -82,8 +82,8 @@ def test_the_reference_is_the_same_in_chunks_and_keeps_few_bytes(graph, x, monke
     whole = graph.reference(x)
     monkeypatch.setattr("lava_conv.network.reference.REFERENCE_VALUES", 1)
     done = []
-    parts = graph.reference(x, done.append)
-    assert chunk_size(graph) == 1 and done == [1] * len(x)
+    parts = graph.reference(x, lambda *so_far: done.append(so_far))
+    assert chunk_size(graph) == 1 and done == [(i, len(x)) for i in range(1, len(x) + 1)]
     assert np.array_equal(parts.logits, whole.logits)
     for index, counts in whole.counts.items():
         assert np.array_equal(parts.counts[index], counts) and counts.dtype == np.int64 and counts.any()

@@ -217,8 +217,8 @@ def test_batch_split_order_and_threads_change_nothing(tmp_path, rng, monkeypatch
     monkeypatch.setattr(tensors, "CHUNK_ELEMENTS", 3 * 6 * 300)
     monkeypatch.setattr(simulate, "CHUNK", 3)
     seen, before = [], torch.get_num_threads()
-    split = lc.run(graph, images, progress=seen.append, method=method, threads=4)
-    assert len(seen) > 2 and sum(seen) == 10
+    split = lc.run(graph, images, progress=lambda *x: seen.append(x), method=method, threads=4)
+    assert len(seen) > 2 and seen == sorted(set(seen)) and seen[-1] == (10, 10) and {of for _, of in seen} == {10}
     assert torch.get_num_threads() == before
     order = rng.permutation(10)
     shuffled = lc.run(graph, images[order], method=method, threads=2)
