@@ -134,8 +134,8 @@ class Meter:
         Raises:
             DataError: the record holds no spikes, or fewer steps.
         """
-        if not record.spikes or record.steps < self.steps:
-            raise DataError(f"needed is a record with spikes of {self.steps} steps; run with record=('spikes',)")
+        if not record.has_spikes or record.steps < self.steps:
+            raise DataError(f"needed is a record with spikes of {self.steps} steps; run with record_spikes=True")
         for index, spikes in record.spikes.items():
             used = spikes[: self.steps]
             for row, kept in enumerate((self._up, self._down)):
@@ -199,7 +199,7 @@ def measure(
     size = max(1, min(CHUNK, CHUNK_SPIKES // spikes))
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        meter.add(run(graph, part, meter.steps, backend))
+        meter.add(run(graph, part, meter.steps, backend, record_spikes=True))
         if progress:
             progress(start + len(part), len(images))
     return meter.result()

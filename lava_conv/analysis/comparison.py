@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,7 @@ from lava_conv.progress import Progress, within
 from lava_conv.record import Record
 
 REFERENCE = "reference"
-SETTLED = (REFERENCE, "sdnn")  # whose records hold no spikes
+SETTLED = (REFERENCE, "sdnn", "loihi2")  # whose records hold no spikes
 
 
 @dataclass(frozen=True)
@@ -134,7 +133,7 @@ def _record(
 ) -> Record:
     if backend == REFERENCE:
         return graph.reference(images, progress)
-    return run(graph, images, steps, backend=backend, record=("spikes",), progress=progress)
+    return run(graph, images, steps, backend, record_spikes=backend not in SETTLED, progress=progress)
 
 
 def compare_records(a: Record, b: Record, first: str = "first", second: str = "second", start: int = 0) -> Comparison:
@@ -155,9 +154,10 @@ def compare_records(a: Record, b: Record, first: str = "first", second: str = "s
             f"{first} has {a.steps} steps and {second} {b.steps}, so that they cannot be compared step by step; "
             f"compare what settles at once with {REFERENCE!r}"
         )
-    pairs: list[tuple[str, NDArray[Any], NDArray[Any], str]] = [
-        (f"layer {i}", a.spikes[i], b.spikes[i], "sends") for i in sorted(a.spikes.keys() & b.spikes.keys())
-    ]
+    pairs: list[tuple[str, NDArray[np.integer], NDArray[np.integer], str]] = []
+    if a.has_spikes and b.has_spikes:
+        both = sorted(a.spikes.keys() & b.spikes.keys())
+        pairs = [(f"layer {i}", a.spikes[i], b.spikes[i], "sends") for i in both]
     if not pairs:
         both = sorted(a.counts.keys() & b.counts.keys())
         pairs = [(f"layer {i}", a.counts[i][None], b.counts[i][None], "counts") for i in both]

@@ -111,7 +111,7 @@ def run_on(
         now = min(2 * now, limit)
         size = max(1, SPIKES // (now * sum(int(np.prod(layer.shape)) for layer in graph.layers)))
         still = []
-        for part, record in run_parts(graph, images[left], now, record=("spikes",), size=size):
+        for part, record in run_parts(graph, images[left], now, record_spikes=True, size=size):
             reference, silent = graph.reference(images[left[part]]), silent_after(record)
             for i, differs in enumerate(differing_counts(reference, record)):
                 if not differs:

@@ -12,7 +12,7 @@ from lava_conv.cli.screen import out, progress
 
 @click.command()
 @net_options
-@click.option("--backend", default="torch", show_default=True, help="torch, lava or sdnn.")
+@click.option("--backend", default="torch", show_default=True, help="torch, lava, sdnn or loihi2.")
 @click.option("--device", help="For torch: cpu or cuda.")
 @seed_option
 @json_option

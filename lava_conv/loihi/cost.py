@@ -146,7 +146,7 @@ def cost(
     size = max(1, CHUNK_VALUES // (sum(load.neurons for load in laid.loads) * laid.steps))
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        record = run(graph, part, laid.steps, backend)
+        record = run(graph, part, laid.steps, backend, record_spikes=True)
         meter.add(record)
         if laid.chip.has_cost:  # which needs every core in every step
             works = network_work(laid, record, part, graph.input_code)
@@ -206,8 +206,8 @@ def network_work(laid: Fit, record: Record, images: NDArray[np.uint8], input_cod
 
 def _sent(laid: Fit, record: Record, images: NDArray[np.uint8], input_code: str) -> dict[int, NDArray[np.int8]]:
     """(steps, N, C, H, W) of the image and of each layer: 1 where something is sent."""
-    if not record.spikes or record.steps < laid.steps:
-        raise DataError(f"needed is a record with spikes of {laid.steps} steps; run with record=('spikes',)")
+    if not record.has_spikes or record.steps < laid.steps:
+        raise DataError(f"needed is a record with spikes of {laid.steps} steps; run with record_spikes=True")
     sent = {IMAGE: np.zeros((laid.steps, *images.shape), np.int8)}
     sent[IMAGE][: None if input_code == "constant" else 1] = images != 0
     for load in laid.loads:

@@ -157,7 +157,7 @@ def collect(
     with bar("simulator and reference", len(images)) as advance:
         for start in range(0, len(images), size):
             part = images[start : start + size]
-            record, reference = run(graph, part, steps), graph.reference(part)
+            record, reference = run(graph, part, steps, record_spikes=True), graph.reference(part)
             meter.add(record)
             unlike = unlike.plus(unlike_counts([(reference, record)]))
             odd += (start + np.flatnonzero(differing_counts(reference, record))[: LOOKED - len(odd)]).tolist()
@@ -191,18 +191,18 @@ def collect(
     some = images[:COST_SAMPLES]
     with bar(f"cost on {CHIPS[0]}", len(some)) as advance:
         spent = cost(graph, some, fits[0], progress=advance)
+    shown = run(graph, images[sample : sample + 1], steps, record_spikes=True)
     return Findings(
         name, data, graph, images, labels, record, reference, ledger, meter.result(), first[1], first[0], sample,
-        run(graph, images[sample : sample + 1], steps), model_name, said, activations, streamed, fits,
-        spent,
+        shown, model_name, said, activations, streamed, fits, spent,
     )  # fmt: skip
 
 
 def _streamed(graph: Graph, images: NDArray[np.uint8], steps: int, advance: Progress) -> tuple[Record, Unlike]:
     """Lava's record, without counts and spikes, and how many of its values are unlike the simulator's."""
     logits, unlike, name = [], Unlike(), ""
-    for part, record in run_parts(graph, images, steps, "lava", ("spikes",), progress=advance):
-        unlike = unlike.plus(unlike_values(run(graph, images[part], steps), record))
+    for part, record in run_parts(graph, images, steps, "lava", record_spikes=True, progress=advance):
+        unlike = unlike.plus(unlike_values(run(graph, images[part], steps, record_spikes=True), record))
         logits.append(record.logits)
         name = record.backend
     return Record(np.concatenate(logits, axis=1), {}, backend=name), unlike

@@ -235,7 +235,7 @@ def test_both_methods_train_to_exact_integers(options):
     reference = graph.reference(data.x_test)
     assert np.array_equal(reference.predictions[0], evaluate(trained.model, data.x_test).argmax(1))
     assert reference.accuracy(data.y_test)[0] > 0.95
-    record = lc.run(graph, data.x_test, steps=32, record=())
+    record = lc.run(graph, data.x_test, steps=32)
     assert all(np.array_equal(record.counts[i], c) for i, c in reference.counts.items())
 
 
@@ -335,7 +335,7 @@ def test_digits_reach_98_percent_at_four_steps(seeds):
     for seed in range(seeds):
         data = load_dataset("digits", seed=seed)
         graph = lc.convert(train(data, Recipe(seed=seed)).model, data.x_train[:16], steps=4)
-        accuracies.append(lc.run(graph, data.x_test, record=()).accuracy(data.y_test)[-1])
+        accuracies.append(lc.run(graph, data.x_test).accuracy(data.y_test)[-1])
     print(f"digits, T = 4, {seeds} seeds:", np.round(accuracies, 4), "mean", np.mean(accuracies).round(4))
     assert np.mean(accuracies) >= 0.98
 
