@@ -96,7 +96,7 @@ def main() -> None:
     print(f"integer reference {100 * reference.accuracy(labels)[0]:.2f} %")
     print(f"{'form':70} accuracy  counts that differ  +spikes  -spikes  settled at")
     for name, variant in variants(graph, options.steps).items():
-        record = lc.run(variant, images)
+        record = lc.run(variant, images, record_spikes=True)
         total = sum(c.size for c in reference.counts.values())
         differ = sum(int((record.counts[i] != c).sum()) for i, c in reference.counts.items())
         up = sum(int((s > 0).sum()) for s in record.spikes.values()) / total

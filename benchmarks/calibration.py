@@ -67,7 +67,7 @@ def main() -> None:
                     iterations=options.iterations,
                 )  # fmt: skip
                 seconds = time.perf_counter() - began
-                parts = [lc.run(graph, x[i : i + CHUNK], record=()).predictions[-1] for i in range(0, len(x), CHUNK)]
+                parts = [lc.run(graph, x[i : i + CHUNK]).predictions[-1] for i in range(0, len(x), CHUNK)]
                 found = np.concatenate(parts)
                 right, agree = 100 * accuracy(found, y, graph.classes), 100 * (found == said).mean()
                 row = f"{steps:4d} {neuron:6} {method:10} {right:8.2f} {right - ann:+6.2f} {agree:6.2f} {seconds:7.1f}"

@@ -46,7 +46,7 @@ def images(name: str, count: int) -> np.ndarray:
 
 def spikes_a_neuron(graph: lc.Graph, name: str) -> float:
     """Positive and negative, in graph.steps steps, on average over the hidden neurons."""
-    record = lc.run(graph, images(name, 4))
+    record = lc.run(graph, images(name, 4), record_spikes=True)
     neurons = sum(counts[0].size for counts in record.counts.values())
     return sum(np.count_nonzero(s) for s in record.spikes.values()) / 4 / neurons
 

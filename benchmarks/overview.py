@@ -74,7 +74,7 @@ def spikes(figure: Any) -> None:
     """The digit, and below it a line a neuron: its spikes at each step."""
     graph = lc.load(ZOO / f"{SHOWN}.net")
     image = load_dataset("mnist").x_test[DIGIT : DIGIT + 1]
-    record = lc.run(graph, image, STEPS)
+    record = lc.run(graph, image, STEPS, record_spikes=True)
     layers = sorted(record.spikes)
     axes = figure.subplots(len(layers) + 1, 1, height_ratios=[1.5] + [1] * len(layers))
     bare(axes[0]).imshow(255 - image[0, 0], cmap="gray", interpolation="nearest")

@@ -32,7 +32,7 @@ def measured(
     images = centred(images, graph.input_shape)
     meters, right = [Meter(graph, t) for t in range(1, steps + 1)], np.zeros(steps)
     for start in range(0, len(images), CHUNK):
-        record = lc.run(graph, images[start : start + CHUNK], steps)
+        record = lc.run(graph, images[start : start + CHUNK], steps, record_spikes=True)
         for meter in meters:
             meter.add(record)
         right += record.accuracy(labels[start : start + CHUNK]) * record.logits.shape[1]

@@ -23,7 +23,7 @@ def sweep(rounds: int) -> dict[str, list[tuple[str, float, float]]]:
 
     def timed(jobs: dict[str, tuple[lc.Graph, int, int]]) -> dict[str, float]:
         actions: Any = {
-            key: lambda g=graph, t=steps, n=count: lc.run(g, pixels[:n], t, record=())
+            key: lambda g=graph, t=steps, n=count: lc.run(g, pixels[:n], t)
             for key, (graph, steps, count) in jobs.items()
         }
         return {key: 1e6 * taken / jobs[key][2] for key, taken in side_by_side(actions, rounds).items()}

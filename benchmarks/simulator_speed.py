@@ -34,9 +34,9 @@ def most():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 2**20
 graph = lc.load(sys.argv[1])
 images = np.random.default_rng(0).integers(0, 256, (10_000, 1, 28, 28), dtype=np.uint8)
-lc.run(graph, images[:8], 8, record=())
+lc.run(graph, images[:8], 8)
 before = most()
-record = lc.run(graph, images, 8, record=())
+record = lc.run(graph, images, 8)
 print(most(), before)
 """
 
@@ -130,7 +130,7 @@ def compare(name: str, bias: float, rounds: int) -> None:
     x = torch.from_numpy(pixels).float() / 255
     actions = ann_passes(name, x) | peers(name, x)
     for method in ("auto", "events", "dense"):
-        actions[f"lava-conv, {method}"] = lambda m=method: lc.run(graph, pixels, STEPS, record=(), method=m)
+        actions[f"lava-conv, {method}"] = lambda m=method: lc.run(graph, pixels, STEPS, method=m)
     with torch.inference_mode():
         taken = {key: 1e6 * value / len(pixels) for key, value in side_by_side(actions, rounds).items()}
     ours, theirs = taken["lava-conv, auto"], [t for key, t in taken.items() if key.startswith("SpikingJelly")]

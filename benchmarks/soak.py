@@ -104,7 +104,8 @@ class Soak:
     def simulator(self, graph: Any, images: Any, plain: Any, rng: random.Random) -> None:
         method, threads = rng.choice(METHODS), rng.choice(THREADS)
         self.tried[f"simulator, {method}"] += 1
-        self.equal(f"{method}, {threads} threads", plain, lc.run(graph, images, method=method, threads=threads))
+        found = lc.run(graph, images, record_spikes=True, method=method, threads=threads)
+        self.equal(f"{method}, {threads} threads", plain, found)
 
     def file(self, graph: Any, folder: Path) -> None:
         self.tried["written and read again"] += 1
@@ -114,14 +115,14 @@ class Soak:
 
     def lava(self, graph: Any, images: Any, plain: Any) -> None:
         self.tried["Lava"] += 1
-        self.equal("Lava", plain, lc.run(graph, images, backend="lava"))
+        self.equal("Lava", plain, lc.run(graph, images, backend="lava", record_spikes=True))
 
     def killed(self, graph: Any, images: Any, plain: Any, rng: random.Random) -> None:
         killer = Killer(rng)
         self.tried[f"Lava, a child {'killed' if killer.how == signal.SIGKILL else 'stopped'}"] += 1
         killer.start()
         try:
-            record = lc.run(graph, images, backend="lava", timeout=LIMIT)
+            record = lc.run(graph, images, backend="lava", record_spikes=True, timeout=LIMIT)
         except lc.BackendError as error:
             end = time.perf_counter()
             self.reasons[" ".join(str(error).split()[-4:])] += 1
@@ -176,13 +177,13 @@ def main() -> None:
             shape = (2, int(draw.integers(7, 16)), int(draw.integers(6, 16)))
             graph = lc.load(write_random_net(folder / "a.net", draw, shape, int(draw.integers(1, 7)), code, skips))
             images = draw.integers(0, 256, (int(draw.integers(1, 40)), *shape), dtype=np.uint8)
-            plain = lc.run(graph, images, method="tensors")
+            plain = lc.run(graph, images, record_spikes=True, method="tensors")
             before = set(os.listdir(SHARED))
             for _ in range(3):
                 soak.simulator(graph, images, plain, rng)
             soak.file(graph, folder)
             few = images[:8]
-            wanted = lc.run(graph, few, method="tensors")
+            wanted = lc.run(graph, few, record_spikes=True, method="tensors")
             soak.killed(graph, few, wanted, rng) if rounds % 2 else soak.lava(graph, few, wanted)
             soak.nothing_remains(before)
             rounds += 1

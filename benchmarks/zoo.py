@@ -60,7 +60,7 @@ def golden_images(shape: tuple[int, ...]) -> np.ndarray:
 def golden(graph: lc.Graph, steps: int) -> dict[str, np.ndarray]:
     """Images, logits after each step, settled counts, and a digest of every layer's spikes."""
     images = golden_images(graph.input_shape)
-    record, reference = lc.run(graph, images, steps), graph.reference(images)
+    record, reference = lc.run(graph, images, steps, record_spikes=True), graph.reference(images)
     digests = [hashlib.sha256(np.ascontiguousarray(s).tobytes()).hexdigest() for _, s in sorted(record.spikes.items())]
     counts = {f"count_{i}": c.astype(np.uint8) for i, c in reference.counts.items()}
     return {
@@ -84,7 +84,7 @@ def settled(
     predictions, right = [], np.zeros(steps)
     for part in chunks(len(images)):
         reference = graph.reference(images[part])
-        record = lc.run(graph, images[part], steps, record=())
+        record = lc.run(graph, images[part], steps)
         differ += sum(int((record.counts[i] != c).sum()) for i, c in reference.counts.items())
         total += sum(c.size for c in reference.counts.values())
         predictions.append(reference.predictions[0])
@@ -208,7 +208,7 @@ def publish_lowered(options: argparse.Namespace) -> None:
     reference = np.concatenate([graph.reference(x_test[part]).predictions[0] for part in chunks(len(x_test))])
     layers, differ = lowered.differences(x_test)
     few, began = x_test[: options.samples], time.perf_counter()
-    stock, wanted = lc.run(graph, few, backend="sdnn", record=()), graph.reference(few)
+    stock, wanted = lc.run(graph, few, backend="sdnn"), graph.reference(few)
     seconds = time.perf_counter() - began
     images = golden_images(graph.input_shape)
     record = lowered.run(images)
@@ -257,7 +257,7 @@ def table(options: argparse.Namespace) -> None:
         meter, right, reference, decided, silent = Meter(graph), np.zeros(steps), [], [], []
         exits: dict[str, list[Exit]] = {}
         for part in chunks(len(images)):
-            record = lc.run(graph, images[part], steps)
+            record = lc.run(graph, images[part], steps, record_spikes=True)
             meter.add(record)
             right += record.accuracy(labels[part]) * len(images[part])
             reference.append(graph.reference(images[part]).predictions[0])
@@ -294,7 +294,7 @@ def timed(options: argparse.Namespace) -> None:
 
 
 def keep_run(records: dict[str, lc.Record], graph: lc.Graph, images: np.ndarray, backend: str) -> None:
-    records[backend] = lc.run(graph, images, backend=backend)
+    records[backend] = lc.run(graph, images, backend=backend, record_spikes=True)
 
 
 def print_accuracy(by_step: np.ndarray, settled_accuracy: float) -> None:

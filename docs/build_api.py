@@ -52,6 +52,7 @@ GROUPS = {  # of the first page, in this order; what stands in none comes last
         "lazy",
         "memory",
         "options",
+        "progress",
         "simulation",
         "kernels",
         "torch_tools",

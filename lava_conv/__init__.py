@@ -4,7 +4,7 @@
     graph = convert(model, example_input)          integers only; bounds proven, thresholds searched
     graph = calibrate(float_model, images)         a pretrained network, some hundred unlabelled images
     save(graph, "m.net"); graph = load("m.net")    netx HDF5
-    record = run(graph, images, backend="torch")   every spike of every step; or "lava", or "sdnn"
+    record = run(graph, images, backend="torch")   or "lava", "sdnn", "loihi2"; record_spikes=True keeps every spike
     run_parts(graph, images)                       the same part by part, for sets of any size
     compare(graph, images)                         names the first difference, if there is one
     lower(graph)                                   stock SigmaDelta neurons, the same integers

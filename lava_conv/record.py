@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.classes import accuracy, predictions
+from lava_conv.errors import DataError
 
 
 class Counts(Mapping[int, NDArray[np.int64]]):
@@ -37,6 +38,21 @@ class Counts(Mapping[int, NDArray[np.int64]]):
 
     def __repr__(self) -> str:
         return f"Counts({', '.join(f'layer {i}: {self[i].shape}' for i in self)})"
+
+
+class NoSpikes(Mapping[int, NDArray[np.int8]]):
+    """Stands for the spikes of a run that did not record them.
+
+    Every look at it is refused, so that a loop over it never passes for layers that are silent.
+    """
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise DataError("the record holds no spikes; run with record_spikes=True, on backend 'torch' or 'lava'")
+
+    __getitem__ = __iter__ = __len__ = __contains__ = keys = values = items = get = __eq__ = _refuse
+
+    def __repr__(self) -> str:
+        return "NoSpikes()"
 
 
 class Parts:
@@ -76,7 +92,7 @@ class Parts:
 
     def record(self, backend: str) -> "Record":
         """What was put in; `backend` in words."""
-        return Record(self.logits, Counts(self.counts, self.channels_last), self.spikes, backend)
+        return Record(self.logits, Counts(self.counts, self.channels_last), self.spikes or NoSpikes(), backend)
 
 
 def smallest(values: NDArray[np.integer]) -> NDArray[np.integer]:
@@ -92,14 +108,20 @@ class Record:
     Fields:
         logits: int64 (steps, N, classes), the readout after each step.
         counts: layer index -> int64 (N, C, H, W) or (N, n), net spike count after the last step.
-        spikes: layer index -> int8 (steps, N, ...), only if recorded; layer indices as in the `.net` file.
+        spikes: layer index -> int8 (steps, N, ...), of a run with record_spikes=True; layer indices as in the `.net`
+            file. Else it refuses every look, see `has_spikes`.
         backend: which backend computed it, in words.
     """
 
     logits: NDArray[np.int64]
     counts: Mapping[int, NDArray[np.int64]]
-    spikes: dict[int, NDArray[np.int8]] = field(default_factory=dict)
+    spikes: Mapping[int, NDArray[np.int8]] = field(default_factory=NoSpikes)
     backend: str = ""
+
+    @property
+    def has_spikes(self) -> bool:
+        """Whether spikes were recorded, and there are layers that send some."""
+        return not isinstance(self.spikes, NoSpikes) and len(self.spikes) > 0
 
     @property
     def steps(self) -> int:

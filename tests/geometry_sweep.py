@@ -116,7 +116,7 @@ def differences(number: int, training: bool = True) -> tuple[str, bool]:
     images = rng.integers(0, 256, (count, geo.inputs, *geo.frame), dtype=np.uint8)
     want, found, plain = graph.reference(images), [], None
     for method in METHODS:
-        record = lc.run(graph, images, method=method, threads=int(rng.integers(1, 3)))
+        record = lc.run(graph, images, method=method, threads=int(rng.integers(1, 3)), record_spikes=True)
         plain = plain or record
         same = np.array_equal(record.logits[-1], want.logits[0]) and np.array_equal(record.logits, plain.logits)
         same &= all(np.array_equal(record.counts[i], counts) for i, counts in want.counts.items())

@@ -38,7 +38,7 @@ def assert_exact(model, shape, steps, count=6, converted=None, **options):
     x4 = x if x.ndim == 4 else x[:, :, None]
     reference = graph.reference(x4)
     assert np.array_equal(reference.predictions[0], qat.evaluate(model, x).argmax(1))
-    record = lc.run(graph, x4, steps, record=())
+    record = lc.run(graph, x4, steps)
     for index, counts in reference.counts.items():
         assert np.array_equal(record.counts[index], counts), f"layer {index}"
     assert max(int(c.max()) for c in reference.counts.values()) >= 2, "a network without spikes proves nothing"

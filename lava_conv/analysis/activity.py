@@ -10,9 +10,7 @@ This is the one definition of both, after Zou et al. 2024, and everything that s
 What a chip does for them is another count, in `lava_conv.loihi.cost`.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from lava_conv.arguments import graph_of, whole
 from lava_conv.backends import run
 from lava_conv.errors import DataError
 from lava_conv.network.graph import Graph
+from lava_conv.progress import Progress
 from lava_conv.record import Record
 
 MAC = 4  # synaptic operations that one multiply-accumulate is counted as (Zou et al. 2024)
@@ -135,8 +134,8 @@ class Meter:
         Raises:
             DataError: the record holds no spikes, or fewer steps.
         """
-        if not record.spikes or record.steps < self.steps:
-            raise DataError(f"needed is a record with spikes of {self.steps} steps; run with record=('spikes',)")
+        if not record.has_spikes or record.steps < self.steps:
+            raise DataError(f"needed is a record with spikes of {self.steps} steps; run with record_spikes=True")
         for index, spikes in record.spikes.items():
             used = spikes[: self.steps]
             for row, kept in enumerate((self._up, self._down)):
@@ -181,7 +180,7 @@ def measure(
     images: NDArray[np.uint8],
     steps: int | None = None,
     backend: str = "torch",
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Activity:
     """Run images and count spikes and synaptic operations, as means per sample.
 
@@ -190,7 +189,7 @@ def measure(
         images: uint8 (N, C, H, W).
         steps: time steps a sample, default graph.steps.
         backend: on which the spikes are computed.
-        progress: called with the number of images just done.
+        progress: called after each chunk with the images done and their total.
 
     Raises:
         DataError: the images are not the network's.
@@ -200,7 +199,7 @@ def measure(
     size = max(1, min(CHUNK, CHUNK_SPIKES // spikes))
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        meter.add(run(graph, part, meter.steps, backend))
+        meter.add(run(graph, part, meter.steps, backend, record_spikes=True))
         if progress:
-            progress(len(part))
+            progress(start + len(part), len(images))
     return meter.result()

@@ -1,8 +1,7 @@
 """Run one graph on two backends and name the first difference."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +11,11 @@ from lava_conv.errors import DataError
 from lava_conv.memory import check_memory, record_bytes
 from lava_conv.network.graph import Graph
 from lava_conv.network.reference import check_images
+from lava_conv.progress import Progress, within
 from lava_conv.record import Record
 
 REFERENCE = "reference"
-SETTLED = (REFERENCE, "sdnn")  # whose records hold no spikes
+SETTLED = (REFERENCE, "sdnn", "loihi2")  # whose records hold no spikes
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def compare(
     steps: int | None = None,
     first: str = "torch",
     second: str = "lava",
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Run `graph` on two backends and compare every spike, count and logit, layer by layer and step by step.
 
@@ -63,7 +63,7 @@ def compare(
         steps: time steps a sample, default graph.steps.
         first: a backend, or "reference": the settled counts of the quantised ANN, with which "sdnn" is to be compared.
         second: another one.
-        progress: called with the number of images that one of the two has just finished.
+        progress: called with the images finished, counted once for each of the two, and their total.
 
     Returns:
         Comparison with both records whole; it does not raise where they differ.
@@ -77,7 +77,7 @@ def compare(
     images = check_images(graph, images)
     kept = [record_bytes(graph, len(images), steps or graph.steps, name not in SETTLED) for name in (first, second)]
     check_memory(sum(kept), f"both records of {len(images):,} images", "use compare_parts, or fewer images")
-    return _compare(graph, images, steps, first, second, progress)
+    return _compare(graph, images, slice(None), steps, first, second, progress)
 
 
 def compare_parts(
@@ -86,7 +86,7 @@ def compare_parts(
     steps: int | None = None,
     first: str = "torch",
     second: str = "lava",
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
     size: int | None = None,
 ) -> Iterator[Comparison]:
     """As `compare`, part by part: the memory does not grow with the number of images. It ends at the first difference.
@@ -97,7 +97,7 @@ def compare_parts(
         steps: time steps a sample, default graph.steps.
         first: as `compare` takes it.
         second: as `compare` takes it.
-        progress: called with the number of images that one of the two has just finished.
+        progress: called with the images finished, counted once for each of the two, and their total.
         size: images of a part, default: by the size of their records. Each part starts Lava's processes anew.
 
     Yields:
@@ -110,7 +110,7 @@ def compare_parts(
     sizes = [part_size(graph, steps, name, name not in SETTLED) for name in (first, second) if name in BACKENDS]
     size = size or min(sizes, default=PART)
     for start in range(0, len(images), size):
-        found = _compare(graph, images[start : start + size], steps, first, second, progress, start)
+        found = _compare(graph, images, slice(start, start + size), steps, first, second, progress)
         values += found.values
         yield replace(found, values=values)
         if not found.equal:
@@ -118,16 +118,22 @@ def compare_parts(
 
 
 def _compare(
-    graph: Graph, images: Any, steps: int | None, first: str, second: str, progress: Any, start: int = 0
-) -> Comparison:
-    a, b = (_record(graph, images, steps, backend, progress) for backend in (first, second))
+    graph: Graph, images: NDArray[np.uint8], part: slice, steps: int | None, first: str, second: str,
+    progress: Progress | None,
+) -> Comparison:  # fmt: skip
+    """Compare a part of the images; progress counts all of them, on both."""
+    some, start = images[part], part.start or 0
+    a = _record(graph, some, steps, first, within(progress, 2 * start, 2 * len(images)))
+    b = _record(graph, some, steps, second, within(progress, 2 * start + len(some), 2 * len(images)))
     return compare_records(a, b, first, second, start)
 
 
-def _record(graph: Graph, images: Any, steps: int | None, backend: str, progress: Any) -> Record:
+def _record(
+    graph: Graph, images: NDArray[np.uint8], steps: int | None, backend: str, progress: Progress | None
+) -> Record:
     if backend == REFERENCE:
         return graph.reference(images, progress)
-    return run(graph, images, steps, backend=backend, record=("spikes",), progress=progress)
+    return run(graph, images, steps, backend, record_spikes=backend not in SETTLED, progress=progress)
 
 
 def compare_records(a: Record, b: Record, first: str = "first", second: str = "second", start: int = 0) -> Comparison:
@@ -148,9 +154,10 @@ def compare_records(a: Record, b: Record, first: str = "first", second: str = "s
             f"{first} has {a.steps} steps and {second} {b.steps}, so that they cannot be compared step by step; "
             f"compare what settles at once with {REFERENCE!r}"
         )
-    pairs: list[tuple[str, NDArray[Any], NDArray[Any], str]] = [
-        (f"layer {i}", a.spikes[i], b.spikes[i], "sends") for i in sorted(a.spikes.keys() & b.spikes.keys())
-    ]
+    pairs: list[tuple[str, NDArray[np.integer], NDArray[np.integer], str]] = []
+    if a.has_spikes and b.has_spikes:
+        both = sorted(a.spikes.keys() & b.spikes.keys())
+        pairs = [(f"layer {i}", a.spikes[i], b.spikes[i], "sends") for i in both]
     if not pairs:
         both = sorted(a.counts.keys() & b.counts.keys())
         pairs = [(f"layer {i}", a.counts[i][None], b.counts[i][None], "counts") for i in both]

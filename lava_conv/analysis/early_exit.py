@@ -58,8 +58,8 @@ def silent_after(record: Record) -> NDArray[np.int64]:
     Raises:
         DataError: the record holds no spikes.
     """
-    if not record_of(record).spikes:
-        raise DataError("the record holds no spikes; run with record=('spikes',)")
+    if not record_of(record).has_spikes:
+        raise DataError("the record holds no spikes; run with record_spikes=True")
     busy = np.zeros((record.steps, record.logits.shape[1]), bool)
     for spikes in record.spikes.values():
         busy |= spikes.reshape(*busy.shape, -1).any(-1)

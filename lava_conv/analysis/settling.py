@@ -5,8 +5,8 @@ more, and every count is that of the reference. With fewer steps counts differ, 
 after the network has come to rest is one.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from lava_conv.backends import run_parts
 from lava_conv.errors import RangeError
 from lava_conv.network.fixedpoint import MAX_STEPS
 from lava_conv.network.graph import Graph
+from lava_conv.progress import Progress
 from lava_conv.record import Record, differing_counts
 
 LOOKED = 16  # images that are run on, where a command asks
@@ -86,7 +87,7 @@ def inexact(graph: Graph) -> str:
 
 def run_on(
     graph: Graph, images: NDArray[np.uint8], steps: int, numbers: Sequence[int] = (),
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Settling:  # fmt: skip
     """Run images whose counts differ from the reference for more steps, twice as many each time, until they are equal.
 
@@ -110,7 +111,7 @@ def run_on(
         now = min(2 * now, limit)
         size = max(1, SPIKES // (now * sum(int(np.prod(layer.shape)) for layer in graph.layers)))
         still = []
-        for part, record in run_parts(graph, images[left], now, record=("spikes",), size=size):
+        for part, record in run_parts(graph, images[left], now, record_spikes=True, size=size):
             reference, silent = graph.reference(images[left[part]]), silent_after(record)
             for i, differs in enumerate(differing_counts(reference, record)):
                 if not differs:

@@ -13,18 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
-from lava_conv.lava.types import LavaObject, Progress
+from lava_conv.lava.types import LavaObject
 from lava_conv.network.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
 from lava_conv.network.graph import Graph, Layer
 from lava_conv.network.reference import check_images
 from lava_conv.network.synapses import Conv, Dense, Identity, Shape
-from lava_conv.record import Counts, Record
+from lava_conv.progress import Progress
+from lava_conv.record import Counts, NoSpikes, Record
 
 try:
     from lava.magma.core.run_configs import Loihi2SimCfg
     from lava.proc.conv.process import Conv as LavaConv
     from lava.proc.dense.process import Dense as LavaDense
-    from lava.utils import loihi
     from lava.utils.weightutils import SignMode
 
     from lava_conv.lava import watched
@@ -40,27 +40,24 @@ def simulate(
     graph: Graph,
     images: NDArray[np.uint8],
     steps: int | None = None,
-    record: tuple[str, ...] = (),
+    *,
+    record_spikes: bool = False,
+    progress: Progress | None = None,
     timeout: float = 60.0,
     checked: bool = True,
     stock: bool = False,
-    hardware: bool | None = None,
-    progress: Progress | None = None,
 ) -> Record:
     """Stream uint8 images (N, C, H, W) through Lava's CPU simulation, `steps` time steps each.
-
-    With Intel's extension for Loihi 2 installed the lowered network runs on the board instead: see `backends.loihi2`.
 
     Args:
         graph: the network; each of its neurons needs an entry in `processes.PROCESSES`.
         images: uint8 (N, C, H, W), streamed in this order.
         steps: time steps per sample, default graph.steps.
-        record: ("spikes",) to keep every spike.
+        record_spikes: keep every spike.
+        progress: called with the images finished and their total.
         timeout: seconds without progress of any process after which the run is ended.
         checked: neurons raise RangeError when a state leaves 24 bits (it cannot, by the bounds; this verifies it).
         stock: use Lava's own models of Conv and Dense, which compute the same, more slowly.
-        hardware: True: the board or an error; False: the CPU simulation; None: the board if the extension is there.
-        progress: called with the number of images just finished.
 
     Returns:
         Record; the integers of `lava_conv.simulation.simulate`, step by step.
@@ -71,14 +68,10 @@ def simulate(
         BackendError: a process failed, died or stalled; names it and its time step.
     """
     images = check_images(graph, images)
-    if hardware or (hardware is None and loihi.is_installed()):
-        from lava_conv.backends.loihi2 import on_board
-
-        return on_board(graph, images)
     steps = graph.steps if steps is None else steps
     graph.check(steps)
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
-        network = _Network(graph, images, steps, folder, checked, "spikes" in record)
+        network = _Network(graph, images, steps, folder, checked, record_spikes)
         run_cfg = Loihi2SimCfg(select_tag="fixed_pt") if stock else fast_sim_cfg()
         _warm_up(graph)
         with watched(network.source, run_cfg, timeout) as runtime:
@@ -213,7 +206,8 @@ class _Network:
                 continue
             counts[index] = rows.sum(0, dtype=np.min_scalar_type(-self.steps - 1))
             spikes[index] = np.ascontiguousarray(rows, np.int8)
-        return Record(logits, Counts(counts), spikes, backend="Lava CPU simulation (fixed_pt)")
+        kept = spikes if self.keep_spikes else NoSpikes()
+        return Record(logits, Counts(counts), kept, backend="Lava CPU simulation (fixed_pt)")
 
 
 def _channels_last(shape: Shape) -> Shape:

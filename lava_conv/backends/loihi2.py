@@ -1,8 +1,8 @@
-"""The lowered network on a Loihi 2 board, through Intel's extension of Lava. Never tried on silicon: the selection is
-tested with a stand-in, and nothing is claimed beyond that.
+"""The lowered network on a Loihi 2 board, through Intel's extension of Lava. Never tried on silicon: it is tested with
+a stand-in for the board, and nothing is claimed beyond that.
 """
 
-import lava_conv.lava.start  # noqa: F401  before Lava
+from lava_conv.lava.start import missing  # before Lava
 
 # isort: split
 import os
@@ -10,34 +10,58 @@ import tempfile
 import warnings
 
 import numpy as np
-from lava.magma.core.run_conditions import RunSteps
-from lava.magma.core.run_configs import Loihi2HwCfg
-from lava.utils import loihi
 from numpy.typing import NDArray
 
-from lava_conv.backends.sdnn import channels_first, connect, opened
 from lava_conv.errors import BackendError
 from lava_conv.lava.types import LavaObject
 from lava_conv.lowering import lower, write_stock
 from lava_conv.network.graph import Graph
+from lava_conv.progress import Progress
 from lava_conv.record import Record
+
+try:
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2HwCfg
+    from lava.utils import loihi
+
+    from lava_conv.backends.sdnn import channels_first, connect, opened, refuse_spikes
+except ImportError as error:
+    raise missing("loihi2", "Lava, lava-dl and Intel's extension of Lava for Loihi 2, which are", error) from None
 
 INTERVAL = 2  # steps from image to image
 
 
-def on_board(graph: Graph, images: NDArray[np.uint8]) -> Record:
-    """Lower the network and stream uint8 images (N, C, H, W) through it with Loihi2HwCfg.
+def simulate(
+    graph: Graph,
+    images: NDArray[np.uint8],
+    steps: int | None = None,
+    *,
+    record_spikes: bool = False,
+    progress: Progress | None = None,
+) -> Record:
+    """Lower the network and stream uint8 images (N, C, H, W) through it on a board, with Loihi2HwCfg.
+
+    Args:
+        graph: the network; it is lowered as `lava_conv.lower` does it, ranges measured on `images` where not proven.
+        images: uint8 (N, C, H, W), streamed in this order.
+        steps: taken for the other backends' sake; one image is one wave of graded spikes, the Record has one step.
+        record_spikes: refused: the Record holds counts and logits, no spikes.
+        progress: called once, at the end.
 
     Returns:
         Record with one step: the settled logits; counts of the layers.
 
     Raises:
-        BackendError: Intel's extension is not installed. ConversionError: what cannot be lowered exactly.
+        BackendError: Intel's extension is not installed.
+        ConversionError: what cannot be lowered exactly.
+        DataError: spikes are to be recorded.
     """
+    refuse_spikes(record_spikes, "loihi2")
     if not loihi.is_installed():
         raise BackendError(
-            "hardware=True needs Intel's extension of Lava for Loihi 2 (lava-loihi, from Intel's research community), "
-            "which is not installed; without it leave `hardware` out for the CPU simulation"
+            "backend 'loihi2' needs Intel's extension of Lava for Loihi 2 (lava-loihi, from Intel's research "
+            "community) and a board, and the extension is not installed; backend='sdnn' runs the same lowered network "
+            "on Lava's CPU simulation"
         )
     lowered = lower(graph, images)
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
@@ -52,6 +76,8 @@ def on_board(graph: Graph, images: NDArray[np.uint8]) -> Record:
                 finally:
                     source.stop()
         sent = [channels_first(rows) for rows in written]
+    if progress:
+        progress(len(images), len(images))
     return lowered.record(sent, "Loihi 2 through Lava (Loihi2HwCfg), lowered to SigmaDelta")
 
 

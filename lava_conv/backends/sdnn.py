@@ -15,13 +15,14 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from lava_conv.errors import BackendError
-from lava_conv.lava.types import LavaObject, Progress
+from lava_conv.errors import BackendError, DataError
+from lava_conv.lava.types import LavaObject
 from lava_conv.lowering import Lowered, lower, write_stock
 from lava_conv.lowering.assembly import Stage
 from lava_conv.lowering.layer_integers import ONE_BITS, PAYLOAD_BITS
 from lava_conv.network.graph import Graph
 from lava_conv.netx.stock import describe
+from lava_conv.progress import Progress
 from lava_conv.record import Record
 
 try:
@@ -47,12 +48,13 @@ def simulate(
     graph: Graph,
     images: NDArray[np.uint8],
     steps: int | None = None,
-    record: tuple[str, ...] = (),
+    *,
+    record_spikes: bool = False,
+    progress: Progress | None = None,
     interval: int = 1,
     timeout: float = 60.0,
     fast: bool = False,
     approximate: bool = False,
-    progress: Progress | None = None,
 ) -> Record:
     """Lower the network and stream uint8 images (N, C, H, W) through stock netx, one every `interval` steps.
 
@@ -60,21 +62,22 @@ def simulate(
         graph: the network; it is lowered as `lava_conv.lower` does it, ranges measured on `images` where not proven.
         images: uint8 (N, C, H, W), streamed in this order.
         steps: taken for the other backends' sake; one image is one wave of graded spikes, the Record has one step.
-        record: taken for the other backends' sake; the Record holds counts and logits, no spikes.
+        record_spikes: refused: the Record holds counts and logits, no spikes.
+        progress: called with the images finished and their total.
         interval: time steps from one image to the next, 1 or more.
         timeout: seconds without movement after which the run is given up.
         fast: this project's models of Conv and Dense, which compute the same as the stock ones.
         approximate: see `lava_conv.lower`.
-        progress: called with the number of images just finished.
 
     Returns:
         Record with a steps axis of length 1: the counts and logits of `graph.reference`.
 
     Raises:
         ConversionError: what cannot be lowered exactly.
-        DataError: the images are not the network's.
+        DataError: the images are not the network's, or spikes are to be recorded.
         BackendError: Lava failed, died or stood still.
     """
+    refuse_spikes(record_spikes, "sdnn")
     lowered = lower(graph, images, approximate)
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
         path = os.path.join(folder, "lowered.net")
@@ -87,6 +90,15 @@ def simulate(
                 runtime.run(len(images) * interval + depth, by_sample(progress, len(images), interval, depth))
         sent = [channels_first(rows) for rows in written]
     return lowered.record(sent, "stock netx SigmaDelta, Lava CPU simulation (fixed_pt)")
+
+
+def refuse_spikes(record_spikes: bool, backend: str) -> None:
+    """Raise DataError where spikes are to be recorded."""
+    if record_spikes:
+        raise DataError(
+            f"record_spikes is True, but backend {backend!r} sends an image as one wave of graded spikes and records "
+            f"none; leave it out, or choose backend='torch'"
+        )
 
 
 @contextlib.contextmanager

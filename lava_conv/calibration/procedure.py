@@ -11,7 +11,7 @@ import contextlib
 import copy
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -49,6 +49,7 @@ from lava_conv.frontends.module import read
 from lava_conv.frontends.operations.normalisation import NORMS
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import INPUT_CODES, Graph
+from lava_conv.progress import Progress
 from lava_conv.qat.evaluation import exact
 from lava_conv.qat.layers import LearnedStep, Quantiser
 from lava_conv.qat.preparation import prepare
@@ -196,7 +197,7 @@ def calibrated(
     seed: int = 0,
     labels: tuple[str, ...] = (),
     checkpoint: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Progress | None = None,
     targets: Any = None,
 ) -> Calibration:
     """Convert a pretrained float network and say how far each layer is from it.

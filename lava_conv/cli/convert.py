@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from lava_conv.cli.options import data_options, json_option, numbers, seed_option
-from lava_conv.cli.screen import log_shown, out, progress, progress_of
+from lava_conv.cli.screen import log_shown, out, progress
 
 TESTED = 1000  # images on which a calibrated network is compared with the float one
 
@@ -41,7 +41,7 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None, as_
     example = np.random.default_rng(0).integers(0, 256, (16, *trained.shape), dtype=np.uint8)
     with (
         log_shown("lava_conv.frontends.convert", "lava_conv.conversion.verify"),
-        progress_of("converting", not as_json) as advance,
+        progress("converting", shown=not as_json) as advance,
     ):
         graph = lc.convert(trained.model, example, steps, max_steps, progress=advance)
     lc.save(graph, target)
@@ -107,7 +107,7 @@ def calibrate(
     scaling = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std"), "input_scale": options.pop("input_scale")}
     with (
         log_shown("lava_conv.calibration", "lava_conv.conversion.verify"),
-        progress_of("calibrating", not as_json) as advance,
+        progress("calibrating", shown=not as_json) as advance,
     ):
         result = calibrated(
             network, data.some(images, shape, seed), method=method, seed=seed, checkpoint=keep, progress=advance,
@@ -121,7 +121,7 @@ def calibrate(
         parts = []
         for start in range(0, len(x), PART):
             parts.append(float_predictions(network, x[start : start + PART], **scaling))
-            advance(len(parts[-1]))
+            advance(start + len(parts[-1]), len(x))
         said = np.concatenate(parts)
     ann, snn = float(accuracy(said, y, result.graph.classes)), spiking.accuracy(y)
     agreement, compared = float((spiking.predictions[-1] == said).mean()), result.comparison

@@ -50,8 +50,8 @@ def demo(target: str, with_lava: bool | None, seed: int, as_json: bool) -> None:
     say = (lambda *_, **__: None) if as_json else out.print
     say(f"digits: {len(data.x_train)} images to train with, {len(data.x_test)} to test, 8x8 pixels")
     recipe = Recipe(seed=seed)
-    with progress("training with quantisation", recipe.epochs, not as_json) as advance:
-        trained = train(data, recipe, progress=lambda epoch, loss: advance(1))
+    with progress("training with quantisation", shown=not as_json) as advance:
+        trained = train(data, recipe, progress=advance)
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     lc.save(lc.convert(trained.model, data.x_train[:64], steps=DEMO_STEPS), target)
     graph = lc.load(target)
@@ -59,7 +59,7 @@ def demo(target: str, with_lava: bool | None, seed: int, as_json: bool) -> None:
     say(graph.summary() + "\n")
     said = predictions(evaluate(trained.model, data.x_test))
     reference = graph.reference(data.x_test)
-    simulator = lc.run(graph, data.x_test)
+    simulator = lc.run(graph, data.x_test, record_spikes=True)
     lava = _demo_lava(lc, graph, data.x_test[:FEW_SAMPLES], with_lava, as_json)
     ledger = build_ledger(data.y_test, reference, simulator, said, lava)
     if as_json:
@@ -78,7 +78,7 @@ def _demo_lava(lc: Any, graph: Any, images: Any, wanted: bool | None, as_json: b
         return None
     try:
         with progress("streaming through Lava", len(images), not as_json) as advance:
-            return lc.run(graph, images, backend="lava", progress=advance)
+            return lc.run(graph, images, backend="lava", record_spikes=True, progress=advance)
     except lc.BackendError as error:
         if wanted or "not installed" not in str(error):
             raise

@@ -53,9 +53,9 @@ def lower(
         write_stock(lowered, target)
         if script:
             write_script(lowered, target, script, interval)
-        advance(1)
+        advance(1, 2)
         checked = _check(lowered, target)
-        advance(1)
+        advance(2, 2)
     layers, predictions = [], None
     if x is not None:
         with progress("comparing counts", len(x), not as_json) as advance:

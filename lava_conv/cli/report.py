@@ -48,13 +48,14 @@ def report(
     bar = partial(progress, shown=not as_json)
     found = collect(net, data_name, graph, x, y, steps, sample, source, lava, bar)
     target = html or f"{Path(net).stem}.html"
-    with bar("drawing", 2 if folder_out else 1) as advance:
+    files = 2 if folder_out else 1
+    with bar("drawing", files) as advance:
         made = sections(found)
         write_page(found, made, target)
-        advance(1)
+        advance(1, files)
         if folder_out:
             write_pictures(made, folder_out)
-            advance(1)
+            advance(2, files)
     if as_json:
         click.echo(json.dumps({"net": net, "data": data_name, "html": target, **asdict(found.ledger)}))
         return

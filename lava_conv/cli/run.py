@@ -7,12 +7,12 @@ import click
 from rich.table import Table
 
 from lava_conv.cli.options import first_few, images, json_option, net_options, seed_option
-from lava_conv.cli.screen import out, progress, progress_of
+from lava_conv.cli.screen import out, progress
 
 
 @click.command()
 @net_options
-@click.option("--backend", default="torch", show_default=True, help="torch, lava or sdnn.")
+@click.option("--backend", default="torch", show_default=True, help="torch, lava, sdnn or loihi2.")
 @click.option("--device", help="For torch: cpu or cuda.")
 @seed_option
 @json_option
@@ -122,7 +122,7 @@ def _run(graph: Any, x: Any, y: Any, steps: int, backend: str, advance: Any, opt
         odd += (part.start + np.flatnonzero(differ)[: LOOKED - len(odd)]).tolist()
         right = np.concatenate([one[-1] for one in said]) == y[: part.stop]
         name = record.backend
-        advance(0, f"{100 * right.mean():.2f} % right after step {record.steps}")
+        advance.show(f"{100 * right.mean():.2f} % right after step {record.steps}")
     return _Run(np.concatenate(said, axis=1), np.concatenate(wanted, axis=1), unlike, odd, name)
 
 
@@ -137,7 +137,7 @@ def run_followed(graph: Any, x: Any, y: Any, advance: Any) -> Any:
         logits.append(record.logits)
         right += int((record.predictions[-1] == y[part]).sum())
         name = record.backend
-        advance(0, f"{100 * right / part.stop:.2f} % right after step {record.steps}")
+        advance.show(f"{100 * right / part.stop:.2f} % right after step {record.steps}")
     return lc.Record(np.concatenate(logits, axis=1), {}, backend=name)
 
 
@@ -148,7 +148,7 @@ def _settling(graph: Any, x: Any, steps: int, numbers: list[int], shown: bool) -
     if not numbers:
         return None
     numbers = numbers[:LOOKED]
-    with progress_of("running on until settled", shown) as advance:
+    with progress("running on until settled", shown=shown) as advance:
         return run_on(graph, x[numbers], steps, numbers, advance)
 
 
@@ -181,7 +181,7 @@ def compare(
         result, values = None, 0
         for result in compare_parts(graph, x, steps, first, second, advance):
             values = result.values
-            advance(0, f"{values:,} values equal" if result.equal else "")
+            advance.show(f"{values:,} values equal" if result.equal else "")
     assert result is not None
     if as_json:
         click.echo(json.dumps({"equal": result.equal, "values": result.values, "difference": result.difference}))

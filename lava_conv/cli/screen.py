@@ -6,7 +6,7 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from importlib import metadata
@@ -105,7 +105,7 @@ def note(sentence: str) -> None:
 
 
 class Advance:
-    """Moves a bar: called with the number of things just done, and with figures to be shown beside it.
+    """Moves a bar, as a `lava_conv.progress.Progress`; figures may be shown beside it.
 
     Where the bar cannot be drawn (a pipe, a file) a line says the same every LINES seconds.
     """
@@ -114,17 +114,15 @@ class Advance:
         self._bar, self._task, self._text, self._lines = bar, task, text, lines
         self._began = self._last = time.monotonic()
 
-    def __call__(self, count: int = 0, figures: str | None = None) -> None:
-        self._bar.advance(self._task, count)
-        self.update(figures=figures)
-
-    def update(self, done: int | None = None, total: int | None = None, figures: str | None = None) -> None:
+    def __call__(self, done: int, total: int) -> None:
         """Set what is done of how many."""
         self._bar.update(self._task, completed=done, total=total)
-        if figures is not None:
-            self._bar.update(self._task, figures=figures)
         if self._lines:
             self._say()
+
+    def show(self, figures: str) -> None:
+        """Set what stands beside the bar."""
+        self._bar.update(self._task, figures=figures)
 
     def _say(self) -> None:
         now = time.monotonic()
@@ -168,7 +166,14 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(text: str, total: int | None, shown: bool) -> Iterator[Advance]:
+def progress(text: str, total: int | None = None, shown: bool = True) -> Iterator[Advance]:
+    """A bar with elapsed and remaining time on stderr; call it with what is done of how many.
+
+    Args:
+        text: what is done.
+        total: how many there are, None: unknown until it is called.
+        shown: whether there is a bar at all.
+    """
     columns = (
         TextColumn("{task.description:<28}", markup=False),
         BarColumn(bar_width=20),
@@ -182,20 +187,6 @@ def _bar(text: str, total: int | None, shown: bool) -> Iterator[Advance]:
         task = bar.add_task(text, total=total, figures="")
         with Advance(bar, task, text, lines=shown and not err.is_terminal).heard() as advance:
             yield advance
-
-
-@contextmanager
-def progress(text: str, total: int, shown: bool = True) -> Iterator[Advance]:
-    """A bar with elapsed and remaining time on stderr; call it with the number of things just done, and figures."""
-    with _bar(text, total, shown) as advance:
-        yield advance
-
-
-@contextmanager
-def progress_of(text: str, shown: bool = True) -> Iterator[Callable[[int, int], None]]:
-    """The same; call it with the number done and the number in all."""
-    with _bar(text, None, shown) as advance:
-        yield advance.update
 
 
 def _listen(*names: str) -> logging.Handler:

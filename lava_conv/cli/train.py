@@ -5,7 +5,7 @@ import json
 import click
 
 from lava_conv.cli.options import data_options, json_option, options_of, seed_option
-from lava_conv.cli.screen import out, progress, progress_of
+from lava_conv.cli.screen import out, progress
 from lava_conv.training.recipe import FLOAT, Recipe
 
 
@@ -44,8 +44,8 @@ def train(
         data = replace(data, x_train=data.x_train[:samples], y_train=data.y_train[:samples])
     name = model or ("digits" if data.shape[1] == 8 else "lenet")
     recipe = Recipe.from_flat(recipe_options | {"model": name, "seed": seed}, "train")
-    with team() as members, progress_of(f"training {name} on {data.name}", members.first and not as_json) as advance:
-        trained = fit(data, recipe, target, resume, None, device, members, advance)
+    with team() as members, progress(f"training {name} on {data.name}", shown=members.first and not as_json) as advance:
+        trained = fit(data, recipe, target, resume, advance, device, members)
     if not members.first:
         return
     seen = centred(data.x_test, trained.shape)

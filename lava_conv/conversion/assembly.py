@@ -1,7 +1,6 @@
 """Program -> Graph: the steps become layers, bounds are proven, and the result is checked on example images."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +12,7 @@ from lava_conv.errors import ConversionError, RangeError
 from lava_conv.frontends.program import Program
 from lava_conv.network.fixedpoint import MAX_STEPS
 from lava_conv.network.graph import Graph
+from lava_conv.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class Assembly:
             raise ConversionError(f"max_steps is {most}, allowed is at least steps = {self.steps}")
         return [most]
 
-    def layers(self, program: Program, max_steps: int, progress: Callable[[int, int], object] | None = None) -> Builder:
+    def layers(self, program: Program, max_steps: int, progress: Progress | None = None) -> Builder:
         """The layers for counts up to `max_steps`.
 
         Raises:
@@ -65,7 +65,7 @@ class Assembly:
         program: Program,
         images: torch.Tensor,
         activations: Activations,
-        progress: Callable[[int, int], object] | None = None,
+        progress: Progress | None = None,
     ) -> Graph:
         """The network, checked on example images.
 

@@ -39,8 +39,8 @@ def raster(graph: Graph, record: Record, sample: int = 0) -> Figure:
         DataError: the record holds no spikes, or no such sample.
     """
     graph_of(graph)
-    if not record_of(record).spikes or not 0 <= sample < record.logits.shape[1]:
-        raise DataError(f"a raster needs a record with spikes that has a sample {sample}; run with record=('spikes',)")
+    if not record_of(record).has_spikes or not 0 <= sample < record.logits.shape[1]:
+        raise DataError(f"a raster needs a record with spikes that has a sample {sample}; run with record_spikes=True")
     indices = sorted(record.spikes)
     if len(indices) > SHOWN_LAYERS:
         indices = [indices[i] for i in np.linspace(0, len(indices) - 1, SHOWN_LAYERS).astype(int)]

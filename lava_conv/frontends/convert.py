@@ -1,7 +1,6 @@
 """A model trained with quantisation -> Graph: weights exported as they are, normalisation folded into thresholds."""
 
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from lava_conv.frontends import gate
 from lava_conv.frontends.frontend import Opened, open_model
 from lava_conv.network.fixedpoint import STEPS_LIMIT
 from lava_conv.network.graph import INPUT_CODES, Graph
+from lava_conv.progress import Progress
 from lava_conv.qat.layers import check_pixels
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def convert(
     input_scale: float = 1.0,
     round_thresholds: bool = False,
     input_code: str = "flash",
-    progress: Callable[[int, int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Graph:
     """Convert a model trained with quantisation.
 

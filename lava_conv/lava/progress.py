@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
 from lava_conv.lava.channels import PHASES
-from lava_conv.lava.types import LavaObject, Numbers, Progress
+from lava_conv.lava.types import LavaObject, Numbers
+from lava_conv.progress import Progress
 
 IDLE, COMPUTING, RECEIVING, SENDING = range(4)
 DOING = {
@@ -146,16 +147,16 @@ REPLACED = (  # set by `patches.install`
 
 
 def by_sample(progress: Progress | None, samples: int, steps: int, depth: int) -> Progress | None:
-    """From the time step that every process has reached to the number of images just finished."""
+    """From the time step that every process has reached to the number of images finished."""
     if progress is None:
         return None
     done = 0
 
-    def reached(step: int) -> None:
+    def reached(step: int, _: int) -> None:
         nonlocal done
         finished = min(samples, max(done, (step - depth) // steps))
         if finished > done:
-            progress(finished - done)
+            progress(finished, samples)
             done = finished
 
     return reached

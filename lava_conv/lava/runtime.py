@@ -36,7 +36,8 @@ from lava_conv.lava import vars as lava_vars
 from lava_conv.lava.channels import DirectChannel, DirectRecvPort, DirectSendPort, free_running
 from lava_conv.lava.patches import install
 from lava_conv.lava.progress import Board
-from lava_conv.lava.types import LavaObject, Numbers, Process, Progress, Segment, Structure, Unchecked
+from lava_conv.lava.types import LavaObject, Numbers, Process, Segment, Structure, Unchecked
+from lava_conv.progress import Progress
 
 T = TypeVar("T")
 STRIDE = 64  # steps to a command, where all models follow their data; a pause waits for the end of one
@@ -64,7 +65,7 @@ class WatchedRuntime(Runtime):
         self._board = Board({builder._model_id: proc.name for proc, builder in executable.proc_builders.items()})
         self._stride = STRIDE if all(map(free_running, executable.proc_builders.values())) else 1
         self._parent = os.getpid()
-        self._progress: Progress | None = None
+        self._reached: Callable[[int], object] | None = None  # during a run, takes the time step that all reached
         self._places = lava_vars.places(executable)
         self._ended = False
         self._reason = "was stopped"  # why it ended, once it has
@@ -184,19 +185,19 @@ class WatchedRuntime(Runtime):
 
         Args:
             steps: time steps, 1 or more.
-            progress: called now and then with the time step that every process has reached.
+            progress: called now and then with the time step that every process has reached, and `steps`.
 
         Raises:
             BackendError: a process failed, died or stood still for `timeout` seconds; names it and its time step.
             RangeError: `steps` is no integer of 1 or more.
         """
-        self._progress = progress
+        self._reached = None if progress is None else lambda step: progress(step, steps)
         try:
             self.start(RunSteps(num_steps=steps, blocking=True))
         finally:
-            self._progress = None
+            self._reached = None
         if progress:
-            progress(self._board.steps()[0])
+            progress(self._board.steps()[0], steps)
 
     def _get_resp_for_run(self) -> None:
         if not self._is_running:
@@ -386,8 +387,8 @@ class WatchedRuntime(Runtime):
             step, total = self._board.steps()
             if total != seen and limit is None:
                 begun, seen = time.monotonic(), total
-                if self._progress:
-                    self._progress(step)
+                if self._reached:
+                    self._reached(step)
             if time.monotonic() > begun + seconds:
                 still = f"Lava did not move for {seconds:g} s while {phase}; it hangs at {self._board.stalled()}"
                 self.kill(still)

@@ -17,8 +17,6 @@ ProcParams: TypeAlias = Mapping[str, Any]
 Numbers: TypeAlias = NDArray[Any]
 # A number, an array or a sparse matrix, not yet checked.
 Unchecked: TypeAlias = Any
-# Called with a time step or a number of images; its result is not used.
-Progress: TypeAlias = Callable[[int], object]
 
 
 class ModelInPort(Protocol):

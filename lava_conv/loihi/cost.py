@@ -19,7 +19,6 @@ and whatever brings the image in are not in it.
 A chip without published figures (Loihi 2) gets the counts and neither energy nor latency.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -34,6 +33,7 @@ from lava_conv.loihi.load import IMAGE, Box, Feed, Load, positions
 from lava_conv.loihi.partition import Plan, chunks, reached
 from lava_conv.network.graph import Graph
 from lava_conv.network.reference import check_images
+from lava_conv.progress import Progress
 from lava_conv.record import Record
 
 Array = NDArray[np.float64]
@@ -121,7 +121,7 @@ def cost(
     chip: str | Chip | Fit = "loihi1",
     steps: int | None = None,
     backend: str = "torch",
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Cost:
     """Run uint8 images (N, C, H, W) and add up what they cost on a chip.
 
@@ -131,7 +131,7 @@ def cost(
         chip: as `fit` takes it, or a Fit of this graph, whose steps then hold.
         steps: time steps a sample; default: the graph's.
         backend: on which the spikes are computed.
-        progress: called with the number of images just done.
+        progress: called after each chunk with the images done and their total.
 
     Returns:
         Cost; without energy and latency where the chip's description has no figures.
@@ -146,7 +146,7 @@ def cost(
     size = max(1, CHUNK_VALUES // (sum(load.neurons for load in laid.loads) * laid.steps))
     for start in range(0, len(images), size):
         part = images[start : start + size]
-        record = run(graph, part, laid.steps, backend)
+        record = run(graph, part, laid.steps, backend, record_spikes=True)
         meter.add(record)
         if laid.chip.has_cost:  # which needs every core in every step
             works = network_work(laid, record, part, graph.input_code)
@@ -156,7 +156,7 @@ def cost(
             found = _totals(laid, record, part, graph.input_code)
         sums = {index: sums.get(index, 0) + total for index, total in found.items()}
         if progress:
-            progress(len(part))
+            progress(start + len(part), len(images))
     return _cost(laid, meter, sums, latency)
 
 
@@ -206,8 +206,8 @@ def network_work(laid: Fit, record: Record, images: NDArray[np.uint8], input_cod
 
 def _sent(laid: Fit, record: Record, images: NDArray[np.uint8], input_code: str) -> dict[int, NDArray[np.int8]]:
     """(steps, N, C, H, W) of the image and of each layer: 1 where something is sent."""
-    if not record.spikes or record.steps < laid.steps:
-        raise DataError(f"needed is a record with spikes of {laid.steps} steps; run with record=('spikes',)")
+    if not record.has_spikes or record.steps < laid.steps:
+        raise DataError(f"needed is a record with spikes of {laid.steps} steps; run with record_spikes=True")
     sent = {IMAGE: np.zeros((laid.steps, *images.shape), np.int8)}
     sent[IMAGE][: None if input_code == "constant" else 1] = images != 0
     for load in laid.loads:

@@ -13,6 +13,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +78,7 @@ def replay(graph: Graph, images: NDArray[np.uint8], laid: Fit | None = None, ste
         raise BackendError("SANA-FE is not installed; pip install lava-conv[sanafe]")
     images = check_images(graph, images)
     laid = fit(graph, "loihi1", steps) if laid is None else laid
-    record = run(graph, images, laid.steps)
+    record = run(graph, images, laid.steps, record_spikes=True)
     works = network_work(laid, record, images, graph.input_code)
     arrays = network_arrays(laid, record.spikes)
     found, count = call_script(arrays), len(images)
@@ -96,7 +97,7 @@ def replay(graph: Graph, images: NDArray[np.uint8], laid: Fit | None = None, ste
     )
 
 
-def network_arrays(laid: Fit, spikes: dict[int, NDArray[np.int8]]) -> dict[str, NDArray[Any]]:
+def network_arrays(laid: Fit, spikes: Mapping[int, NDArray[np.int8]]) -> dict[str, NDArray[Any]]:
     """What the script needs.
 
     core, slot: of each neuron, all layers in order, then the idle ones. spikes: bool (N * (steps + depth - 1),

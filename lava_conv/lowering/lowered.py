@@ -1,8 +1,8 @@
 """The lowered network: made layer by layer, its conditions, and what it computes."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import Graph, Skip
 from lava_conv.network.reference import REFERENCE_CHUNK, REFERENCE_VALUES, check_images
 from lava_conv.network.synapses import Conv, Dense, Shape
+from lava_conv.progress import Progress
 from lava_conv.record import Counts, Parts, Record, smallest
 
 
@@ -132,20 +133,20 @@ class Lowered:
         return Record(sent[-1].astype(np.int64)[None] << shift, Counts(counts), backend=backend)
 
     def differences(
-        self, images: NDArray[np.uint8], progress: Callable[[int], Any] | None = None
+        self, images: NDArray[np.uint8], progress: Progress | None = None
     ) -> tuple[list[LayerDifference], int]:
         """How far the lowered network is from `graph.reference`, all zeros if it is exact.
 
         Args:
             images: uint8 (N, C, H, W).
-            progress: called with the number of images just done.
+            progress: called after each chunk with the images done and their total.
 
         Returns:
             (a row for each spiking layer, the number of images with another prediction).
         """
         off: dict[int, list[int]] = {}  # by layer: counts, those that differ, by how much in all and at most
         predictions = 0
-        for part in self._chunks(check_images(self.graph, images)):
+        for part in self._chunks(check_images(self.graph, images), progress):
             found, wanted = self.run(part), self.graph.reference(part)
             predictions += int((found.predictions != wanted.predictions).sum())
             for index, counts in wanted.counts.items():
@@ -153,25 +154,19 @@ class Lowered:
                 before = off.get(index, [0, 0, 0, 0])
                 now = [gap.size, int(np.count_nonzero(gap)), int(gap.sum()), int(gap.max())]
                 off[index] = [*(a + b for a, b in zip(before[:3], now[:3], strict=True)), max(before[3], now[3])]
-            if progress:
-                progress(len(part))
         rows = [LayerDifference(i, differ / of, total / of, most) for i, (of, differ, total, most) in off.items()]
         return rows, predictions
 
-    def reach(
-        self, images: NDArray[np.uint8], progress: Callable[[int], Any] | None = None
-    ) -> dict[int, tuple[int, int]]:
+    def reach(self, images: NDArray[np.uint8], progress: Progress | None = None) -> dict[int, tuple[int, int]]:
         """By layer of the graph the largest |state| and the largest payload on these images; progress as above."""
         found: dict[int, tuple[int, int]] = {}
-        for part in self._chunks(check_images(self.graph, images)):
+        for part in self._chunks(check_images(self.graph, images), progress):
             values = self.frames(part)
             for stage in self.stages:
                 state, values = _step(stage, values)
                 before = found.get(stage.layer, (0, 0))
                 now = (int(np.abs(state).max()), int(np.abs(values).max()))
                 found[stage.layer] = (max(before[0], now[0]), max(before[1], now[1]))
-            if progress:
-                progress(len(part))
         return found
 
     def _chunk(self) -> int:
@@ -183,8 +178,13 @@ class Lowered:
             before = stage.shape
         return max(1, min(REFERENCE_CHUNK, REFERENCE_VALUES // widest))
 
-    def _chunks(self, images: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        return [images[start : start + self._chunk()] for start in range(0, len(images), self._chunk())]
+    def _chunks(self, images: NDArray[np.uint8], progress: Progress | None) -> Iterator[NDArray[np.uint8]]:
+        size = self._chunk()
+        for start in range(0, len(images), size):
+            part = images[start : start + size]
+            yield part
+            if progress:
+                progress(start + len(part), len(images))
 
     def _wave(self, values: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         sent = []
@@ -213,7 +213,7 @@ def _counts(stage: Stage, values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def lower(
     graph: Graph, images: NDArray[np.uint8] | None = None, approximate: bool = False,
-    progress: Callable[[int], Any] | None = None,
+    progress: Progress | None = None,
 ) -> Lowered:  # fmt: skip
     """Lower a network to stock SigmaDelta neurons.
 
@@ -221,7 +221,7 @@ def lower(
         graph: the network; trained with power_of_two=True it can be exact.
         images: uint8 (N, C, H, W); where a range cannot be proven for every image, it is measured on these.
         approximate: lower also what cannot be exact, to the nearest integers; `differences` measures what that costs.
-        progress: called with the number of images just measured.
+        progress: called after each chunk with the images measured and their total.
 
     Raises:
         ConversionError: every condition that fails, one sentence each with the layer, what is there, what is allowed

@@ -15,6 +15,7 @@ from lava_conv.network.bounds import LayerBounds
 from lava_conv.network.fixedpoint import INPUT_BITS, STEPS_LIMIT
 from lava_conv.network.neurons import NEURONS, Neuron, map_channels
 from lava_conv.network.synapses import OWN, Shape, Synapse, Weighted, same_synapse
+from lava_conv.progress import Progress
 from lava_conv.record import Record
 
 INPUT_CODES = ("flash", "constant")
@@ -234,7 +235,7 @@ class Graph:
             bounds.check(self, steps)
             self._checked.add(steps)
 
-    def reference(self, images: NDArray[np.uint8], progress: Callable[[int], Any] | None = None) -> Record:
+    def reference(self, images: NDArray[np.uint8], progress: Progress | None = None) -> Record:
         """The settled counts and logits of uint8 images (N, C, H, W): `lava_conv.network.reference.reference`."""
         return reference.reference(self, images, progress)
 

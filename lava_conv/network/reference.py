@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from lava_conv.errors import DataError, RangeError
 from lava_conv.memory import check_memory
 from lava_conv.network.fixedpoint import BOUND_LIMIT
 from lava_conv.network.neurons import NEURONS, map_channels
+from lava_conv.progress import Progress
 from lava_conv.record import Parts, Record, smallest
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ REFERENCE_CHUNK = 64  # images at a time in the oracle, at most
 REFERENCE_VALUES = 1 << 23  # inputs of all synapses of its widest layer at a time (32 MiB of float32)
 
 
-def reference(graph: Graph, images: NDArray[np.uint8], progress: Callable[[int], Any] | None = None) -> Record:
+def reference(graph: Graph, images: NDArray[np.uint8], progress: Progress | None = None) -> Record:
     """The quantised ANN in integers: the counts and logits on which every backend settles.
 
     Args:
         graph: the network.
         images: uint8 (N, C, H, W).
-        progress: called after each chunk with its number of images.
+        progress: called after each chunk with the images done and their total.
 
     Returns:
         Record with a steps axis of length 1. With input_code "constant" the image counts `steps` times.
@@ -50,7 +50,7 @@ def reference(graph: Graph, images: NDArray[np.uint8], progress: Callable[[int],
             )  # fmt: skip
         found.put(start, logits[None], counts)
         if progress:
-            progress(len(chunk))
+            progress(start + len(chunk), len(images))
     return found.record("reference")
 
 

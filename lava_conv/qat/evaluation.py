@@ -1,6 +1,5 @@
 """The quantised model evaluated exactly: in float64, where every quantisation falls as its equation says."""
 
-from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import nn
 
 from lava_conv.arguments import copied, images_of, model_of
 from lava_conv.errors import DataError, one_line
+from lava_conv.progress import Progress
 from lava_conv.qat.layers import Readout, check_pixels
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -50,9 +50,7 @@ def pixels_of(images: Any, name: str = "images") -> torch.Tensor:
         ) from None
 
 
-def evaluate(
-    model: nn.Module, images: Any, batch: int = 256, progress: Callable[[int], Any] | None = None
-) -> NDArray[np.float64]:
+def evaluate(model: nn.Module, images: Any, batch: int = 256, progress: Progress | None = None) -> NDArray[np.float64]:
     """Logits float64 (N, outputs) of the quantised model on uint8 images (N, C, H, W), computed in float64.
 
     `lava_conv.classes.predictions` names their classes.
@@ -61,7 +59,7 @@ def evaluate(
         model: quantised; wrappers such as DataParallel are looked through (see `lava_conv.arguments.model_of`).
         images: whole numbers in 0..255, of any integer or float dtype.
         batch: images at a time.
-        progress: called after each batch with its number of images.
+        progress: called after each batch with the images done and their total.
 
     Raises:
         ConversionError: there is no readable model.
@@ -87,5 +85,5 @@ def evaluate(
                 )
             logits.append(found.numpy())
             if progress:
-                progress(len(part))
+                progress(start + len(part), len(pixels))
     return np.concatenate(logits)

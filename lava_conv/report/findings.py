@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from lava_conv.loihi.cost import Cost, cost
 from lava_conv.loihi.fitting import Fit, fit
 from lava_conv.network.graph import Graph
 from lava_conv.network.reference import check_images
+from lava_conv.progress import Progress
 from lava_conv.record import Record, differing_counts
 
 PART_SPIKES = 1 << 26  # spikes of all layers held at once (64 MiB)
@@ -34,13 +35,13 @@ class Source(NamedTuple):
 
     Fields:
         name: what to call it.
-        predictions: (uint8 images (N, C, H, W), function that hears how many are done) -> int64 (N,).
+        predictions: (uint8 images (N, C, H, W), progress) -> int64 (N,).
         activations: (images, counts of the network) -> layer index -> activation in counts.
     """
 
     name: str
-    predictions: Callable[[NDArray[np.uint8], Callable[[int], Any]], NDArray[np.int64]]
-    activations: Callable[[NDArray[np.uint8], Mapping[int, Any]], dict[int, NDArray[np.float64]]]
+    predictions: Callable[[NDArray[np.uint8], Progress], NDArray[np.int64]]
+    activations: Callable[[NDArray[np.uint8], Mapping[int, NDArray[np.int64]]], dict[int, NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,28 @@ class Findings:
     cost: Cost | None = None
 
 
-Bar = Callable[[str, int], AbstractContextManager[Callable[..., Any]]]
+class Advance(Progress, Protocol):
+    """Moves a bar."""
+
+    def show(self, figures: str) -> None:
+        """Set what stands beside the bar."""
+        ...
+
+
+Bar = Callable[[str, int], AbstractContextManager[Advance]]
+
+
+class _Unseen:
+    def __call__(self, done: int, total: int) -> None:
+        pass
+
+    def show(self, figures: str) -> None:
+        pass
 
 
 @contextlib.contextmanager
-def _no_bar(text: str, total: int) -> Iterator[Callable[..., Any]]:
-    yield lambda count, figures="": None
+def _no_bar(text: str, total: int) -> Iterator[Advance]:
+    yield _Unseen()
 
 
 def collect(
@@ -122,7 +139,7 @@ def collect(
         sample: number of the image whose spikes are shown.
         source: the model that the network was made of, None: not given.
         lava: whether the first LAVA_SAMPLES images are streamed through Lava too.
-        bar: (text, total) -> a context that gives a function to call with the number of images just done, and figures.
+        bar: (text, total) -> a context that gives what to call with the images done and their total.
 
     Raises:
         DataError: no such sample, or labels that the network has no class for.
@@ -140,14 +157,16 @@ def collect(
     with bar("simulator and reference", len(images)) as advance:
         for start in range(0, len(images), size):
             part = images[start : start + size]
-            record, reference = run(graph, part, steps), graph.reference(part)
+            record, reference = run(graph, part, steps, record_spikes=True), graph.reference(part)
             meter.add(record)
             unlike = unlike.plus(unlike_counts([(reference, record)]))
             odd += (start + np.flatnonzero(differing_counts(reference, record))[: LOOKED - len(odd)]).tolist()
             parts.append((reference.logits, record.logits))
             first = first or (reference, record)
             right += int((record.predictions[-1] == labels[start : start + size]).sum())
-            advance(len(part), f"{100 * right / (start + len(part)):.2f} % right after step {steps}")
+            done = start + len(part)
+            advance.show(f"{100 * right / done:.2f} % right after step {steps}")
+            advance(done, len(images))
     assert first is not None
     settled, stepped = (np.concatenate(p, axis=1) for p in zip(*parts, strict=True))
     reference, record = Record(settled, {}), Record(stepped, {}, backend=first[1].backend)
@@ -155,7 +174,7 @@ def collect(
     if odd:
         with bar("running on until settled", len(odd)) as advance:
             meaning = str(run_on(graph, images[odd], steps, odd))
-            advance(len(odd))
+            advance(len(odd), len(odd))
     streamed = values = None
     if lava:
         some = images[:LAVA_SAMPLES]
@@ -172,18 +191,18 @@ def collect(
     some = images[:COST_SAMPLES]
     with bar(f"cost on {CHIPS[0]}", len(some)) as advance:
         spent = cost(graph, some, fits[0], progress=advance)
+    shown = run(graph, images[sample : sample + 1], steps, record_spikes=True)
     return Findings(
         name, data, graph, images, labels, record, reference, ledger, meter.result(), first[1], first[0], sample,
-        run(graph, images[sample : sample + 1], steps), model_name, said, activations, streamed, fits,
-        spent,
+        shown, model_name, said, activations, streamed, fits, spent,
     )  # fmt: skip
 
 
-def _streamed(graph: Graph, images: NDArray[np.uint8], steps: int, advance: Any) -> tuple[Record, Unlike]:
+def _streamed(graph: Graph, images: NDArray[np.uint8], steps: int, advance: Progress) -> tuple[Record, Unlike]:
     """Lava's record, without counts and spikes, and how many of its values are unlike the simulator's."""
     logits, unlike, name = [], Unlike(), ""
-    for part, record in run_parts(graph, images, steps, "lava", ("spikes",), progress=advance):
-        unlike = unlike.plus(unlike_values(run(graph, images[part], steps), record))
+    for part, record in run_parts(graph, images, steps, "lava", record_spikes=True, progress=advance):
+        unlike = unlike.plus(unlike_values(run(graph, images[part], steps, record_spikes=True), record))
         logits.append(record.logits)
         name = record.backend
     return Record(np.concatenate(logits, axis=1), {}, backend=name), unlike

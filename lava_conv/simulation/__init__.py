@@ -20,23 +20,23 @@ from lava_conv.errors import DataError
 from lava_conv.memory import check_memory, record_bytes
 from lava_conv.network.graph import Graph
 from lava_conv.network.reference import check_images
-from lava_conv.record import Counts, Record
+from lava_conv.progress import Progress
+from lava_conv.record import Counts, NoSpikes, Record
 from lava_conv.simulation import tensors
 from lava_conv.torch_tools.device import find_device, limit_torch_threads
 
 CHUNK = 64  # images a thread works on at once: their spikes should stay in the cache
 CHUNK_BYTES = 1 << 25  # and so much room for the widest layer, of which there are a few copies
 
-Progress = Callable[[int], Any]  # called with the number of images just finished
-
 
 def simulate(
     graph: Graph,
     images: NDArray[np.uint8],
     steps: int | None = None,
-    record: tuple[str, ...] = (),
-    device: str | torch.device | None = None,
+    *,
+    record_spikes: bool = False,
     progress: Progress | None = None,
+    device: str | torch.device | None = None,
     threads: int | None = None,
     method: str = "auto",
 ) -> Record:
@@ -46,9 +46,9 @@ def simulate(
         graph: the network.
         images: uint8 (N, C, H, W).
         steps: time steps a sample, default graph.steps.
-        record: ("spikes",) to keep every spike.
+        record_spikes: keep every spike.
+        progress: called after each chunk with the images done and their total.
         device: "cpu" (default) or a CUDA device; the result is the same.
-        progress: called after each chunk with its number of images.
         threads: on a CPU, how many work side by side; default torch.get_num_threads().
         method: on a CPU, how sums are formed: "events" (cost what the spikes cost), "dense" (int8 convolutions), "auto"
             (by the share of spikes measured in each layer and chunk), "tensors" (torch, step by step). All give the
@@ -66,21 +66,20 @@ def simulate(
     if method not in METHODS:
         raise DataError(f"method is {method!r}, allowed are {', '.join(METHODS)}")
     threads = None if threads is None else whole(threads, "threads")
-    keep = "spikes" in record
     compiled = place.type == "cpu" and method != "tensors" and kernels.AVAILABLE
-    _check_memory(graph, len(images), steps, keep, None if compiled else 4)
+    _check_memory(graph, len(images), steps, record_spikes, None if compiled else 4)
     widest = max(int(np.prod(layer.shape)) for layer in graph.layers) * steps
     run: Callable[[NDArray[np.uint8]], tensors.Part]
     if compiled:
         from lava_conv.simulation.compiled import Network
 
-        run = Network(graph, steps, keep, method)
+        run = Network(graph, steps, record_spikes, method)
         workers = threads or torch.get_num_threads()
         largest = max(1, min(CHUNK, CHUNK_BYTES // (4 * widest)))
         turns = -(-len(images) // (largest * workers))  # all threads have equally much to do
         size = -(-len(images) // (turns * workers))
     else:
-        run = lambda chunk: tensors.simulate_chunk(graph, torch.tensor(chunk, device=place), steps, keep)  # noqa: E731
+        run = lambda chunk: tensors.simulate_chunk(graph, torch.tensor(chunk, device=place), steps, record_spikes)  # noqa: E731
         workers, size = 0, max(1, tensors.CHUNK_ELEMENTS // widest)
     found = _Result(len(images))
     chunks = [(start, images[start : start + size]) for start in range(0, len(images), size)]
@@ -91,11 +90,14 @@ def simulate(
         return len(job[1])
 
     with _workers(workers) as map_:
+        done = 0
         for count in map_(work, chunks):
+            done += count
             if progress:
-                progress(count)
+                progress(done, len(images))
     counts = Counts(found.counts, channels_last=compiled)
-    return Record(found.logits, counts, found.spikes, backend=f"torch simulator on {place}")
+    spikes = found.spikes if record_spikes else NoSpikes()
+    return Record(found.logits, counts, spikes, backend=f"torch simulator on {place}")
 
 
 class _Result:
@@ -146,5 +148,5 @@ def _check_memory(graph: Graph, samples: int, steps: int, keep_spikes: bool, cou
     check_memory(
         record_bytes(graph, samples, steps, keep_spikes, count_bytes),
         f"the result of {samples:,} samples and {steps} steps",
-        "use fewer samples or record=()" if keep_spikes else "use fewer samples at a time",
+        "use fewer samples or leave record_spikes out" if keep_spikes else "use fewer samples at a time",
     )

@@ -30,7 +30,7 @@ class NetworkTeacher(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         from lava_conv.simulation import simulate  # numba takes half a second, which other trainings need not wait
 
-        record = simulate(self.graph, x.to("cpu", torch.uint8).numpy(), record=())
+        record = simulate(self.graph, x.to("cpu", torch.uint8).numpy())
         return torch.from_numpy(record.logits[-1]).to(x.device, torch.float32) * self.scale
 
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 from lava_conv.classes import class_count
 from lava_conv.errors import DataError
 from lava_conv.netx import load
+from lava_conv.progress import Progress
 from lava_conv.torch_tools.checkpoint import load_weights, read_state, reason, write_state
 from lava_conv.torch_tools.convolution import SafeConvolutions
 from lava_conv.torch_tools.device import find_device
@@ -96,10 +97,10 @@ def train(
     recipe: Recipe,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: Callable[[int, float], object] | None = None,
+    progress: Progress | None = None,
     device: str | torch.device = "cpu",
     members: Team = Team(),  # noqa: B008  # a NamedTuple, never changed
-    advance: Callable[[int, int], object] | None = None,
+    after_epoch: Callable[[int, float], object] | None = None,
 ) -> Trained:
     """Train the recipe's model on a data set.
 
@@ -108,11 +109,11 @@ def train(
         recipe: what to train and how.
         checkpoint: file to keep the state in, rewritten after every epoch; complete or not at all.
         resume: go on from that file if it exists (the result is the same as without the interruption).
-        progress: called after every epoch with its number and its mean loss.
+        progress: called after every batch with the number done and the number in all, of all epochs.
         device: where to train, "cpu" or a CUDA device; the trained model is on the CPU.
         members: the processes that train together, each on its part of every batch (`lava_conv.training.distributed`
             says what is guaranteed). The first one reads and writes checkpoints and reports progress.
-        advance: called after every batch with the number done and the number in all, of all epochs.
+        after_epoch: called after every epoch with its number and its mean loss.
 
     Raises:
         DataError: images and model do not go together, or the checkpoint is of another recipe or other data.
@@ -166,16 +167,16 @@ def train(
             optimiser.step()
             if recipe.skip_easy:
                 selection.note(chosen, members.join(each))
-            if advance and members.first:
-                advance(int((epoch + (number + 1) / len(batches)) * usual), recipe.epochs * usual)
+            if progress and members.first:
+                progress(int((epoch + (number + 1) / len(batches)) * usual), recipe.epochs * usual)
         if not math.isfinite(total):
             lr = recipe.optimiser.lr
             raise DataError(f"the training diverged in epoch {epoch + 1}; use a smaller learning rate than {lr}")
         losses.append(total / counted)
         if path is not None and members.first:
             write_state(path, _state(model, optimiser, generator, drawn, recipe, data, losses, selection, soft))
-        if progress and members.first:
-            progress(epoch + 1, losses[-1])
+        if after_epoch and members.first:
+            after_epoch(epoch + 1, losses[-1])
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return Trained(model, recipe, shape, data.classes, data.name, tuple(losses))
 

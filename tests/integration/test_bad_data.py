@@ -65,9 +65,9 @@ def test_any_layout_of_the_same_images_gives_the_same(graph, images, tmp_path, l
 
 
 def test_one_sample_is_its_row_of_many(graph, images):
-    whole = lc.run(graph, images)
+    whole = lc.run(graph, images, record_spikes=True)
     for n in range(len(images)):
-        alone = lc.run(graph, images[n : n + 1])
+        alone = lc.run(graph, images[n : n + 1], record_spikes=True)
         assert np.array_equal(alone.logits[:, 0], whole.logits[:, n])
         assert all(np.array_equal(alone.spikes[i][:, 0], s[:, n]) for i, s in whole.spikes.items())
 

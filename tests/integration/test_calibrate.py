@@ -58,7 +58,7 @@ def images(count, shape=(3, 12, 12), seed=0):
 def test_every_method_and_neuron_stays_near_the_float_network(digits, method, neuron):
     data, model, said = digits
     graph, rows, quantised, _ = calibrated(model, data.x_train[:128], STEPS, method, neuron=neuron, iterations=60)
-    record = lc.run(graph, data.x_test, record=())
+    record = lc.run(graph, data.x_test)
     assert (record.predictions[-1] == said).mean() > (0.9 if method == "none" or neuron == "dtb" else 0.96)
     assert len(rows) == 4 and all(row.before >= 0 and row.after >= 0 for row in rows)
     # what the integers settle on is what the quantised model computes, to the last prediction
@@ -79,7 +79,7 @@ def test_simulator_and_lava_agree_on_a_calibrated_network(digits, neuron):
 def test_flash_settles_on_the_reference_exactly(digits):
     data, model, _ = digits
     graph = lc.calibrate(model, data.x_train[:64], 12, levels=5, input_code="flash")
-    record, reference = lc.run(graph, data.x_test, 24, record=()), graph.reference(data.x_test)
+    record, reference = lc.run(graph, data.x_test, 24), graph.reference(data.x_test)
     assert all(np.array_equal(record.counts[i], c) for i, c in reference.counts.items())
 
 
@@ -88,9 +88,9 @@ def test_unipolar_neurons_send_no_negative_spikes_and_survive_the_file(digits, t
     graph = lc.calibrate(model, data.x_train[:64], STEPS, neuron="if")
     lc.save(graph, tmp_path / "if.net")
     assert lc.load(tmp_path / "if.net") == graph
-    spikes = lc.run(graph, data.x_test[:50]).spikes
+    spikes = lc.run(graph, data.x_test[:50], record_spikes=True).spikes
     assert min(int(s.min()) for s in spikes.values()) == 0
-    signed = lc.run(lc.calibrate(model, data.x_train[:64], STEPS), data.x_test[:50]).spikes
+    signed = lc.run(lc.calibrate(model, data.x_train[:64], STEPS), data.x_test[:50], record_spikes=True).spikes
     assert min(int(s.min()) for s in signed.values()) == -1
 
 
@@ -108,7 +108,7 @@ def test_what_is_calibrated_on_is_what_the_simulator_runs(digits, monkeypatch, n
     monkeypatch.setattr(Trains, "make", watched)
     options = {"neuron": neuron, "input_code": code, "levels": levels}
     graph = lc.calibrate(model, data.x_train[:40], STEPS, **options)
-    record = lc.run(graph, data.x_train[:40])
+    record = lc.run(graph, data.x_train[:40], record_spikes=True)
     assert len(seen) == len(record.spikes) == 4
     for given, found in zip(seen, (s for _, s in sorted(record.spikes.items())), strict=True):
         steps, n, channels = found.shape[:3]
@@ -263,7 +263,7 @@ def agreement(model, graph, count=200):
     x = images(count, graph.input_shape, seed=9)
     with torch.no_grad():
         wanted = model(x.float()).numpy()
-    return np.corrcoef(lc.run(graph, x.numpy(), record=()).logits[-1].ravel(), wanted.ravel())[0, 1]
+    return np.corrcoef(lc.run(graph, x.numpy()).logits[-1].ravel(), wanted.ravel())[0, 1]
 
 
 def test_pre_activation_blocks_become_streams_of_both_signs():
@@ -352,7 +352,7 @@ def test_mean_and_std_go_into_the_first_layer():
     x = images(100, seed=2)
     with torch.no_grad():
         wanted = model(normalise(x)).numpy()
-    assert np.corrcoef(lc.run(graph, x.numpy(), record=()).logits[-1].ravel(), wanted.ravel())[0, 1] > 0.99
+    assert np.corrcoef(lc.run(graph, x.numpy()).logits[-1].ravel(), wanted.ravel())[0, 1] > 0.99
     assert (float_predictions(model, x, None, mean, std) == wanted.argmax(1)).all()
 
 

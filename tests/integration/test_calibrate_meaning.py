@@ -159,7 +159,7 @@ def test_a_padded_first_layer_keeps_its_borders_in_spikes(options):
     x = images(100, seed=2)
     with torch.no_grad():
         wanted = model(normalise(x)).numpy()
-    found = lc.run(result.graph, x.numpy(), record=()).logits[-1]
+    found = lc.run(result.graph, x.numpy()).logits[-1]
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.999  # 0.97 to 0.99 with black borders
     settles_on_its_model(result, x.numpy())
 
@@ -293,7 +293,7 @@ def test_branches_have_corrections_of_their_own(kind, options, monkeypatch):
     result = calibrated(model, x, 8, input_scale=SCALE, iterations=10, **options)
     settles_on_its_model(result, x.numpy())
     # the spikes that calibration saw are, spike for spike, those of the finished network
-    spikes = [s for _, s in sorted(lc.run(result.graph, x.numpy()).spikes.items())]
+    spikes = [s for _, s in sorted(lc.run(result.graph, x.numpy(), record_spikes=True).spikes.items())]
     for given in seen:
         parts = [spikes.pop(0)]
         while (
@@ -365,7 +365,7 @@ def test_an_exchange_of_pooling_is_measured_against_the_model_as_it_came(caplog)
     result = calibrated(model, x, 16, max_pool="average", targets=told)
     found = result.comparison
     assert found.exchanged == ("3",) and found.images == 128 and found.model_accuracy == 1
-    predictions = lc.run(result.graph, x.numpy(), record=()).predictions[-1]
+    predictions = lc.run(result.graph, x.numpy()).predictions[-1]
     assert found.agreement == found.accuracy == (predictions == told.numpy()).mean()
     assert found.float_agreement < 0.95
     assert found.warning in caplog.text and "average pooling in the place of max pooling (3) changes" in found.warning

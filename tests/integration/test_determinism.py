@@ -76,7 +76,7 @@ def test_calibration_gives_the_same_bytes_twice(tmp_path, threads, count):
 def test_threads_order_and_split_change_no_spike(tmp_path, rng, threads, method, skips):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng, skips=skips))
     images = rng.integers(0, 256, (23, 2, 9, 7), dtype=np.uint8)
-    expected = lc.run(graph, images, method=method, threads=1)
+    expected = lc.run(graph, images, method=method, threads=1, record_spikes=True)
 
     def check(record, rows):
         assert np.array_equal(record.logits, expected.logits[:, rows])
@@ -85,14 +85,14 @@ def test_threads_order_and_split_change_no_spike(tmp_path, rng, threads, method,
 
     for count in (1, 2, 4):
         threads(count)
-        check(lc.run(graph, images, method=method), slice(None))
-        check(lc.run(graph, images, method=method, threads=count), slice(None))
+        check(lc.run(graph, images, method=method, record_spikes=True), slice(None))
+        check(lc.run(graph, images, method=method, threads=count, record_spikes=True), slice(None))
         order = rng.permutation(len(images))
-        check(lc.run(graph, images[order], method=method, threads=count), order)
+        check(lc.run(graph, images[order], method=method, threads=count, record_spikes=True), order)
         cut = int(rng.integers(1, len(images)))
         for rows in (slice(0, cut), slice(cut, None)):
-            check(lc.run(graph, images[rows], method=method, threads=count), rows)
-        check(lc.run(graph, images[[4, 4, 4]], method=method, threads=count), [4, 4, 4])
+            check(lc.run(graph, images[rows], method=method, threads=count, record_spikes=True), rows)
+        check(lc.run(graph, images[[4, 4, 4]], method=method, threads=count, record_spikes=True), [4, 4, 4])
     reference = graph.reference(images)
     order = rng.permutation(len(images))
     assert np.array_equal(graph.reference(images[order]).logits, reference.logits[:, order])
@@ -107,7 +107,7 @@ write_random_net(sys.argv[2], np.random.default_rng(8), skips=True)
 graph = lc.load(sys.argv[2])
 lc.save(graph, sys.argv[2])
 images = np.random.default_rng(9).integers(0, 256, (9, 2, 9, 7), dtype=np.uint8)
-record = lc.run(graph, images)
+record = lc.run(graph, images, record_spikes=True)
 print(hashlib.sha256(open(sys.argv[2], "rb").read()).hexdigest())
 print(hashlib.sha256(b"".join(record.spikes[i].tobytes() for i in sorted(record.spikes))).hexdigest())
 """
@@ -122,7 +122,8 @@ def test_another_process_another_hash_seed_and_other_threads_give_the_same(tmp_p
     write_random_net(tmp_path / "b.net", np.random.default_rng(8), skips=True)
     graph = lc.load(tmp_path / "b.net")
     lc.save(graph, tmp_path / "b.net")
-    record = lc.run(graph, np.random.default_rng(9).integers(0, 256, (9, 2, 9, 7), dtype=np.uint8), threads=1)
+    images = np.random.default_rng(9).integers(0, 256, (9, 2, 9, 7), dtype=np.uint8)
+    record = lc.run(graph, images, threads=1, record_spikes=True)
     spikes = b"".join(record.spikes[i].tobytes() for i in sorted(record.spikes))
     expected = [hashlib.sha256(data).hexdigest() for data in ((tmp_path / "b.net").read_bytes(), spikes)]
     assert elsewhere.split() == expected

@@ -496,7 +496,7 @@ def test_work_is_that_of_a_loop_over_spikes_and_synapses(tmp_path, rng, code):
     x = rng.integers(0, 256, (2, *graph.input_shape), dtype=np.uint8) * rng.integers(0, 2, (2, 2, 5, 5), dtype=np.uint8)
     laid = fit(graph, loihi1_with(neurons_per_core=40))
     assert all(len(plan.cores) > 1 for plan in laid.plans[:3])
-    record = lc.run(graph, x)
+    record = lc.run(graph, x, record_spikes=True)
     works = network_work(laid, record, x, graph.input_code)
     sent = {0: np.stack([(x > 0) * (t == 0 or code == "constant") for t in range(3)])}
     sent |= {i: np.abs(s).reshape(3, 2, *laid.loads[n].shape) for n, (i, s) in enumerate(sorted(record.spikes.items()))}
@@ -530,7 +530,7 @@ def test_cost_by_hand():
     graph, one = small_graph(), load_chip("loihi1")
     x = np.array([[[[8, 0, 2]]]], np.uint8)
     # layer 2 sums 8 + 4 = 12 and 2; theta 0, delta 4: counts 3 and 0, so neuron 0 sends one spike in each step.
-    record = lc.run(graph, x)
+    record = lc.run(graph, x, record_spikes=True)
     assert np.array_equal(record.spikes[2][:, 0], [[1, 0], [1, 0], [1, 0]])
     laid = fit(graph, one)
     assert [len(plan.cores) for plan in laid.plans] == [1, 1] and [plan.formats for plan in laid.plans] == [
@@ -604,7 +604,7 @@ def test_cost_refuses_what_it_cannot_count():
         cost(graph, np.ones((2, 1, 2, 3), np.uint8))
     x = np.ones((2, 1, 1, 3), np.uint8)
     with pytest.raises(lc.DataError, match="needed is a record with spikes of 3 steps"):
-        network_work(fit(graph), lc.run(graph, x, record=()), x, "flash")
+        network_work(fit(graph), lc.run(graph, x), x, "flash")
 
 
 # -- SANA-FE -----------------------------------------------------------------------------------------------------------
@@ -628,7 +628,7 @@ def test_the_replay_passes_the_messages_and_synapses_that_cost_counts(tmp_path, 
         21.6 * sum(layer.active - layer.spikes for layer in spent.layers)
     )
     # SANA-FE's Loihi: 51.2 pJ an access, 21.6 an update, 69.3 a spike; an access for every neuron in every step
-    idle = len(replay.network_arrays(laid, lc.run(graph, x).spikes)["core"])
+    idle = len(replay.network_arrays(laid, lc.run(graph, x, record_spikes=True).spikes)["core"])
     steps = graph.steps + max(load.depth for load in laid.loads) - 1
     assert played.parts_pj["soma"] == pytest.approx(51.2 * idle * steps + (21.6 + 69.3) * played.spikes)
     assert played.energy_pj == pytest.approx(sum(played.parts_pj.values())) and played.latency_ns > 0
@@ -649,7 +649,7 @@ def test_one_connection_for_many_synapses_costs_what_the_many_do(tmp_path, rng):
     )
     x = rng.integers(0, 256, (2, 1, 6, 6), dtype=np.uint8)
     laid = fit(graph, loihi1_with(neurons_per_core=24, index_bits=(1,)))
-    spikes = lc.run(graph, x).spikes
+    spikes = lc.run(graph, x, record_spikes=True).spikes
     merged = replay.network_arrays(laid, spikes)
     assert all(form == "dense" for form in merged["unit_format"])
     numbers, start = {}, 0
@@ -681,7 +681,7 @@ def test_without_sanafe_one_sentence_says_what_to_install(monkeypatch):
 def test_a_replay_that_is_too_large_is_refused(monkeypatch):
     monkeypatch.setattr(replay, "MAX_PAIRS", 1)
     graph = small_graph()
-    spikes = lc.run(graph, np.ones((1, 1, 1, 3), np.uint8)).spikes
+    spikes = lc.run(graph, np.ones((1, 1, 1, 3), np.uint8), record_spikes=True).spikes
     with pytest.raises(lc.FitError, match="layer 3: the replay has more than 1 pairs of a neuron and a core"):
         replay.network_arrays(fit(graph, "loihi1"), spikes)
 

@@ -329,7 +329,7 @@ def test_a_file_that_says_something_else_is_noticed(tmp_path, rng):
 def test_stock_netx_settles_on_the_same_integers(rng, identity, interval, fast):
     with_lava()
     graph, x = residual(rng, identity), images((3, 8, 8), 6)
-    record, wanted = lc.run(graph, x, backend="sdnn", record=(), interval=interval, fast=fast), graph.reference(x)
+    record, wanted = lc.run(graph, x, backend="sdnn", interval=interval, fast=fast), graph.reference(x)
     assert np.array_equal(record.logits, wanted.logits) and np.ptp(record.logits) > 0
     for index, counts in wanted.counts.items():
         assert np.array_equal(record.counts[index], counts), f"layer {index}"
@@ -346,7 +346,7 @@ def test_a_perceptron_through_stock_netx():
     assert "layer 3, sample 0, step 0, neuron (0,) counts" in compare_records(result.records[0], other).difference
 
 
-def test_with_the_extension_the_lowered_network_goes_to_the_board(rng, monkeypatch):
+def test_the_board_runs_the_lowered_network(monkeypatch):
     """A stand-in for the extension: what is run is the lowered network, with the run configuration of the board."""
     with_lava()
     from lava.utils import loihi
@@ -355,16 +355,24 @@ def test_with_the_extension_the_lowered_network_goes_to_the_board(rng, monkeypat
     from processes.conv import fast_sim_cfg
 
     graph, x = wide(4), images((1, 4, 4), 3)
-    with pytest.raises(lc.BackendError, match="hardware=True needs Intel's extension of Lava for Loihi 2"):
-        lc.run(graph, x, backend="lava", record=(), hardware=True)
-    assert "CPU simulation" in lc.run(graph, x, backend="lava", record=()).backend
-    asked = []
+    needs = (
+        r"'loihi2' needs Intel's extension of Lava for Loihi 2 .* and a board.*; backend='sdnn' runs the same lowered"
+    )
+    with pytest.raises(lc.BackendError, match=needs):
+        lc.run(graph, x, backend="loihi2")
+    with pytest.raises(lc.DataError, match="'lava' has no option hardware; choose the board with backend='loihi2'"):
+        lc.run(graph, x, backend="lava", hardware=True)
+    for backend in ("loihi2", "sdnn"):
+        with pytest.raises(lc.DataError, match=f"record_spikes is True, but backend '{backend}' sends an image as one"):
+            lc.run(graph, x, backend=backend, record_spikes=True)
+    asked, seen = [], []
     monkeypatch.setattr(loihi, "is_installed", lambda: True)
     monkeypatch.setattr(loihi2, "Loihi2HwCfg", lambda: asked.append(1) or fast_sim_cfg())
-    record = lc.run(graph, x, backend="lava", record=())
-    assert asked == [1] and record.backend.startswith("Loihi 2 through Lava (Loihi2HwCfg)")
+    record = lc.run(graph, x, backend="loihi2", progress=lambda *done: seen.append(done))
+    assert asked == [1] and seen == [(3, 3)] and record.backend.startswith("Loihi 2 through Lava (Loihi2HwCfg)")
     assert np.array_equal(record.logits, graph.reference(x).logits)
-    assert "CPU simulation" in lc.run(graph, x, backend="lava", record=(), hardware=False).backend
+    assert "CPU simulation" in lc.run(graph, x, backend="lava").backend and asked == [1]
+    assert lc.compare(graph, x, first="reference", second="loihi2").equal
 
 
 @pytest.mark.slow  # tutorial 06 runs one, too

@@ -61,7 +61,7 @@ class World:
         self.model.train()(torch.tensor(self.x).float())
         self.model.eval()
         self.graph = lc.convert(self.model, self.x, steps=4)
-        self.record, self.bare = lc.run(self.graph, self.x), lc.run(self.graph, self.x, record=())
+        self.record, self.bare = lc.run(self.graph, self.x, record_spikes=True), lc.run(self.graph, self.x)
         self.loader = DataLoader(TensorDataset(torch.tensor(self.x)))
         self.data = Dataset("mine", self.x, self.y, self.x, self.y)
         self.digits = load_dataset()
@@ -143,10 +143,17 @@ CALLS = {
     "run yes steps": (lambda w: lc.run(w.graph, w.x, True), "steps is True, allowed is a whole number"),
     "run an unknown option": (
         lambda w: lc.run(w.graph, w.x, colour=3),
-        "backend 'torch' has no option colour; allowed",
+        "backend 'torch' has no option colour; it takes device, threads, method",
     ),
-    "record as text": (lambda w: lc.run(w.graph, w.x, record="spikes"), r"record is 'spikes', allowed are \(\) and"),
-    "record unknown": (lambda w: lc.run(w.graph, w.x, record=("volts",)), r"record is \('volts',\), allowed are"),
+    "record as in 0.1": (
+        lambda w: lc.run(w.graph, w.x, record=()),
+        "no option record; pass record_spikes=True",
+    ),
+    "record spikes as text": (
+        lambda w: lc.run(w.graph, w.x, record_spikes="yes"),
+        "record_spikes is 'yes', allowed are True and False",
+    ),
+    "look at spikes that were not kept": (lambda w: w.bare.spikes[1], "no spikes; run with record_spikes=True"),
     "an unknown backend": (lambda w: lc.run(w.graph, w.x, backend=["torch"]), "backend is .*allowed are torch, lava"),
     "an unknown device": (lambda w: lc.run(w.graph, w.x, device="tpu"), "device"),
     "half a thread": (lambda w: lc.run(w.graph, w.x, threads=0.5), "threads is 0.5, allowed is a whole number"),
@@ -268,11 +275,11 @@ CALLS = {
     "leave the wrong way round": (lambda w: leave(w.record, w.graph), "pass the graph first"),
     "leave by an unknown policy": (lambda w: leave(w.graph, w.record, "soon"), "allowed are margin, confidence"),
     "leave below 0": (lambda w: leave(w.graph, w.record, "confidence", -1), "threshold is -1, allowed is"),
-    "silence without spikes": (lambda w: silent_after(w.bare), r"run with record=\('spikes',\)"),
+    "silence without spikes": (lambda w: silent_after(w.bare), "run with record_spikes=True"),
     "decided by a graph": (lambda w: decided_after(w.graph), "needed is a Record"),
     "measure a path": (lambda w: Meter("good.net"), "load it first"),
     "draw the wrong way round": (lambda w: figures.raster(w.record, w.graph), "pass the graph first"),
-    "draw without spikes": (lambda w: figures.raster(w.graph, w.bare), "run with record="),
+    "draw without spikes": (lambda w: figures.raster(w.graph, w.bare), "run with record_spikes=True"),
     "draw no network": (lambda w: figures.network(None), "needed is a Graph"),
     "draw a graph's accuracy": (lambda w: figures.accuracy_by_step(w.graph, w.y), "needed is a Record"),
     "confuse other labels": (lambda w: figures.confusion(w.y, w.y + 5, 3), "labels go from 5"),

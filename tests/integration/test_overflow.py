@@ -134,7 +134,7 @@ def test_bounds_hold_for_any_run_and_the_simulator_agrees_at_the_edge(seed):
     graph, shifts = pushed(random_graph(seed))
     images = greedy(graph, np.random.default_rng(seed))
     _, spikes = assert_within(graph, images)
-    record = lc.run(graph, images, threads=1)
+    record = lc.run(graph, images, threads=1, record_spikes=True)
     assert all(np.array_equal(record.spikes[i], rows) for i, rows in spikes.items() if i in record.spikes)
     assert np.array_equal(record.logits, spikes[len(graph.layers) - 1])
     assert np.array_equal(lc.run(graph, images, method="tensors").logits, record.logits)
@@ -159,7 +159,7 @@ def test_hill_climbing_never_leaves_the_bounds(seed):
         at = rng.integers(0, SHAPE[0] * SHAPE[1] * SHAPE[2], len(tries))
         tries.reshape(len(tries), -1)[np.arange(len(tries)), at] = rng.choice([0, 255, 128, 1], len(tries))
         assert_within(graph, tries)
-        logits = np.abs(lc.run(graph, tries, threads=1, record=()).logits).max((0, 2))
+        logits = np.abs(lc.run(graph, tries, threads=1).logits).max((0, 2))
         if best is None:
             best = logits * 0
         images[logits >= best] = tries[logits >= best]

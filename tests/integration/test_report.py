@@ -74,7 +74,7 @@ def page(found):
 
 def test_the_findings_are_those_of_one_run_however_they_were_cut(found, monkeypatch):
     graph, x, y = found.graph, found.images, found.labels
-    record, reference = lc.run(graph, x, 3), graph.reference(x)
+    record, reference = lc.run(graph, x, 3, record_spikes=True), graph.reference(x)
     assert np.array_equal(found.record.logits, record.logits)
     assert np.array_equal(found.reference.logits, reference.logits)
     unlike = sum(int((record.counts[i] != c).sum()) for i, c in reference.counts.items())
@@ -97,7 +97,7 @@ def test_activations_of_a_float_model_are_scaled_to_counts():
     data = load_dataset("digits")
     model = train(data, Recipe.flat(method="float", epochs=2)).model
     graph = lc.calibrate(model, data.x_train[:64], steps=32, method="mmse")
-    record = lc.run(graph, data.x_test[:40])
+    record = lc.run(graph, data.x_test[:40], record_spikes=True)
     found = in_counts(model, graph, data.x_test[:40], record.counts)
     for index, counts in record.counts.items():
         error = ((found[index] - counts) ** 2).sum() / (found[index] ** 2).sum()

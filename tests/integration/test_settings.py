@@ -104,7 +104,7 @@ def things(tmp_path_factory):
     lc.save(graph, folder / "a.net")
     train(data, recipe, folder / "a.pt")
 
-    def fails(_):
+    def fails(done, total):
         raise RuntimeError("stop here")
 
     def expect(error, action):
@@ -124,7 +124,7 @@ def things(tmp_path_factory):
         "float predictions": lambda: float_predictions(plain, x, 1 / 255),
         "train": lambda: train(data, recipe),
         "train, float": lambda: train(data, Recipe.flat(epochs=1, batch=16, method="float")),
-        "train, failing": lambda: expect(RuntimeError, lambda: train(data, recipe, advance=lambda *_: fails(0))),
+        "train, failing": lambda: expect(RuntimeError, lambda: train(data, recipe, progress=fails)),
         "train, taught": lambda: train(
             data, Recipe.flat(epochs=1, batch=16, distill=0.5, teachers=(str(folder / "a.pt"),))
         ),
@@ -200,7 +200,7 @@ def test_trainings_that_cross_draw_what_each_draws_alone():
     recipe = Recipe.flat(epochs=2, batch=16, dropout=0.3, shift=1)
     alone, crossed = train(data, recipe), []
     before = settings()
-    crossing(lambda progress: crossed.append(train(data, recipe, advance=progress)))
+    crossing(lambda progress: crossed.append(train(data, recipe, progress=progress)))
     assert_same(before)
     for trained in crossed:
         assert trained.losses == alone.losses

@@ -71,7 +71,7 @@ def assert_equals(model, graph, scale=1.0, steps=64, count=200):
     reference = graph.reference(pixels)
     assert np.array_equal(reference.predictions[0], predictions)
     assert (predictions == y.numpy()).mean() > 0.8
-    record = lc.run(graph, pixels, steps, record=())
+    record = lc.run(graph, pixels, steps)
     assert all(np.array_equal(record.counts[i], c) for i, c in reference.counts.items())
 
 

@@ -33,7 +33,7 @@ def test_resume_gives_the_same_bits(tmp_path):
     data = load_dataset("digits")
     whole = train(data, QUICK)
     with pytest.raises(KeyboardInterrupt):
-        train(data, QUICK, tmp_path / "x.pt", progress=stop_after_one)
+        train(data, QUICK, tmp_path / "x.pt", after_epoch=stop_after_one)
     resumed = train(data, QUICK, tmp_path / "x.pt", resume=True)
     assert torch.equal(weights(whole), weights(resumed)) and whole.losses == resumed.losses
     assert torch.equal(weights(load_trained(tmp_path / "x.pt")), weights(whole))
@@ -276,7 +276,7 @@ def test_both_methods_train_to_exact_integers(options):
     reference = graph.reference(data.x_test)
     assert np.array_equal(reference.predictions[0], evaluate(trained.model, data.x_test).argmax(1))
     assert reference.accuracy(data.y_test)[0] > 0.95
-    record = lc.run(graph, data.x_test, steps=32, record=())
+    record = lc.run(graph, data.x_test, steps=32)
     assert all(np.array_equal(record.counts[i], c) for i, c in reference.counts.items())
 
 
@@ -376,7 +376,7 @@ def test_digits_reach_98_percent_at_four_steps(seeds):
     for seed in range(seeds):
         data = load_dataset("digits", seed=seed)
         graph = lc.convert(train(data, Recipe(seed=seed)).model, data.x_train[:16], steps=4)
-        accuracies.append(lc.run(graph, data.x_test, record=()).accuracy(data.y_test)[-1])
+        accuracies.append(lc.run(graph, data.x_test).accuracy(data.y_test)[-1])
     print(f"digits, T = 4, {seeds} seeds:", np.round(accuracies, 4), "mean", np.mean(accuracies).round(4))
     assert np.mean(accuracies) >= 0.98
 
@@ -389,7 +389,7 @@ def test_crop_and_flip_train_on_squares_and_resume_to_the_same_weights(tmp_path)
     whole = train(data, recipe)
     assert whole.shape == (3, 8, 8)
     with pytest.raises(KeyboardInterrupt):
-        train(data, recipe, tmp_path / "a.pt", progress=stop_after_one)
+        train(data, recipe, tmp_path / "a.pt", after_epoch=stop_after_one)
     again = train(data, recipe, tmp_path / "a.pt", resume=True)
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), again.model.parameters(), strict=True))
     with pytest.raises(DataError, match="crop is 13, allowed is 0"):
@@ -422,7 +422,7 @@ def test_float_training_and_what_it_refuses(tmp_path):
     assert right.mean() > 0.85
     again = load_trained(tmp_path / "f.pt")
     assert all(torch.equal(a, b) for a, b in zip(again.model.parameters(), trained.model.parameters(), strict=True))
-    half = train(data, recipe, tmp_path / "g.pt", progress=None)
+    half = train(data, recipe, tmp_path / "g.pt", after_epoch=None)
     assert all(torch.equal(a, b) for a, b in zip(half.model.parameters(), trained.model.parameters(), strict=True))
     with pytest.raises(lc.DataError, match="train: optimiser is 'lion', allowed is 'adam' or 'sgd'"):
         train(data, Recipe.flat(optimiser="lion", epochs=1))

@@ -82,8 +82,8 @@ def test_the_reference_is_the_same_in_chunks_and_keeps_few_bytes(graph, x, monke
     whole = graph.reference(x)
     monkeypatch.setattr("lava_conv.network.reference.REFERENCE_VALUES", 1)
     done = []
-    parts = graph.reference(x, done.append)
-    assert chunk_size(graph) == 1 and done == [1] * len(x)
+    parts = graph.reference(x, lambda *so_far: done.append(so_far))
+    assert chunk_size(graph) == 1 and done == [(i, len(x)) for i in range(1, len(x) + 1)]
     assert np.array_equal(parts.logits, whole.logits)
     for index, counts in whole.counts.items():
         assert np.array_equal(parts.counts[index], counts) and counts.dtype == np.int64 and counts.any()
@@ -99,16 +99,18 @@ def test_later_counts_may_be_larger_than_those_before(monkeypatch):
 
 
 def test_what_would_not_fit_is_refused_and_parts_run(graph, x, monkeypatch):
-    whole = lc.run(graph, x)
+    whole = lc.run(graph, x, record_spikes=True)
     kept = sum(s.nbytes for s in whole.spikes.values())
     counted = kept + sum(c.size for c in whole.counts.values()) + whole.logits.nbytes
     assert memory.record_bytes(graph, len(x), graph.steps, True) == counted
     monkeypatch.setattr(memory, "free_bytes", lambda: memory.WORKING + counted - 1)
-    with pytest.raises(lc.DataError, match=r"takes .* GiB, free are .* GiB; use fewer samples or record=\(\)"):
-        lc.run(graph, x)
-    lc.run(graph, x, record=())
-    monkeypatch.setattr(memory, "free_bytes", lambda: memory.WORKING + counted)
+    with pytest.raises(
+        lc.DataError, match=r"takes .* GiB, free are .* GiB; use fewer samples or leave record_spikes out"
+    ):
+        lc.run(graph, x, record_spikes=True)
     lc.run(graph, x)
+    monkeypatch.setattr(memory, "free_bytes", lambda: memory.WORKING + counted)
+    lc.run(graph, x, record_spikes=True)
     with pytest.raises(lc.DataError, match="both records of 11 images"):
         lc.compare(graph, x, second="torch")
     assert [c.equal for c in compare_parts(graph, x, second="torch", size=4)] == [True] * 3
@@ -139,8 +141,8 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch, line, folder, na
 
 
 def test_parts_are_the_whole(graph, x):
-    whole = lc.run(graph, x)
-    parts = list(lc.run_parts(graph, x, record=("spikes",), size=4))
+    whole = lc.run(graph, x, record_spikes=True)
+    parts = list(lc.run_parts(graph, x, record_spikes=True, size=4))
     assert [(part.start, part.stop) for part, _ in parts] == [(0, 4), (4, 8), (8, 11)]
     assert np.array_equal(np.concatenate([r.logits for _, r in parts], 1), whole.logits)
     for index, spikes in whole.spikes.items():
@@ -258,7 +260,7 @@ def test_totals_are_those_of_all_cores_and_steps(tmp_path, rng, code):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng, code=code, skips=True))
     x = rng.integers(0, 2, (5, *graph.input_shape), dtype=np.uint8) * 200
     laid = lc.fit(graph, "loihi2")
-    works = network_work(laid, lc.run(graph, x), x, code)
+    works = network_work(laid, lc.run(graph, x, record_spikes=True), x, code)
     for layer in cost(graph, x, laid).layers:
         whole = [float(part.sum()) / len(x) for part in works[layer.layer]]
         assert [layer.operations, layer.active, layer.messages] == pytest.approx(whole, rel=1e-12)

@@ -43,7 +43,7 @@ def test_golden_trace(name):
     graph.check()
     assert graph.steps == card["steps"]
     with np.load(ZOO / f"{name}.golden.npz", allow_pickle=False) as golden:
-        record, reference = lc.run(graph, golden["images"]), graph.reference(golden["images"])
+        record, reference = lc.run(graph, golden["images"], record_spikes=True), graph.reference(golden["images"])
         assert np.array_equal(record.logits, golden["logits"])
         assert np.array_equal(reference.logits, golden["settled"])
         for index, counts in reference.counts.items():
@@ -73,7 +73,7 @@ def test_a_golden_trace_on_lava():
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     graph = lc.load(ZOO / "mnist-lenet-dtb-k0.net")
     with np.load(ZOO / "mnist-lenet-dtb-k0.golden.npz", allow_pickle=False) as golden:
-        record = lc.run(graph, golden["images"], backend="lava")
+        record = lc.run(graph, golden["images"], backend="lava", record_spikes=True)
         assert np.array_equal(record.logits, golden["logits"])
         digests = [
             hashlib.sha256(np.ascontiguousarray(s).tobytes()).hexdigest() for _, s in sorted(record.spikes.items())
@@ -118,6 +118,6 @@ def test_the_lowered_lenet_on_stock_netx():
     base = ZOO / "stock" / "mnist-lenet-sdnn"
     with np.load(f"{base}.golden.npz", allow_pickle=False) as golden:
         x = golden["images"][2:5]
-        record = lc.run(lc.load(f"{base}.graph.net"), x, backend="sdnn", record=())
+        record = lc.run(lc.load(f"{base}.graph.net"), x, backend="sdnn")
         assert np.array_equal(record.logits, golden["logits"][:, 2:5])
         assert all(np.array_equal(c, golden[f"count_{i}"][2:5]) for i, c in record.counts.items())

@@ -43,9 +43,9 @@ def test_a_stream_of_100_samples_of_a_trained_network(trained_digits):
     data, trained = trained_digits
     graph = lc.convert(trained.model, data.x_train[:8], steps=6)
     seen = []
-    lava = lc.run(graph, data.x_test[:100], backend="lava", progress=seen.append)
-    torch = lc.run(graph, data.x_test[:100])
-    assert sum(seen) == 100
+    lava = lc.run(graph, data.x_test[:100], backend="lava", progress=lambda *x: seen.append(x), record_spikes=True)
+    torch = lc.run(graph, data.x_test[:100], record_spikes=True)
+    assert seen == sorted(set(seen)) and seen[-1] == (100, 100)
     for index, spikes in torch.spikes.items():
         assert np.array_equal(lava.spikes[index], spikes)
         assert np.array_equal(lava.counts[index], torch.counts[index])
@@ -78,7 +78,7 @@ def test_compare_names_the_first_difference(tmp_path, rng):
 
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (4, 2, 9, 7), dtype=np.uint8)
-    a, b = lc.run(graph, images), lc.run(graph, images)
+    a, b = lc.run(graph, images, record_spikes=True), lc.run(graph, images, record_spikes=True)
     b.spikes[3][2, 1, 4, 0, 1] ^= 1
     result = compare_records(a, b, "one", "two")
     assert not result.equal and "layer 3, sample 1, step 2, neuron (4, 0, 1)" in str(result)

@@ -33,7 +33,7 @@ def test_fan_out_is_the_number_of_outputs_that_one_neuron_reaches(rng, stored):
 def test_measure_counts_every_spike_and_synapse(tmp_path, rng, monkeypatch):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng, skips=True))
     x = rng.integers(0, 256, (5, *graph.input_shape), dtype=np.uint8)
-    record = lc.run(graph, x)
+    record = lc.run(graph, x, record_spikes=True)
     assert any((s < 0).any() for s in record.spikes.values()) and any((s > 0).any() for s in record.spikes.values())
     monkeypatch.setattr("lava_conv.analysis.activity.CHUNK_SPIKES", 1)  # one image a time: the means are the same
     found = {layer.index: layer for layer in measure(graph, x).layers}

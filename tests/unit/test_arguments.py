@@ -222,12 +222,14 @@ def test_errors_within_a_traced_model_keep_their_words(rng):
 def test_every_backend_has_the_signature_of_the_protocol():
     import importlib
     import inspect
+    import typing
 
     from lava_conv.backends import BACKENDS
-    from lava_conv.backends.protocol import Backend
+    from lava_conv.backends.protocol import Backend, Options
     from lava_conv.errors import BackendError
 
-    wanted = list(inspect.signature(Backend.__call__).parameters)[1:]
+    asked = list(inspect.signature(Backend.__call__).parameters.values())[1:]
+    own: dict[str, object] = {}
     checked = 0
     for module, name in BACKENDS.values():
         try:
@@ -236,7 +238,13 @@ def test_every_backend_has_the_signature_of_the_protocol():
             assert "not installed" in str(error)
             continue
         given = list(inspect.signature(function).parameters.values())
-        assert [p.name for p in given[:4]] == wanted
-        assert all(p.default is not p.empty for p in given[4:])
+        assert [p.name for p in given[: len(asked)]] == [p.name for p in asked]
+        assert all(p.kind == p.KEYWORD_ONLY and p.default is not p.empty for p in given[3:])
+        assert all(inspect.signature(function).parameters[p.name].annotation == p.annotation for p in asked[3:])
+        kinds = typing.get_type_hints(function)
+        for p in given[len(asked) :]:
+            assert own.setdefault(p.name, kinds[p.name]) == kinds[p.name], f"{p.name} means two things"
         checked += 1
     assert checked
+    if checked == len(BACKENDS):
+        assert typing.get_type_hints(Options, localns={"torch": torch}) == own

@@ -148,7 +148,7 @@ def test_a_binary_model_of_your_own(trained_digits):
     right = data.y_test > 4
     logits = evaluate(model, data.x_test)
     assert np.array_equal(classes.predictions(logits), logits[:, 0] > 0)
-    record = lc.run(graph, data.x_test, record=())
+    record = lc.run(graph, data.x_test)
     assert np.array_equal(record.predictions[-1], classes.predictions(logits))
     assert record.accuracy(right)[-1] == ((logits[:, 0] > 0) == right).mean() > 0.7
 

@@ -78,7 +78,7 @@ def test_resume_gives_the_same_bits_without_the_teachers(taught, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(data, recipe, tmp_path / "x.pt", progress=stop)
+        train(data, recipe, tmp_path / "x.pt", after_epoch=stop)
     (tmp_path / "second.pt").unlink()
     resumed = train(data, recipe, tmp_path / "x.pt", resume=True)
     assert resumed.losses == whole.losses and load_trained(tmp_path / "x.pt").recipe == recipe

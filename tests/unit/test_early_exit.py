@@ -15,7 +15,7 @@ from lava_conv.network.neurons import NEURONS, dynamic_threshold
 def case(trained_digits):
     data, trained = trained_digits
     graph = lc.convert(trained.model, data.x_train[:8])
-    return graph, lc.run(graph, data.x_test, steps=12), data.y_test
+    return graph, lc.run(graph, data.x_test, steps=12, record_spikes=True), data.y_test
 
 
 def test_silence_is_final(case):
@@ -47,12 +47,13 @@ def test_margin_never_changes_a_prediction(case, tmp_path, rng):
     assert np.array_equal(exit.predictions, record.predictions[-1])
     assert exit.steps.mean() < 10 and (exit.steps <= 12).all()
     assert exit.accuracy(labels) == record.accuracy(labels)[-1]
-    short = lc.run(graph, load_images(), steps=5)  # not settled: then only the bound on what remains may stop
+    # not settled: then only the bound on what remains may stop
+    short = lc.run(graph, load_images(), steps=5, record_spikes=True)
     assert np.array_equal(leave(graph, short).predictions, short.predictions[-1])
     for number in range(10):
         graph = lc.load(write_random_net(tmp_path / f"{number}.net", rng))
         x = rng.integers(0, 256, (20, *graph.input_shape), dtype=np.uint8)
-        record = lc.run(graph, x, steps=6)
+        record = lc.run(graph, x, steps=6, record_spikes=True)
         assert np.array_equal(leave(graph, record).predictions, record.predictions[-1])
 
 
@@ -69,16 +70,16 @@ def test_what_cannot_be_decided_is_refused(case, tmp_path, rng, monkeypatch):
     with pytest.raises(lc.DataError, match="policy is 'luck'"):
         leave(graph, record, "luck")
     with pytest.raises(lc.DataError, match="holds no spikes"):
-        leave(graph, lc.run(graph, load_images()[:2], record=()))
+        leave(graph, lc.run(graph, load_images()[:2]))
     tired = dynamic_threshold.NEURON._replace(type="TIRED")  # for all that `leave` knows it may spike after a silence
     monkeypatch.setitem(NEURONS, "TIRED", tired)
     layers = (graph.layers[0], replace(graph.layers[1], neuron="TIRED"), *graph.layers[2:])
     own = replace(graph, layers=layers)
-    some = lc.run(own, load_images()[:20], steps=12)
+    some = lc.run(own, load_images()[:20], steps=12, record_spikes=True)
     with pytest.raises(lc.ConversionError, match="layer 1: neuron is TIRED, policy 'margin' is proven for DTB, CALIF"):
         leave(own, some)
     assert leave(own, some, "confidence", 1e9).steps.min() == 12
     constant = lc.load(write_random_net(tmp_path / "c.net", rng, code="constant"))
     x = rng.integers(0, 256, (2, *constant.input_shape), dtype=np.uint8)
     with pytest.raises(lc.ConversionError, match="needs input_code 'flash'"):
-        leave(constant, lc.run(constant, x))
+        leave(constant, lc.run(constant, x, record_spikes=True))

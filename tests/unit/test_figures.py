@@ -23,7 +23,7 @@ def ran(tmp_path_factory):
     path = write_random_net(tmp_path_factory.mktemp("figures") / "a.net", np.random.default_rng(5), skips=True)
     graph = lc.load(path)
     x = images(graph.input_shape, 12)
-    return graph, x, lc.run(graph, x, 6), graph.reference(x)
+    return graph, x, lc.run(graph, x, 6, record_spikes=True), graph.reference(x)
 
 
 CURVES = [

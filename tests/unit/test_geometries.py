@@ -145,7 +145,7 @@ def test_a_signal_of_width_one_is_trained_converted_and_run(monkeypatch):
     graph = lc.convert(model, x, steps=32)
     want = graph.reference(x)
     for method in ("auto", "events", "dense", "tensors"):
-        found = lc.run(graph, x, method=method)
+        found = lc.run(graph, x, method=method, record_spikes=True)
         assert all(np.array_equal(found.counts[i], counts) and counts.any() for i, counts in want.counts.items())
 
 

@@ -20,7 +20,7 @@ def test_bounds_are_never_violated(tmp_path, rng):
         images = np.concatenate(
             [rng.integers(0, 256, (8, *graph.input_shape)), 255 * rng.integers(0, 2, (24, *graph.input_shape))]
         ).astype(np.uint8)
-        record, bounds = lc.run(graph, images), graph.bounds()
+        record, bounds = lc.run(graph, images, record_spikes=True), graph.bounds()
         for index, spikes in record.spikes.items():
             running = spikes.cumsum(0, dtype=np.int64)
             most = bounds[index].count_max.reshape(-1, *[1] * (running.ndim - 3))
@@ -104,7 +104,7 @@ def test_the_size_of_a_padded_frame_does_not_wrap():
 def test_simulator_settles_on_the_reference(trained_digits):
     data, trained = trained_digits
     graph = lc.convert(trained.model, data.x_train[:16], steps=24)
-    record, reference = lc.run(graph, data.x_test, record=()), graph.reference(data.x_test)
+    record, reference = lc.run(graph, data.x_test), graph.reference(data.x_test)
     assert reference.logits.shape == (1, len(data.x_test), 10)
     for index, counts in reference.counts.items():
         assert np.array_equal(record.counts[index], counts)

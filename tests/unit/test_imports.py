@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("lava_conv", "processes")
-SHARED = ("lazy", "errors", "files", "memory", "arguments", "classes", "options", "record", "")
+SHARED = ("lazy", "errors", "progress", "files", "memory", "arguments", "classes", "options", "record", "")
 FLOORS = (  # a module may import from its own floor and from those above it in this list
     SHARED,
     ("lava",),

@@ -105,7 +105,7 @@ def test_a_neuron_that_numba_cannot_compile_runs_uncompiled(tmp_path, rng, monke
 
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (4, 2, 9, 7), dtype=np.uint8)
-    expected = lc.run(graph, images)
+    expected = lc.run(graph, images, record_spikes=True)
     own = NEURONS["DTB"]
 
     def odd(state, a_in, params):
@@ -116,7 +116,7 @@ def test_a_neuron_that_numba_cannot_compile_runs_uncompiled(tmp_path, rng, monke
     other = own._replace(step=odd)
     assert compiled(other, True) is None
     monkeypatch.setitem(NEURONS, "DTB", other)
-    found = lc.run(graph, images)
+    found = lc.run(graph, images, record_spikes=True)
     assert np.array_equal(found.logits, expected.logits)
     assert all(np.array_equal(found.counts[i], counts) for i, counts in expected.counts.items())
 

@@ -23,7 +23,7 @@ def plain():
 def measured(trained, data):
     """(net spikes a neuron, delays a neuron, share of neurons settled after two steps) of the integer network."""
     graph = lc.convert(trained.model, data.x_train[:16], steps=12)
-    reference, record = graph.reference(data.x_test), lc.run(graph, data.x_test, 2, record=())
+    reference, record = graph.reference(data.x_test), lc.run(graph, data.x_test, 2)
     counts = np.concatenate([c.ravel() for c in reference.counts.values()]).astype(float)
     after = np.concatenate([record.counts[i].ravel() for i in reference.counts])
     return counts.mean(), (counts * (counts - 1) / 2).mean(), (after == counts).mean()

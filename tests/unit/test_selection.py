@@ -59,7 +59,7 @@ def test_a_batch_larger_than_what_is_left_is_what_is_left():
 def test_training_skips_resumes_to_the_same_bits_and_learns(tmp_path):
     data = load_dataset("digits")
     steps = []
-    whole = train(data, SKIPPING.changed(epochs=16), advance=lambda done, of: steps.append((done, of)))
+    whole = train(data, SKIPPING.changed(epochs=16), progress=lambda done, of: steps.append((done, of)))
     assert (evaluate(whole.model, data.x_test).argmax(1) == data.y_test).mean() > 0.95
     usual = 16 * (len(data.x_train) // 128)
     assert steps[-1] == (usual, usual) and len(steps) < 0.9 * usual
@@ -70,7 +70,7 @@ def test_training_skips_resumes_to_the_same_bits_and_learns(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train(data, SKIPPING, tmp_path / "x.pt", progress=stop)
+        train(data, SKIPPING, tmp_path / "x.pt", after_epoch=stop)
     resumed = train(data, SKIPPING, tmp_path / "x.pt", resume=True)
     whole = train(data, SKIPPING)
     assert whole.losses == resumed.losses

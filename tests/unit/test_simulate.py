@@ -1,5 +1,8 @@
 """The simulator against plain loops, and its promises about batches, memory and kernels."""
 
+import copy
+import pickle
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
@@ -28,7 +31,7 @@ def test_hand_written_file_equals_plain_numpy(tmp_path, code, skips, method):
     rng = np.random.default_rng(3)
     path = write_random_net(tmp_path / "a.net", rng, code=code, skips=skips)
     images = rng.integers(0, 256, (3, 2, 9, 7), dtype=np.uint8)
-    record = lc.run(lc.load(path), images, method=method)
+    record = lc.run(lc.load(path), images, method=method, record_spikes=True)
     for n, image in enumerate(images):
         expected = naive_run(path, image, record.steps)
         for index, spikes in record.spikes.items():
@@ -44,7 +47,7 @@ def test_hand_written_file_equals_plain_numpy(tmp_path, code, skips, method):
 def test_the_shortest_samples(tmp_path, rng, code, method, steps):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng, code=code))
     images = rng.integers(0, 256, (3, 2, 9, 7), dtype=np.uint8)
-    found = lc.run(graph, images, steps=steps, method=method)
+    found = lc.run(graph, images, steps=steps, method=method, record_spikes=True)
     for n, image in enumerate(images):
         expected = naive_run(tmp_path / "a.net", image, steps)
         assert np.array_equal(found.logits[:, n], expected[max(expected)])
@@ -130,7 +133,7 @@ def test_paddings_as_large_as_the_kernel_are_exact(rng):
         images = rng.integers(0, 256, (6, 1, 9, 9), dtype=np.uint8)
         want = graph.reference(images)
         for method in METHODS:
-            found = lc.run(graph, images, method=method)
+            found = lc.run(graph, images, method=method, record_spikes=True)
             assert np.array_equal(found.logits[-1], want.logits[0]), (kernel, padding, method)
             assert all(np.array_equal(found.counts[i], c) and c.any() for i, c in want.counts.items())
 
@@ -157,10 +160,10 @@ def test_several_synapses_into_one_layer_are_exact_by_every_method(rng):
         16,
     )  # fmt: skip
     images = rng.integers(0, 256, (6, 2, 9, 9), dtype=np.uint8)
-    plain = lc.run(graph, images, method="tensors")
+    plain = lc.run(graph, images, method="tensors", record_spikes=True)
     assert all(spikes.any() and (spikes < 0).any() for layer, spikes in plain.spikes.items() if layer > 1)
     for method in METHODS:
-        found = lc.run(graph, images, method=method)
+        found = lc.run(graph, images, method=method, record_spikes=True)
         assert np.array_equal(found.logits, plain.logits)
         assert all(np.array_equal(found.spikes[i], spikes) for i, spikes in plain.spikes.items()), method
 
@@ -213,15 +216,15 @@ def test_sums_beyond_float32_are_exact(rng):
 def test_batch_split_order_and_threads_change_nothing(tmp_path, rng, monkeypatch, method):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (10, 2, 9, 7), dtype=np.uint8)
-    whole = lc.run(graph, images, method=method, threads=1)
+    whole = lc.run(graph, images, method=method, threads=1, record_spikes=True)
     monkeypatch.setattr(tensors, "CHUNK_ELEMENTS", 3 * 6 * 300)
     monkeypatch.setattr(simulate, "CHUNK", 3)
     seen, before = [], torch.get_num_threads()
-    split = lc.run(graph, images, progress=seen.append, method=method, threads=4)
-    assert len(seen) > 2 and sum(seen) == 10
+    split = lc.run(graph, images, progress=lambda *x: seen.append(x), method=method, threads=4, record_spikes=True)
+    assert len(seen) > 2 and seen == sorted(set(seen)) and seen[-1] == (10, 10) and {of for _, of in seen} == {10}
     assert torch.get_num_threads() == before
     order = rng.permutation(10)
-    shuffled = lc.run(graph, images[order], method=method, threads=2)
+    shuffled = lc.run(graph, images[order], method=method, threads=2, record_spikes=True)
     for i, spikes in whole.spikes.items():
         assert np.array_equal(spikes, split.spikes[i])
         assert np.array_equal(whole.counts[i], split.counts[i])
@@ -232,7 +235,7 @@ def test_batch_split_order_and_threads_change_nothing(tmp_path, rng, monkeypatch
 def test_without_numba_the_result_is_the_same(tmp_path, rng, monkeypatch):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (4, 2, 9, 7), dtype=np.uint8)
-    expected = lc.run(graph, images)
+    expected = lc.run(graph, images, record_spikes=True)
     monkeypatch.setattr(kernels, "AVAILABLE", False)
     assert np.array_equal(lc.run(graph, images).logits, expected.logits)
 
@@ -243,7 +246,7 @@ def test_neurons_that_numba_cannot_compile_run_in_numpy(tmp_path, rng, monkeypat
     images = rng.integers(0, 256, (3, 2, 9, 7), dtype=np.uint8)
     if kernels.AVAILABLE:
         monkeypatch.setattr("lava_conv.kernels.neuron.compiled", lambda *_, **__: False)
-    found = lc.run(lc.load(path), images, threads=1)
+    found = lc.run(lc.load(path), images, threads=1, record_spikes=True)
     for n, image in enumerate(images):
         expected = naive_run(path, image, found.steps)
         assert np.array_equal(found.logits[:, n], expected[max(expected)])
@@ -267,7 +270,7 @@ def test_without_int8_kernels_the_result_is_the_same(tmp_path, rng, monkeypatch)
 
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (4, 2, 9, 7), dtype=np.uint8)
-    expected = lc.run(graph, images)
+    expected = lc.run(graph, images, record_spikes=True)
     monkeypatch.setattr(compiled, "int8_works", lambda: False)
     assert np.array_equal(lc.run(graph, images, method="dense").logits, expected.logits)
 
@@ -286,17 +289,39 @@ def test_a_result_larger_than_the_memory_is_refused_at_once(tmp_path, rng):
 
 def test_counts_are_int64_whatever_holds_them(tmp_path, rng):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
-    record = lc.run(graph, rng.integers(0, 256, (2, 2, 9, 7), dtype=np.uint8))
+    record = lc.run(graph, rng.integers(0, 256, (2, 2, 9, 7), dtype=np.uint8), record_spikes=True)
     assert all(counts.dtype == np.int64 for counts in record.counts.values())
     assert list(record.counts) == sorted(record.spikes) and "layer 1: (2, " in repr(record.counts)
 
 
-def test_record_off_keeps_counts(tmp_path, rng):
+LOOKS = {
+    "one": lambda spikes: spikes[1],
+    "loop": list,
+    "length": len,
+    "truth": bool,
+    "in": lambda spikes: 1 in spikes,
+    "keys": lambda spikes: spikes.keys(),
+    "values": lambda spikes: spikes.values(),
+    "items": lambda spikes: spikes.items(),
+    "get": lambda spikes: spikes.get(1, default=None),
+    "equal": lambda spikes: spikes == {},
+    "dictionary": dict,
+    "sorted": sorted,
+}
+
+
+def test_spikes_that_were_not_recorded_are_never_taken_for_silence(tmp_path, rng):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (2, 2, 9, 7), dtype=np.uint8)
-    record = lc.run(graph, images, record=())
-    assert record.spikes == {}
-    assert all(np.array_equal(c, lc.run(graph, images).counts[i]) for i, c in record.counts.items())
+    record, kept = lc.run(graph, images), lc.run(graph, images, record_spikes=True)
+    assert kept.has_spikes and not record.has_spikes and not graph.reference(images).has_spikes
+    assert all(np.array_equal(c, kept.counts[i]) for i, c in record.counts.items())
+    for bare in (record, copy.deepcopy(record), pickle.loads(pickle.dumps(record)), replace(record, backend="another")):
+        assert repr(bare.spikes) == "NoSpikes()"
+        for name, look in LOOKS.items():
+            with pytest.raises(lc.DataError, match="holds no spikes; run with record_spikes=True"):
+                look(bare.spikes)
+                pytest.fail(name)
 
 
 @pytest.mark.parametrize(
@@ -338,5 +363,11 @@ def test_wrong_calls(tmp_path, rng):
         lc.run(graph, image, method="magic")
     with pytest.raises(lc.DataError, match="threads is 0"):
         lc.run(graph, image, threads=0)
-    with pytest.raises(lc.DataError, match="'voltages'"):
-        lc.run(graph, image, record=("voltages",))
+    with pytest.raises(lc.DataError, match="no option record; pass record_spikes=True to keep every spike"):
+        lc.run(graph, image, record=("spikes",))
+    with pytest.raises(lc.DataError, match="record_spikes is 1, allowed are True and False"):
+        lc.run(graph, image, record_spikes=1)
+    with pytest.raises(lc.DataError, match=r"no option timeout; it takes device, threads, method$"):
+        lc.run(graph, image, timeout=3)
+    with pytest.raises(lc.DataError, match="backend 'torch' has no option interval; it takes device"):
+        next(lc.run_parts(graph, image, interval=2))
