@@ -5,8 +5,8 @@ import hashlib
 import os
 import sys
 
-WORKER = "PYTEST_XDIST_WORKER" in os.environ  # before torch is imported
-os.environ.setdefault("OMP_NUM_THREADS", "1" if WORKER else "2")
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: a second thread costs more than it computes
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # torch.compile begins with a pool of processes else
 
 from pathlib import Path  # noqa: E402
@@ -17,16 +17,6 @@ import pytest  # noqa: E402
 
 TESTS = Path(__file__).parent
 MOST_WORKERS = 4  # each holds torch, and many a test starts processes of its own
-RUN_LAVA = {  # outside tests/lava: they fill /dev/shm, which others then look at, so one worker runs them all
-    "test_cli.py",
-    "test_docs.py",
-    "test_lower.py",
-    "test_settings.py",
-    "test_support.py",
-    "test_toolkits.py",
-    "test_whole_sets.py",
-    "test_zoo.py",
-}
 
 # `-m fast` is tests/unit without the files that train or start others, and these of the other folders
 LONG_UNITS = {
@@ -51,19 +41,46 @@ def pytest_xdist_auto_num_workers(config):
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups and pytest the markers
 def pytest_collection_modifyitems(items):
-    """A file's tests share its fixtures, so that one worker runs them."""
+    """One worker runs all tests that start processes; the others go where there is time."""
     for item in items:
         where = item.path.relative_to(TESTS)
         quick = where.name in QUICK or (where.parts[0] == "unit" and where.name not in LONG_UNITS)
         if quick and not (item.get_closest_marker("slow") or item.get_closest_marker("tutorial")):
             item.add_marker(pytest.mark.fast)
-        lava = where.parts[0] == "lava" or where.name in RUN_LAVA
-        item.add_marker(pytest.mark.xdist_group("lava" if lava else where.name))
+        if where.parts[0] == "lava":
+            item.add_marker(pytest.mark.processes)
+        if item.get_closest_marker("processes"):
+            item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 def pytest_configure(config):
+    sys.addaudithook(note_start)
     if not WORKER:
         config.stash[SEGMENTS] = leaks.begin()
+
+
+STARTED = []  # what the present test started
+
+
+def note_start(event, arguments):
+    """Keep in mind forks, and other Pythons; compilers and the like are of no account."""
+    if event == "os.fork":
+        STARTED.append("forks")
+    elif event == "subprocess.Popen" and "python" in os.path.basename(str(arguments[0])):
+        STARTED.append(f"starts {arguments[0]}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    STARTED.clear()
+
+
+@pytest.fixture(autouse=True)
+def marked_where_processes_start(request):
+    """Tests that start processes know their group by the mark alone, so no test may lack it."""
+    yield
+    if STARTED and not request.node.get_closest_marker("processes"):
+        pytest.fail(f"the test {STARTED[0]}; mark it with @pytest.mark.processes")
 
 
 SEGMENTS = pytest.StashKey[set[str]]()

@@ -67,6 +67,7 @@ def test_every_method_and_neuron_stays_near_the_float_network(digits, method, ne
 
 
 @pytest.mark.parametrize("neuron", KINDS)
+@pytest.mark.processes
 def test_simulator_and_lava_agree_on_a_calibrated_network(digits, neuron):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     data, model, _ = digits

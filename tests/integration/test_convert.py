@@ -169,6 +169,7 @@ def test_constant_input_settles_on_the_same_network(gao_digits):
     assert 0.4 < early < 0.6 < half[0].counts[1].sum() / one.counts[1][:100].sum()
 
 
+@pytest.mark.processes
 def test_constant_input_on_lava(gao_digits):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     data, model = gao_digits

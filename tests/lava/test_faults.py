@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import leaks
 import pytest
 
 pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
@@ -48,9 +49,9 @@ def wait_until(condition, seconds=5.0):
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    before = set(os.listdir("/dev/shm"))
+    before = leaks.segments()
     yield
-    assert wait_until(lambda: set(os.listdir("/dev/shm")) <= before), set(os.listdir("/dev/shm")) - before
+    assert wait_until(lambda: not leaks.new_segments(before)), leaks.new_segments(before)
 
 
 @pytest.mark.parametrize(
@@ -111,17 +112,18 @@ def test_signals(name, number, whole_group):
 
 
 def test_the_next_start_sweeps_what_a_killed_group_left():
-    before = set(os.listdir("/dev/shm"))
+    before = leaks.segments()
     process = start("run_for_ever")
     assert process.stdout.readline() == "ready\n"
     for pid in members(process.pid):
         os.kill(pid, signal.SIGKILL)
     process.communicate(timeout=LIMIT)
-    assert set(os.listdir("/dev/shm")) > before, "the kill left segments, or this test proves nothing"
+    left = leaks.new_segments(before)
+    assert left, "the kill left segments, or this test proves nothing"
     following = start("stop_twice")
     following.communicate(timeout=LIMIT)
     assert following.returncode == 0
-    assert set(os.listdir("/dev/shm")) <= before
+    assert not left & leaks.segments()
 
 
 @pytest.mark.slow

@@ -1,10 +1,10 @@
 """Lava against the simulator and plain numpy, spike for spike, and a runtime that ends."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 
+import leaks
 import numpy as np
 import pytest
 from plain import naive_run, write_random_net
@@ -16,12 +16,12 @@ pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    before = set(os.listdir("/dev/shm"))
+    before = leaks.segments()
     yield
     import multiprocessing
 
     assert multiprocessing.active_children() == []
-    assert set(os.listdir("/dev/shm")) <= before
+    assert not leaks.new_segments(before)
 
 
 @pytest.mark.parametrize("code", ["flash", "constant"])
