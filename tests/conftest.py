@@ -4,18 +4,21 @@ import fcntl
 import hashlib
 import os
 import sys
+from pathlib import Path
 
+TESTS = Path(__file__).parent
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if sys.dont_write_bytecode:  # each process, and many a test starts one, would compile all of torch and Lava again
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(TESTS.parent / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: a second thread costs more than it computes
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # torch.compile begins with a pool of processes else
-
-from pathlib import Path  # noqa: E402
 
 import leaks  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-TESTS = Path(__file__).parent
 MOST_WORKERS = 4  # each holds torch, and many a test starts processes of its own
 
 # `-m fast` is tests/unit without the files that train or start others, and these of the other folders
