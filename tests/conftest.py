@@ -42,48 +42,16 @@ def pytest_xdist_auto_num_workers(config):
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups and pytest the markers
 def pytest_collection_modifyitems(items):
-    """One worker runs all tests that start processes; the others go where there is time."""
     for item in items:
         where = item.path.relative_to(TESTS)
         quick = where.name in QUICK or (where.parts[0] == "unit" and where.name not in LONG_UNITS)
         if quick and not (item.get_closest_marker("slow") or item.get_closest_marker("tutorial")):
             item.add_marker(pytest.mark.fast)
-        if where.parts[0] == "lava":
-            item.add_marker(pytest.mark.processes)
-        if item.get_closest_marker("processes"):
-            item.add_marker(pytest.mark.xdist_group("processes"))
 
 
 def pytest_configure(config):
-    sys.addaudithook(note_start)
-    if not WORKER:
-        config.stash[SEGMENTS] = leaks.begin()
-
-
-STARTED = []  # what the present test started
-
-
-def note_start(event, arguments):
-    """Keep in mind forks, and other Pythons; compilers and the like are of no account."""
-    if event == "os.fork":
-        STARTED.append("forks")
-    elif event == "subprocess.Popen" and "python" in os.path.basename(str(arguments[0])):
-        STARTED.append(f"starts {arguments[0]}")
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup():
-    STARTED.clear()
-
-
-@pytest.fixture(autouse=True)
-def marked_where_processes_start(request):
-    """Tests that start processes know their group by the mark alone, so no test may lack it."""
-    yield
-    if STARTED and not request.node.get_closest_marker("processes"):
-        pytest.fail(f"the test {STARTED[0]}; mark it with @pytest.mark.processes")
+    config.stash[SEGMENTS] = leaks.begin()
 
 
 SEGMENTS = pytest.StashKey[set[str]]()
@@ -105,24 +73,39 @@ def rng(request):
 
 
 @pytest.fixture(scope="session")
-def trained_digits(request, tmp_path_factory):
-    """A digits network trained for a few epochs: enough to be a real one. Kept until its sources change."""
+def kept(request, tmp_path_factory):
+    """Train digits by a recipe, or load what an earlier test, worker or session trained from the same sources."""
     from lava_conv.training.data import load_dataset
-    from lava_conv.training.loop import Recipe, load_trained, train
+    from lava_conv.training.loop import load_trained, train
 
     cache = getattr(request.config, "cache", None)
     folder = cache.mkdir("trained") if cache else tmp_path_factory.mktemp("trained")
-    kept, data = folder / f"{sources_of_training()}.pt", load_dataset("digits")
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits instead of training, too
-        if not kept.exists():
-            half = kept.with_suffix(".half.pt")
-            train(data, Recipe(epochs=8), half)
-            for old in folder.glob("*.pt"):
-                if old != half:
+    sources, data = sources_of_training(), load_dataset("digits")
+
+    def trained(recipe):
+        name = f"{sources}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]}"
+        path = folder / f"{name}.pt"
+        with open(folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits instead of training, too
+            if not path.exists():
+                half = folder / f"{name}.half"
+                half.unlink(missing_ok=True)
+                train(data, recipe, half)
+                half.rename(path)
+            for old in folder.glob("*.*"):
+                if not old.name.startswith(sources):
                     old.unlink()
-            half.rename(kept)
-        return data, load_trained(kept)
+            return data, load_trained(path)
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def trained_digits(kept):
+    """A digits network trained for a few epochs: enough to be a real one."""
+    from lava_conv.training.loop import Recipe
+
+    return kept(Recipe(epochs=8))
 
 
 def sources_of_training():

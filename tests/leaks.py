@@ -6,14 +6,16 @@ import time
 import uuid
 from pathlib import Path
 
-NAME = "LAVA_CONV_TEST_SESSION"  # in the environment of every process that descends from the session
+NAME = "LAVA_CONV_TEST_SESSION"  # in the environment of every process that descends from the session, or its worker
 SHARED_MEMORY = Path("/dev/shm")
 TRACKER = b"multiprocessing.resource_tracker"  # Python's own; it ends with its parent
 
 
 def begin():
     """Mark the processes to be started from now on; what is in shared memory already."""
-    os.environ.setdefault(NAME, uuid.uuid4().hex)
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker or NAME not in os.environ:
+        os.environ[NAME] = f"{os.environ.get(NAME) or uuid.uuid4().hex}{worker}/"
     return segments()
 
 
@@ -23,7 +25,7 @@ def segments(folder=SHARED_MEMORY):
 
 
 def new_segments(before, folder=SHARED_MEMORY, proc=Path("/proc")):
-    """Names of the segments that are new, without those in use by a process of another session."""
+    """Names of the segments that are new, without those in use by a process of another session or worker."""
     new = segments(folder) - before
     if new:
         for process in proc.glob("[0-9]*"):
@@ -36,13 +38,10 @@ def new_segments(before, folder=SHARED_MEMORY, proc=Path("/proc")):
 
 def of_this_session(process):
     """Whether a process, given by its folder in /proc, is this one, a child of it, or bears the session's mark."""
-    if int(process.name) == os.getpid() or f"{NAME}={os.environ[NAME]}".encode() in environment(process):
+    mark = b"\0" + f"{NAME}={os.environ[NAME]}".encode()
+    if int(process.name) == os.getpid() or mark in b"\0" + (process / "environ").read_bytes():
         return True
     return parent_and_state(process)[0] == os.getpid()
-
-
-def environment(process):
-    return (process / "environ").read_bytes().split(b"\0")
 
 
 def parent_and_state(process):

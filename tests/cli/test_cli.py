@@ -27,7 +27,6 @@ def net(trained_digits, tmp_path_factory):
 
 
 @pytest.mark.slow  # .ci/run calls the demo itself
-@pytest.mark.processes
 def test_demo_shows_the_whole_way(tmp_path):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     done = call_process("demo", cwd=tmp_path)
@@ -64,7 +63,6 @@ def test_inspect_and_validate(net, tmp_path):
     assert [one["valid"] for one in told] == [True, False] and "HDF5" in told[1]["problems"][0]
 
 
-@pytest.mark.processes
 def test_run_shows_accuracy_by_step(net):
     done = call_process("run", net, "--steps", 3)
     assert done.returncode == 0 and "integer reference" in done.stdout
@@ -108,7 +106,6 @@ def test_larger_images_are_cut_if_asked_for(net, tmp_path):
     assert done.returncode == 2 and "have 12x12 pixels, the network takes 8x8; --crop cuts them" in done.stderr
 
 
-@pytest.mark.processes
 def test_bench_runs_the_scripts_of_the_repository():
     assert "against ANN passes" in call_process("bench", "simulator", "--", "--help").stdout
     assert call("bench", "memory").returncode == 2

@@ -91,7 +91,6 @@ def check_training(job, ends, least):
     return left
 
 
-@pytest.mark.processes
 def test_killed_training_goes_on_to_the_same_bits(tmp_path):
     how = {
         "zou": ["byte", "writing", "moment", "interrupt_writing"],
@@ -106,7 +105,6 @@ def test_killed_training_goes_on_to_the_same_bits(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.processes
 def test_twenty_kills(tmp_path, name):
     how = ["moment", "writing", "byte", "interrupt", "moment", "writing", "byte", "interrupt_writing", "moment"]
     job = training(tmp_path, name, [*how, *how, "writing", "byte"], 40, samples=640, seed=sum(map(ord, name)))
@@ -116,7 +114,6 @@ def test_twenty_kills(tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("method", ["light", "advanced", "distilled"])
-@pytest.mark.processes
 def test_killed_calibration_writes_the_same_file(tmp_path, method):
     weights = str(tmp_path / "float.pt")
     train = f"train --samples 320 --epochs 5 --method float --out {weights}".split()
@@ -150,7 +147,6 @@ def workers(parent):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.processes
 def test_two_processes_of_which_one_is_killed_go_on_to_the_same_bits(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
     words = "-m lava_conv.cli train --samples 320 --batch 40 --epochs 6 --method gao --levels 8 --resume --out"

@@ -135,7 +135,6 @@ def test_only_a_reference_is_replaced(tmp_path):
     assert not page_of(folder, "lava_conv.errors").exists() and page_of(folder, "netx_models").is_file()
 
 
-@pytest.mark.processes
 def test_a_missing_package_is_named(tmp_path):
     """As on a Python without Lava: one line, and the other pages are there."""
     blocked = tmp_path / "blocked" / "lava"
@@ -154,7 +153,6 @@ def test_a_missing_package_is_named(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 def test_all_pages(tmp_path):
     """As the command does it, with warnings as errors; an environment full of values must not show."""
     folder = tmp_path / "api"

@@ -207,7 +207,6 @@ except lc.NetFormatError as error:
 
 
 @pytest.mark.parametrize("room", [0, 9000])
-@pytest.mark.processes
 def test_a_full_disk_leaves_the_old_network(graph, tmp_path, room):
     """No byte, or some of it: HDF5 notices at different moments, and the process lives on."""
     (tmp_path / "b.net").write_bytes(b"what was there")
@@ -257,7 +256,6 @@ for _ in range(40):
 """
 
 
-@pytest.mark.processes
 def test_two_processes_write_one_file(tmp_path):
     """Whoever reads sees one network or the other, whole, at any moment."""
     names = [tmp_path / "a.net", tmp_path / "b.net"]

@@ -18,7 +18,6 @@ from lava_conv.calibration.response import ONE, Layer
 from lava_conv.calibration.segments import Segments, watch
 from lava_conv.calibration.spike_trains import Trains
 from lava_conv.calibration.thresholds import Histogram
-from lava_conv.training.data import load_dataset
 from lava_conv.training.loop import Recipe, train
 from lava_conv.training.models import resnet20, resnet110
 
@@ -26,10 +25,10 @@ STEPS = 8
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits(kept):
     """Data, float model (takes pixels), its test predictions."""
-    data = load_dataset("digits")
-    model = train(data, Recipe(method="float", epochs=12)).model
+    data, trained = kept(Recipe(method="float", epochs=12))
+    model = trained.model
     return data, model, float_predictions(model, data.x_test)
 
 
@@ -67,7 +66,6 @@ def test_every_method_and_neuron_stays_near_the_float_network(digits, method, ne
 
 
 @pytest.mark.parametrize("neuron", KINDS)
-@pytest.mark.processes
 def test_simulator_and_lava_agree_on_a_calibrated_network(digits, neuron):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     data, model, _ = digits

@@ -144,12 +144,11 @@ def test_diverged_model():
 
 
 @pytest.fixture(scope="module")
-def gao_digits():
-    from lava_conv.training.data import load_dataset
-    from lava_conv.training.loop import Recipe, train
+def gao_digits(kept):
+    from lava_conv.training.loop import Recipe
 
-    data = load_dataset("digits")
-    return data, train(data, Recipe(method="gao", levels=8, epochs=6)).model
+    data, trained = kept(Recipe(method="gao", levels=8, epochs=6))
+    return data, trained.model
 
 
 def test_constant_input_settles_on_the_same_network(gao_digits):
@@ -169,7 +168,6 @@ def test_constant_input_settles_on_the_same_network(gao_digits):
     assert 0.4 < early < 0.6 < half[0].counts[1].sum() / one.counts[1][:100].sum()
 
 
-@pytest.mark.processes
 def test_constant_input_on_lava(gao_digits):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     data, model = gao_digits

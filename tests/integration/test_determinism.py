@@ -113,7 +113,6 @@ print(hashlib.sha256(b"".join(record.spikes[i].tobytes() for i in sorted(record.
 """
 
 
-@pytest.mark.processes
 def test_another_process_another_hash_seed_and_other_threads_give_the_same(tmp_path, request):
     words = [str(request.path.parents[1]), str(tmp_path / "a.net")]
     elsewhere = subprocess.run(

@@ -52,7 +52,6 @@ def trained(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", RECIPES)
-@pytest.mark.processes
 def test_two_processes_train_the_weights_of_one(trained, name):
     """In float64 what remains is the order of summation; odd batches are shared unevenly."""
     one, two = trained[1][name], trained[2][name]
@@ -67,7 +66,6 @@ def test_two_processes_train_the_weights_of_one(trained, name):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.processes
 def test_the_commands_under_torchrun(tmp_path):
     """train writes one checkpoint and resumes it; run says the same as one process, once."""
     words = ("train", "--epochs", 2, "--samples", 300, "--out", "two.pt")
@@ -90,7 +88,6 @@ def test_the_commands_under_torchrun(tmp_path):
     assert json.loads(one.stdout) == json.loads(two.stdout), "one object, printed once"
 
 
-@pytest.mark.processes
 def test_errors_under_torchrun_are_told_by_each_process(tmp_path):
     done = python(*COMMAND, "run", "none.net", processes=2, cwd=tmp_path)
     assert done.returncode != 0 and "there is no such file" in done.stderr

@@ -24,7 +24,6 @@ SHOWN = {
 
 
 @pytest.mark.parametrize(("page", "code"), EXAMPLES)
-@pytest.mark.processes
 def test_examples_run(page, code, tmp_path, monkeypatch, capsys, request):
     if "lava.proc" in code or "lc.compare(" in code:
         pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")

@@ -325,7 +325,6 @@ def test_a_file_that_says_something_else_is_noticed(tmp_path, rng):
 
 
 @pytest.mark.parametrize(("identity", "interval", "fast"), [(True, 1, True), (False, 3, True), (False, 1, False)])
-@pytest.mark.processes
 def test_stock_netx_settles_on_the_same_integers(rng, identity, interval, fast):
     with_lava()
     graph, x = residual(rng, identity), images((3, 8, 8), 6)
@@ -335,7 +334,6 @@ def test_stock_netx_settles_on_the_same_integers(rng, identity, interval, fast):
         assert np.array_equal(record.counts[index], counts), f"layer {index}"
 
 
-@pytest.mark.processes
 def test_a_perceptron_through_stock_netx():
     with_lava()
     graph, x = wide(4), images((1, 4, 4), 5)
@@ -347,7 +345,6 @@ def test_a_perceptron_through_stock_netx():
     assert "layer 3, sample 0, step 0, neuron (0,) counts" in compare_records(result.records[0], other).difference
 
 
-@pytest.mark.processes
 def test_with_the_extension_the_lowered_network_goes_to_the_board(rng, monkeypatch):
     """A stand-in for the extension: what is run is the lowered network, with the run configuration of the board."""
     with_lava()
@@ -370,7 +367,6 @@ def test_with_the_extension_the_lowered_network_goes_to_the_board(rng, monkeypat
 
 
 @pytest.mark.slow  # tutorial 06 runs one, too
-@pytest.mark.processes
 def test_the_written_program_runs_alone(tmp_path, rng):
     with_lava()
     graph, x = residual(rng, False), images((3, 8, 8), 5)

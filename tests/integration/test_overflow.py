@@ -253,7 +253,6 @@ def test_reference_equals_the_settled_simulator_at_the_edge(seed):
 
 
 @pytest.mark.parametrize("seed", [2, pytest.param(5, marks=pytest.mark.slow)])
-@pytest.mark.processes
 def test_lava_agrees_at_the_edge(seed):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     graph = pushed(random_graph(seed))[0]

@@ -123,7 +123,6 @@ def test_layers_and_calls(plain, shape, options):
 
 
 @pytest.mark.parametrize("options", [METHODS[0], METHODS[2]], ids=str)
-@pytest.mark.processes
 def test_branches_run_on_lava_and_through_the_file(options, tmp_path):
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     torch.manual_seed(1)
@@ -193,7 +192,6 @@ def test_structures_of_the_papers(name, options):
 
 
 @pytest.mark.slow  # the branches above are in every run
-@pytest.mark.processes
 def test_a_deep_structure_on_lava():
     """ResNet-20, with shortcuts of both kinds and aligned windows: every spike of every step."""
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")

@@ -37,7 +37,6 @@ def test_front_ends(support, readme):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.processes
 def test_backends(support, readme):
     pytest.importorskip("brevitas", reason="an optional extra")
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")

@@ -92,7 +92,6 @@ def test_torch_ao_with_our_qconfig(scale):
     assert alive.any() and np.array_equal(first[alive], meant[alive]), "weights are exported as they are"
 
 
-@pytest.mark.processes
 def test_torch_ao_on_lava():
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     torch.manual_seed(0)

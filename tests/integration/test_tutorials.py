@@ -28,7 +28,6 @@ def code_cells(path):
 
 @pytest.mark.tutorial
 @pytest.mark.parametrize("path", TUTORIALS, ids=lambda p: p.stem)
-@pytest.mark.processes
 def test_tutorial(path, tmp_path):
     if path.stem not in WITHOUT_LAVA:
         pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")

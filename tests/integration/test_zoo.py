@@ -68,7 +68,6 @@ def test_the_card_has_the_fit_report_that_fit_gives_now(name):
         assert report == lc.fit(graph, chip).card(), f"refresh with: benchmarks/zoo.py fit {name}"
 
 
-@pytest.mark.processes
 def test_a_golden_trace_on_lava():
     """Every spike of a shipped LeNet on Lava: the same digests as the simulator's."""
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
@@ -114,7 +113,6 @@ def test_the_lowered_lenet_is_written_byte_for_byte(name, tmp_path):
     assert (tmp_path / "again.net").read_bytes() == base.with_suffix(".net").read_bytes()
 
 
-@pytest.mark.processes
 def test_the_lowered_lenet_on_stock_netx():
     pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
     base = ZOO / "stock" / "mnist-lenet-sdnn"

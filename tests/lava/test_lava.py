@@ -12,6 +12,7 @@ from plain import naive_run, write_random_net
 import lava_conv as lc
 
 pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+pytestmark = pytest.mark.xdist_group("shared memory")  # they look at what is left there, and one leaves some
 
 
 @pytest.fixture(autouse=True)

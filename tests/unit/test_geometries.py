@@ -28,7 +28,6 @@ def swept(*words):
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=1500)
 
 
-@pytest.mark.processes
 def test_known_and_random_geometries_are_exact_by_every_method():
     done = swept(40, "--together", 40, "--processes", 1)
     assert done.returncode == 0 and "crashes: 0\ndifferences: 0\n" in done.stdout, done.stdout + done.stderr
@@ -36,14 +35,12 @@ def test_known_and_random_geometries_are_exact_by_every_method():
 
 
 @pytest.mark.slow
-@pytest.mark.processes
 def test_more_geometries():
     done = swept(1000, "--first", 40)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @forks
-@pytest.mark.processes
 def test_the_sweep_finds_what_dies_and_what_differs():
     def look(number):
         if number == 13:
@@ -59,7 +56,6 @@ def test_the_sweep_finds_what_dies_and_what_differs():
 
 
 @forks
-@pytest.mark.processes
 def test_geometries_that_only_together_end_the_process_are_named():
     seen = []
 

@@ -150,7 +150,6 @@ main()
 """
 
 
-@pytest.mark.processes
 def test_everything_imports_without_lava_and_says_so(tmp_path, trained_digits):
     import lava_conv as lc
 
@@ -189,7 +188,6 @@ def test_what_other_tests_are_skipped_without_is_there():
         import lava.magma  # noqa: F401
 
 
-@pytest.mark.processes
 def test_importing_the_package_loads_nothing_heavy():
     code = (
         "import sys, lava_conv, lava_conv.network.graph, lava_conv.netx, lava_conv.loihi.cost; "

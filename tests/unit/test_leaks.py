@@ -9,7 +9,6 @@ import leaks
 import pytest
 
 
-@pytest.mark.processes
 def test_a_living_child_is_found():
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as child:
         assert child.pid in leaks.processes()
@@ -17,7 +16,6 @@ def test_a_living_child_is_found():
     assert child.pid not in leaks.processes()
 
 
-@pytest.mark.processes
 def test_an_orphan_is_found_by_its_mark():
     wait = "import sys; sys.stdin.read()"
     code = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {wait!r}], stdout=2).pid)"
@@ -29,7 +27,6 @@ def test_an_orphan_is_found_by_its_mark():
         done.stdin.close()  # its input ends, and so does it
 
 
-@pytest.mark.processes
 def test_pythons_own_tracker_of_shared_memory_is_not_a_leak():
     code = (
         "import leaks, os\nfrom multiprocessing import resource_tracker\nleaks.begin()\n"
@@ -50,7 +47,6 @@ def test_a_new_segment_is_found(tmp_path):
     assert leaks.segments(tmp_path / "none") == set()
 
 
-@pytest.mark.processes
 @pytest.mark.parametrize("session", ["of-its-own", None])
 def test_a_segment_in_use_by_another_session_is_no_leak(tmp_path, session):
     before, segment = leaks.segments(tmp_path), tmp_path / "psm_new"

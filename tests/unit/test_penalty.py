@@ -17,9 +17,8 @@ PLAIN = Recipe(epochs=6, batch=64)
 
 
 @pytest.fixture(scope="module")
-def plain():
-    data = load_dataset("digits")
-    return data, train(data, PLAIN)
+def plain(kept):
+    return kept(PLAIN)
 
 
 def measured(trained, data):
