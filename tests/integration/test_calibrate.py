@@ -82,7 +82,7 @@ def test_flash_settles_on_the_reference_exactly(digits):
     assert all(np.array_equal(record.counts[i], c) for i, c in reference.counts.items())
 
 
-def test_unipolar_neurons_send_no_negative_spikes_and_survive_the_file(digits, tmp_path):
+def test_unipolar_neurons_send_no_negative_spikes(digits, tmp_path):
     data, model, _ = digits
     graph = lc.calibrate(model, data.x_train[:64], STEPS, neuron="if")
     lc.save(graph, tmp_path / "if.net")
@@ -203,7 +203,7 @@ def test_thresholds_per_channel_leave_the_float_network_alone():
     assert torch.allclose(before, after, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
 
 
-def test_thresholds_per_channel_of_a_residual_network_are_shared_along_the_shortcuts():
+def test_shortcuts_share_their_thresholds_per_channel():
     torch.manual_seed(0)
     traced = qat.prepare(sensible(resnet20(width=4)), "gao", levels=8).eval()
     before = watch(traced, images(20).float(), lambda *_: None)

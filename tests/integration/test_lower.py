@@ -345,7 +345,7 @@ def test_a_perceptron_through_stock_netx():
     assert "layer 3, sample 0, step 0, neuron (0,) counts" in compare_records(result.records[0], other).difference
 
 
-def test_with_the_extension_the_lowered_network_goes_to_the_board(rng, monkeypatch):
+def test_with_the_extension_the_network_goes_to_the_board(rng, monkeypatch):
     """A stand-in for the extension: what is run is the lowered network, with the run configuration of the board."""
     with_lava()
     from lava.utils import loihi

@@ -146,7 +146,7 @@ def test_shortcuts_in_the_network_are_refused(tmp_path):
         restore(build("lenet", 3, 8, 10), graph, images(SHAPE, 8), LABELS[:8])
 
 
-def test_dropout_zeroes_inputs_of_linear_layers_while_training_alone():
+def test_dropout_acts_on_linear_layers_in_training_alone():
     data = load_dataset("digits")
     recipe = Recipe(epochs=2, batch=128, dropout=0.5)
     trained, plain = train(data, recipe), train(data, replace(recipe, dropout=0.0))

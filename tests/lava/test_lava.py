@@ -197,7 +197,7 @@ def test_float_models_equal_fixed_ones_on_integers(tag, rng):
         ("multiprocessing.set_start_method('spawn')", "Lava needs 'fork'"),
     ],
 )
-def test_lava_may_be_imported_after_others_asked_for_the_start_method(before, ending):
+def test_lava_imports_after_a_look_at_the_start_method(before, ending):
     code = f"""
 import multiprocessing
 {before}

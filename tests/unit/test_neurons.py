@@ -76,7 +76,7 @@ def test_bounds_hold_for_random_input(kind, rng):
     n_max=st.integers(0, 5),
     shift=st.integers(0, 3),
 )
-def test_dynamic_threshold_settles_exactly_and_equals_soft_reset(inputs, theta, delta, n_max, shift):
+def test_dynamic_threshold_equals_soft_reset_and_settles(inputs, theta, delta, n_max, shift):
     neuron = NEURONS["DTB"]
     params = neuron.Params(np.array([theta]), np.array([delta]), shift, n_max)
     state, total, soft = neuron.initial_state(params, np.zeros(1, np.int64)), 0, 0
