@@ -4,29 +4,22 @@ import fcntl
 import hashlib
 import os
 import sys
+from pathlib import Path
 
-WORKER = "PYTEST_XDIST_WORKER" in os.environ  # before torch is imported
-os.environ.setdefault("OMP_NUM_THREADS", "1" if WORKER else "2")
+TESTS = Path(__file__).parent
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if sys.dont_write_bytecode:  # each process, and many a test starts one, would compile all of torch and Lava again
+    sys.dont_write_bytecode, sys.pycache_prefix = False, str(TESTS.parent / ".pytest_cache" / "bytecode")
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = sys.pycache_prefix
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors: a second thread costs more than it computes
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # torch.compile begins with a pool of processes else
-
-from pathlib import Path  # noqa: E402
 
 import leaks  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-TESTS = Path(__file__).parent
 MOST_WORKERS = 4  # each holds torch, and many a test starts processes of its own
-RUN_LAVA = {  # outside tests/lava: they fill /dev/shm, which others then look at, so one worker runs them all
-    "test_cli.py",
-    "test_docs.py",
-    "test_lower.py",
-    "test_settings.py",
-    "test_support.py",
-    "test_toolkits.py",
-    "test_whole_sets.py",
-    "test_zoo.py",
-}
 
 # `-m fast` is tests/unit without the files that train or start others, and these of the other folders
 LONG_UNITS = {
@@ -49,21 +42,16 @@ def pytest_xdist_auto_num_workers(config):
     return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, MOST_WORKERS)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups and pytest the markers
 def pytest_collection_modifyitems(items):
-    """A file's tests share its fixtures, so that one worker runs them."""
     for item in items:
         where = item.path.relative_to(TESTS)
         quick = where.name in QUICK or (where.parts[0] == "unit" and where.name not in LONG_UNITS)
         if quick and not (item.get_closest_marker("slow") or item.get_closest_marker("tutorial")):
             item.add_marker(pytest.mark.fast)
-        lava = where.parts[0] == "lava" or where.name in RUN_LAVA
-        item.add_marker(pytest.mark.xdist_group("lava" if lava else where.name))
 
 
 def pytest_configure(config):
-    if not WORKER:
-        config.stash[SEGMENTS] = leaks.begin()
+    config.stash[SEGMENTS] = leaks.begin()
 
 
 SEGMENTS = pytest.StashKey[set[str]]()
@@ -85,24 +73,39 @@ def rng(request):
 
 
 @pytest.fixture(scope="session")
-def trained_digits(request, tmp_path_factory):
-    """A digits network trained for a few epochs: enough to be a real one. Kept until its sources change."""
+def kept(request, tmp_path_factory):
+    """Train digits by a recipe, or load what an earlier test, worker or session trained from the same sources."""
     from lava_conv.training.data import load_dataset
-    from lava_conv.training.loop import Recipe, load_trained, train
+    from lava_conv.training.loop import load_trained, train
 
     cache = getattr(request.config, "cache", None)
     folder = cache.mkdir("trained") if cache else tmp_path_factory.mktemp("trained")
-    kept, data = folder / f"{sources_of_training()}.pt", load_dataset("digits")
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits instead of training, too
-        if not kept.exists():
-            half = kept.with_suffix(".half.pt")
-            train(data, Recipe(epochs=8), half)
-            for old in folder.glob("*.pt"):
-                if old != half:
+    sources, data = sources_of_training(), load_dataset("digits")
+
+    def trained(recipe):
+        name = f"{sources}-{hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]}"
+        path = folder / f"{name}.pt"
+        with open(folder / "lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the other worker waits instead of training, too
+            if not path.exists():
+                half = folder / f"{name}.half"
+                half.unlink(missing_ok=True)
+                train(data, recipe, half)
+                half.rename(path)
+            for old in folder.glob("*.*"):
+                if not old.name.startswith(sources):
                     old.unlink()
-            half.rename(kept)
-        return data, load_trained(kept)
+            return data, load_trained(path)
+
+    return trained
+
+
+@pytest.fixture(scope="session")
+def trained_digits(kept):
+    """A digits network trained for a few epochs: enough to be a real one."""
+    from lava_conv.training.loop import Recipe
+
+    return kept(Recipe(epochs=8))
 
 
 def sources_of_training():

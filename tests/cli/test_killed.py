@@ -147,7 +147,7 @@ def workers(parent):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_two_processes_of_which_one_is_killed_go_on_to_the_same_bits(tmp_path):
+def test_training_by_two_processes_survives_a_kill_of_one(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)}
     words = "-m lava_conv.cli train --samples 320 --batch 40 --epochs 6 --method ca_lif --levels 8 --resume --out"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *words.split()]
@@ -166,7 +166,7 @@ def test_two_processes_of_which_one_is_killed_go_on_to_the_same_bits(tmp_path):
     assert_same(read_checkpoint(tmp_path / "whole.pt"), read_checkpoint(file))
 
 
-def test_half_files_of_killed_processes_are_removed_after_an_hour(tmp_path):
+def test_abandoned_half_files_are_removed_after_an_hour(tmp_path):
     names = [".x[1].pt.old.part", ".x[1].pt.new.part", ".y.pt.old.part", "x[1].pt.old.part"]
     for name in names:
         (tmp_path / name).write_bytes(b"half")

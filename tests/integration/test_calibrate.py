@@ -18,7 +18,6 @@ from lava_conv.calibration.response import ONE, Layer
 from lava_conv.calibration.segments import Segments, watch
 from lava_conv.calibration.spike_trains import Trains
 from lava_conv.calibration.thresholds import Histogram
-from lava_conv.training.data import load_dataset
 from lava_conv.training.loop import Recipe, train
 from lava_conv.training.models import resnet20, resnet110
 
@@ -26,10 +25,10 @@ STEPS = 8
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digits(kept):
     """Data, float model (takes pixels), its test predictions."""
-    data = load_dataset("digits")
-    model = train(data, Recipe.flat(method="float", epochs=12)).model
+    data, trained = kept(Recipe.flat(method="float", epochs=12))
+    model = trained.model
     return data, model, float_predictions(model, data.x_test)
 
 
@@ -83,7 +82,7 @@ def test_flash_settles_on_the_reference_exactly(digits):
     assert all(np.array_equal(record.counts[i], c) for i, c in reference.counts.items())
 
 
-def test_unipolar_neurons_send_no_negative_spikes_and_survive_the_file(digits, tmp_path):
+def test_unipolar_neurons_send_no_negative_spikes(digits, tmp_path):
     data, model, _ = digits
     graph = lc.calibrate(model, data.x_train[:64], STEPS, neuron="if")
     lc.save(graph, tmp_path / "if.net")
@@ -204,7 +203,7 @@ def test_thresholds_per_channel_leave_the_float_network_alone():
     assert torch.allclose(before, after, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
 
 
-def test_thresholds_per_channel_of_a_residual_network_are_shared_along_the_shortcuts():
+def test_shortcuts_share_their_thresholds_per_channel():
     torch.manual_seed(0)
     traced = qat.prepare(sensible(resnet20(width=4)), "ca_lif", levels=8).eval()
     before = watch(traced, images(20).float(), lambda *_: None)

@@ -56,7 +56,7 @@ REFUSED = {
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("method", ["ca_lif", "dynamic_threshold"])
 @pytest.mark.parametrize("kind", REFUSED)
-def test_images_that_are_no_pixels_are_refused_at_the_first_batch(kind, method, training):
+def test_images_that_are_no_pixels_are_refused(kind, method, training):
     model = qat.prepare(small(), method, input_scale=SCALE).train(training)
     given, sentence = REFUSED[kind]
     with pytest.raises(lc.DataError, match=sentence):
@@ -87,7 +87,7 @@ def test_training_takes_what_lies_between_pixels():
         model(between)
 
 
-def test_images_are_looked_at_once_per_run_and_again_in_the_next(monkeypatch):
+def test_images_are_looked_at_once_per_run(monkeypatch):
     model = qat.prepare(small(), "ca_lif").eval()
     looked, look = [], qat.Pixels._look
     monkeypatch.setattr(qat.Pixels, "_look", lambda self, x: looked.append(look(self, x)))
@@ -101,7 +101,7 @@ def test_images_are_looked_at_once_per_run_and_again_in_the_next(monkeypatch):
     assert len(looked) == 3
 
 
-def test_calibration_refuses_images_of_another_shape_before_it_begins():
+def test_calibration_refuses_images_of_another_shape():
     with pytest.raises(lc.DataError, match=r"shape \(4, 8, 8, 3\).*they look like \(N, H, W, C\)"):
         lc.calibrate(small(), PIXELS.permute(0, 2, 3, 1).numpy(), 4)
     with pytest.raises(lc.DataError, match=r"shape \(4, 1, 8, 8\).*pass \(N, C, H, W\)"):
@@ -215,7 +215,7 @@ def test_a_weak_channel_does_not_make_the_others_coarse():
     assert (most[1e-5][:3] >= most[1.0][:3]).all()
 
 
-def test_normalisation_whose_channels_are_dead_or_half_dead_is_no_reason_to_refuse():
+def test_dead_normalised_channels_are_not_refused():
     x = images(32)
     model = nn.Sequential(
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
@@ -358,7 +358,7 @@ def pooled():
     ))  # fmt: skip
 
 
-def test_an_exchange_of_pooling_is_measured_against_the_model_as_it_came(caplog):
+def test_replaced_pooling_is_measured_against_the_given_model(caplog):
     model, x = pooled(), images(128)
     with torch.no_grad():
         told = model(x.float()).argmax(1)
@@ -442,7 +442,7 @@ def test_wide_layers_fit_24_bits(where, caplog):
     settles_on_its_model(result, x.numpy())
 
 
-def test_what_cannot_be_converted_is_told_before_the_first_image():
+def test_unconvertible_models_are_refused_before_any_image():
     class Overlapping(nn.Module):
         def __init__(self):
             super().__init__()
@@ -459,7 +459,7 @@ def test_what_cannot_be_converted_is_told_before_the_first_image():
     assert not done
 
 
-def test_an_interrupted_calibration_keeps_coarser_scales_and_corrections_of_branches(tmp_path):
+def test_a_resumed_calibration_keeps_scales_and_corrections(tmp_path):
     torch.manual_seed(0)
     model = Branches((4, 6), nested=True).eval()
     with torch.no_grad():
@@ -480,7 +480,7 @@ def test_an_interrupted_calibration_keeps_coarser_scales_and_corrections_of_bran
     assert resumed.graph == whole and len(resumed.layers) == 4
 
 
-def test_an_image_that_comes_too_often_is_told_before_the_first_image(monkeypatch):
+def test_too_many_steps_are_refused_before_the_first_image(monkeypatch):
     procedure = sys.modules["lava_conv.calibration.procedure"]
     monkeypatch.setattr(procedure, "_float_logits", lambda *_: pytest.fail("an image was looked at"))
     torch.manual_seed(0)

@@ -144,12 +144,11 @@ def test_diverged_model():
 
 
 @pytest.fixture(scope="module")
-def gao_digits():
-    from lava_conv.training.data import load_dataset
-    from lava_conv.training.loop import Recipe, train
+def gao_digits(kept):
+    from lava_conv.training.loop import Recipe
 
-    data = load_dataset("digits")
-    return data, train(data, Recipe.flat(method="ca_lif", levels=8, epochs=6)).model
+    data, trained = kept(Recipe.flat(method="ca_lif", levels=8, epochs=6))
+    return data, trained.model
 
 
 def test_constant_input_settles_on_the_same_network(gao_digits):

@@ -51,7 +51,7 @@ def test_training_twice_gives_equal_weights(twice):
 
 
 @pytest.mark.parametrize("count", [1, 2, FOUR])
-def test_conversion_gives_the_same_bytes_on_any_number_of_threads(twice, tmp_path, threads, count):
+def test_conversion_gives_the_same_bytes_on_any_threads(twice, tmp_path, threads, count):
     data, one, two = twice
     lc.save(lc.convert(one.model, data.x_train[:16]), tmp_path / "a.net")
     threads(count)
@@ -113,7 +113,7 @@ print(hashlib.sha256(b"".join(record.spikes[i].tobytes() for i in sorted(record.
 """
 
 
-def test_another_process_another_hash_seed_and_other_threads_give_the_same(tmp_path, request):
+def test_another_process_gives_the_same(tmp_path, request):
     words = [str(request.path.parents[1]), str(tmp_path / "a.net")]
     elsewhere = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, *words], capture_output=True, text=True, check=True,

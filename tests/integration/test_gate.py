@@ -50,7 +50,7 @@ WEIGHTS = {
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm")
 @pytest.mark.parametrize("name", WEIGHTS)
-def test_the_weight_that_is_computed_counts_not_the_one_that_lies_there(name):
+def test_the_computed_weight_counts_not_the_stored_one(name):
     """After load_state_dict `.weight` of the older hooks is that of the last forward pass."""
     model = plain()
     WEIGHTS[name](model[0])
@@ -68,7 +68,7 @@ def test_the_weight_that_is_computed_counts_not_the_one_that_lies_there(name):
 
 @pytest.mark.filterwarnings("ignore:.*weight_norm")
 @pytest.mark.parametrize("name", ["prune", "parametrisation"])
-def test_a_quantised_model_whose_weights_are_computed_converts_exactly(name):
+def test_computed_weights_of_a_quantised_model_convert(name):
     model = qat.prepare(plain(), "ca_lif", levels=8)
     WEIGHTS[name](model.get_submodule("0"))
     model.train()(torch.from_numpy(images(SHAPE, 16)))
@@ -163,7 +163,7 @@ class Depth(nn.Module):
         return self.last(y.flatten(1))
 
 
-def test_models_are_read_as_evaluation_runs_and_keep_their_modes():
+def test_models_are_read_in_evaluation_and_keep_their_modes():
     model = Depth().train()
     model.a.eval()
     prepared = qat.prepare(model, "ca_lif")
@@ -224,7 +224,7 @@ DIFFERENT = {hooked: "0", pre_hooked: "1", around_all: "the output", replaced: "
 
 
 @pytest.mark.parametrize("change", DIFFERENT, ids=lambda f: f.__name__)
-def test_what_no_converted_layer_runs_is_refused_by_the_name_of_the_layer(change):
+def test_code_outside_converted_layers_is_refused_by_layer(change):
     model = plain()
     change(model)
     with pytest.raises(lc.ConversionError, match=rf"prepare: {DIFFERENT[change]}( \(or .*\))? differs from the model"):
@@ -268,7 +268,7 @@ def program_with(program, name, **changes):
     return gate.Candidate.of_program(replace(program, steps=tuple(steps)))
 
 
-def test_counts_that_flip_within_float32_rounding_are_told_apart():
+def test_counts_that_flip_by_float32_rounding_are_told_apart():
     """A quantiser of counts beyond the model's own is refused; a flip next to a threshold is counted."""
     model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), LearnedStep(8, step=0.1)).eval()
     with torch.no_grad():
@@ -383,12 +383,12 @@ def test_refused_before_training(name):
     assert message in str(caught.value)
 
 
-def test_additions_that_repeat_a_value_are_refused_before_training():
+def test_additions_that_broadcast_are_refused_before_training():
     with pytest.raises(lc.ConversionError, match=r"add adds values of shapes \(4, 1, 1\) and \(4, 6, 6\)"):
         qat.prepare(Broadcast(), "ca_lif")
 
 
-def test_sizes_that_prepare_could_not_know_are_refused_at_the_first_images():
+def test_sizes_unknown_to_prepare_are_refused_at_first_images():
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(36, 3))
     prepared = qat.prepare(model, "ca_lif")
     with pytest.raises(lc.ConversionError, match=r"averages \(7, 7\) to \(3, 3\), which does not divide it"):
@@ -416,7 +416,7 @@ def test_what_replaces_max_pooling_has_its_geometry(choice):
 
 
 @pytest.mark.parametrize("scale", [1 / 255, 0.017, 0.1, 1 / 3])
-def test_the_comparison_gives_the_entrance_whole_pixels_at_any_scale(scale):
+def test_the_comparison_uses_whole_pixels_at_any_scale(scale):
     """(pixel * scale) / scale is not always the pixel again."""
     x = np.arange(256, dtype=np.uint8).reshape(4, 1, 8, 8)
     qat.prepare(plain(), "ca_lif", input_scale=scale, example_input=x)

@@ -65,7 +65,7 @@ def small_graph():
 # -- chip files --------------------------------------------------------------------------------------------------------
 
 
-def test_every_number_of_the_shipped_chips_has_a_source_and_a_status():
+def test_every_number_of_the_chips_has_a_source_and_a_status():
     assert shipped() == ("loihi1", "loihi2")
     for name in shipped():
         one = load_chip(name)
@@ -260,7 +260,7 @@ def usage_by_loops(loads, plans, one: Chip, layer: int, core: Core, state_bytes:
 
 @settings(max_examples=12, deadline=None)
 @given(st.data())
-def test_a_partition_holds_every_neuron_once_and_no_core_is_over_a_limit(data):
+def test_a_partition_holds_every_neuron_once_within_limits(data):
     rng = np.random.default_rng(data.draw(st.integers(0, 10**6)))
     loads = chain(rng, data.draw(st.integers(1, 3)), data.draw(st.booleans()))
     one = chip(
@@ -339,7 +339,7 @@ def test_kernels_are_stored_once_where_the_chip_has_it():
     assert sizes == {"none": None, "patterns": 3 * 8 * patterns, "kernel": 3 * 8 * words(9)}
 
 
-def test_a_layer_that_no_core_can_hold_is_placed_all_the_same_and_reported():
+def test_a_layer_that_no_core_can_hold_is_reported():
     graph = small_graph()
     one = chip(input_axons=2)
     laid = lc.fit(graph, one)
@@ -399,7 +399,7 @@ def test_rules_without_a_number_are_said_to_be_unchecked():
     assert finding(CHIP_RULES[0], None, 3, chip(cores=4)).ok
 
 
-def test_signed_spikes_take_two_axons_and_both_signs_of_a_weight_where_spikes_have_no_payload():
+def test_signed_spikes_without_payload_take_two_axons():
     feed = make_feed(1, Dense(np.array([[-128, 0, 5]])), (3, 1, 1), 2, 0)
     load = Load(2, "dense", "ACC", (1, 1, 1), 2, (feed,), 20, 1, False)
     rules = {}
@@ -578,7 +578,7 @@ def test_hops_and_barrier_by_hand():
     assert barrier_ns(laid) == pytest.approx(113 + (465 - 113) / 31)
 
 
-def test_counts_agree_with_the_activity_meter_and_chunks_change_nothing(tmp_path, rng, monkeypatch):
+def test_counts_agree_with_the_activity_meter_in_any_chunks(tmp_path, rng, monkeypatch):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     x = rng.integers(0, 256, (6, *graph.input_shape), dtype=np.uint8)
     laid = fit(graph, loihi1_with(index_bits=(1,)))  # no index is wide enough: all dense, weights of 0 visited
@@ -615,7 +615,7 @@ needs_sanafe = pytest.mark.skipif(
 
 
 @needs_sanafe
-def test_the_replay_passes_the_messages_and_synapses_that_cost_counts(tmp_path, rng):
+def test_the_replay_passes_what_cost_counts(tmp_path, rng):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng, (2, 5, 5), steps=3))
     x = rng.integers(0, 256, (2, *graph.input_shape), dtype=np.uint8)
     laid = fit(graph, loihi1_with(neurons_per_core=40))
@@ -635,7 +635,7 @@ def test_the_replay_passes_the_messages_and_synapses_that_cost_counts(tmp_path, 
 
 
 @needs_sanafe
-def test_one_connection_for_many_synapses_costs_what_the_many_do(tmp_path, rng):
+def test_one_connection_costs_what_its_many_synapses_do(tmp_path, rng):
     """The same network, once as the replay has it and once with a connection for each synapse."""
     graph = Graph(
         (

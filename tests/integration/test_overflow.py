@@ -129,7 +129,7 @@ def greedy(graph, rng):
 
 @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 10_000))
-def test_bounds_hold_for_any_run_and_the_simulator_agrees_at_the_edge(seed):
+def test_bounds_hold_and_the_simulator_agrees_at_the_edge(seed):
     assume(fits(random_graph(seed)))
     graph, shifts = pushed(random_graph(seed))
     images = greedy(graph, np.random.default_rng(seed))

@@ -262,7 +262,7 @@ def test_no_upper_clip():
     )
 
 
-def test_classes_with_equal_integers_are_equal_in_the_evaluated_model():
+def test_ties_of_integers_are_ties_of_the_evaluated_model():
     """However their sums were rounded: the first of them is the prediction of both."""
     model = lively(qat.prepare(Functional(), "ca_lif", levels=8), (2, 6, 8))
     x = images((2, 6, 8), 3000)

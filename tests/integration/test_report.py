@@ -72,7 +72,7 @@ def page(found):
     return render(found, sections(found))
 
 
-def test_the_findings_are_those_of_one_run_however_they_were_cut(found, monkeypatch):
+def test_the_findings_are_those_of_one_run_in_any_chunks(found, monkeypatch):
     graph, x, y = found.graph, found.images, found.labels
     record, reference = lc.run(graph, x, 3, record_spikes=True), graph.reference(x)
     assert np.array_equal(found.record.logits, record.logits)
@@ -85,7 +85,7 @@ def test_the_findings_are_those_of_one_run_however_they_were_cut(found, monkeypa
     assert [s.name for s in found.ledger.stages][:2] == ["quantised model", "integer reference"]
 
 
-def test_activations_of_the_quantised_model_are_the_reference_counts(found):
+def test_activations_of_the_model_are_the_reference_counts(found):
     for index, counts in found.first_reference.counts.items():
         assert np.array_equal(np.rint(found.activations[index]), counts)
         assert np.abs(found.activations[index] - counts).max() < 1e-9
@@ -111,7 +111,7 @@ def test_a_model_of_another_network_is_refused(found, trained_digits):
         in_counts(other, found.graph, found.images[:2], found.first.counts)
 
 
-def test_every_section_is_there_with_pictures_that_are_told_about(found, page):
+def test_every_section_is_there_with_described_pictures(found, page):
     read = Reader(page)
     assert [s["id"] for s in read.all("section")] == SLUGS and len(SECTIONS) == len(SLUGS)
     assert [a["href"] for a in read.all("a")] == [f"#{slug}" for slug in SLUGS]
@@ -193,7 +193,7 @@ def test_wrong_samples_and_labels_are_refused(found):
         collect("a", "b", found.graph, found.images, found.labels + 2)
 
 
-def test_the_command_writes_page_and_pictures_and_prints_the_ledger(tmp_path, trained_digits):
+def test_the_command_writes_pictures_and_prints_the_ledger(tmp_path, trained_digits):
     data, trained = trained_digits
     lc.save(lc.convert(trained.model, data.x_train[:4], steps=3), tmp_path / "d.net")
     done = call("report", tmp_path / "d.net", "--samples", 20, "--out", "png", "--json", cwd=tmp_path)

@@ -14,6 +14,7 @@ from lava_conv.training.models import build
 from lava_conv.training.restore import restore
 
 SHAPE = (3, 8, 8)
+FIRST = Recipe(epochs=8, batch=128)
 LABELS = np.arange(64) % 10
 
 
@@ -52,9 +53,8 @@ def test_the_restored_model_computes_the_same_integers(model, options):
     assert (logits.argmax(1).numpy() == graph.reference(images(SHAPE, 64, seed=1)).predictions[-1]).mean() > 0.8
 
 
-def test_training_goes_on_from_a_network(tmp_path):
-    data, path = load_dataset("digits"), str(tmp_path / "a.net")
-    first = train(data, Recipe(epochs=8, batch=128))
+def test_training_goes_on_from_a_network(tmp_path, kept):
+    path, (data, first) = str(tmp_path / "a.net"), kept(FIRST)
     lc.save(lc.convert(first.model, data.x_train[:8]), path)
     expected = evaluate(first.model, data.x_test).argmax(1)
     still = train(data, Recipe.flat(epochs=1, batch=128, lr=1e-12, start=path))
@@ -63,10 +63,9 @@ def test_training_goes_on_from_a_network(tmp_path):
     assert tuned.losses[0] < first.losses[2]
 
 
-def test_a_network_teaches_as_its_model_does(tmp_path):
-    data = load_dataset("digits")
-    teacher = train(data, Recipe(epochs=8, batch=128)).model
-    path = str(tmp_path / "t.net")
+def test_a_network_teaches_as_its_model_does(tmp_path, kept):
+    data, trained = kept(FIRST)
+    teacher, path = trained.model, str(tmp_path / "t.net")
     lc.save(lc.convert(teacher, data.x_train[:8], steps=32), path)
     logits = evaluate(teacher, data.x_test)
     said = NetworkTeacher(lc.load(path), data.x_train[:500], data.y_train[:500])(torch.from_numpy(data.x_test))
@@ -145,7 +144,7 @@ def test_shortcuts_in_the_network_are_refused(tmp_path):
         restore(build("lenet", 3, 8, 10), graph, images(SHAPE, 8), LABELS[:8])
 
 
-def test_dropout_zeroes_inputs_of_linear_layers_while_training_alone():
+def test_dropout_acts_on_linear_layers_in_training_alone():
     data = load_dataset("digits")
     recipe = Recipe(epochs=2, batch=128, dropout=0.5)
     trained, plain = train(data, recipe), train(data, recipe.changed(dropout=0.0))

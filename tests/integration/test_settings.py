@@ -150,7 +150,7 @@ def test_a_call_leaves_every_setting_as_it_was(things, name):
     assert_same(before)
 
 
-def test_overlapping_calls_in_threads_leave_every_setting_as_it_was(things):
+def test_overlapping_calls_leave_every_setting_as_it_was(things):
     assert set(things) == set(NAMES)
     before = settings()
     with ThreadPoolExecutor(4) as pool:
@@ -264,7 +264,7 @@ def test_tracing_is_blind_to_modules_that_other_threads_run():
     assert_same(before)
 
 
-def test_pictures_that_are_drawn_at_a_time_leave_the_users_settings(monkeypatch):
+def test_concurrent_drawing_leaves_the_users_settings(monkeypatch):
     before = settings()
     figures = [new_figure(1.0) for _ in range(6)]
     with ThreadPoolExecutor(3) as pool:

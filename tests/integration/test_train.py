@@ -148,7 +148,7 @@ def test_checkpoint_of_another_model(checkpoint):
         assert "\n" not in str(caught.value)
 
 
-def test_checkpoint_is_written_whole_and_with_the_mode_of_the_umask(tmp_path, monkeypatch):
+def test_checkpoint_is_written_whole_with_the_umask_mode(tmp_path, monkeypatch):
     before = os.umask(0o027)
     try:
         train(tiny(), TINY, tmp_path / "x.pt")
@@ -241,7 +241,7 @@ def test_training_begins_with_given_weights(tmp_path):
 
 @pytest.mark.parametrize("model", ["digits", "lenet", "resnet20"])
 @pytest.mark.parametrize("before", ["float", "dynamic_threshold", "ca_lif"])
-def test_quantised_training_begins_with_the_weights_of_any_method(tmp_path, model, before):
+def test_training_begins_with_the_weights_of_any_method(tmp_path, model, before):
     data = tiny()
     width = {"width": 4} if model == "resnet20" else {}
     path = tmp_path / "a.pt"
@@ -381,7 +381,7 @@ def test_digits_reach_98_percent_at_four_steps(seeds):
     assert np.mean(accuracies) >= 0.98
 
 
-def test_crop_and_flip_train_on_squares_and_resume_to_the_same_weights(tmp_path):
+def test_crop_and_flip_resume_to_the_same_weights(tmp_path):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (40, 3, 12, 12), dtype=np.uint8), rng.integers(0, 3, 40)
     data = Dataset("twelve", x, y, x[:8], y[:8])
@@ -396,7 +396,7 @@ def test_crop_and_flip_train_on_squares_and_resume_to_the_same_weights(tmp_path)
         train(data, recipe.changed(crop=13))
 
 
-def test_crops_come_from_everywhere_and_half_of_them_are_mirrored():
+def test_crops_come_from_everywhere_and_half_are_mirrored():
     x = torch.arange(36.0).reshape(1, 1, 6, 6).repeat(4000, 1, 1, 1)
     seen = augmented(x, Augmentation(shift=0, crop=4, flip=True), torch.Generator().manual_seed(0))
     assert seen.shape == (4000, 1, 4, 4)

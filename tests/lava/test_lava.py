@@ -1,10 +1,10 @@
 """Lava against the simulator and plain numpy, spike for spike, and a runtime that ends."""
 
 import dataclasses
-import os
 import subprocess
 import sys
 
+import leaks
 import numpy as np
 import pytest
 from plain import naive_run, write_random_net
@@ -12,16 +12,17 @@ from plain import naive_run, write_random_net
 import lava_conv as lc
 
 pytest.importorskip("lava.magma", reason="Lava runs on Python 3.10 only")
+pytestmark = pytest.mark.xdist_group("shared memory")  # they look at what is left there, and one leaves some
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_behind():
-    before = set(os.listdir("/dev/shm"))
+    before = leaks.segments()
     yield
     import multiprocessing
 
     assert multiprocessing.active_children() == []
-    assert set(os.listdir("/dev/shm")) <= before
+    assert not leaks.new_segments(before)
 
 
 @pytest.mark.parametrize("code", ["flash", "constant"])
@@ -200,7 +201,7 @@ def test_float_models_equal_fixed_ones_on_integers(tag, rng):
         ("multiprocessing.set_start_method('spawn')", "Lava needs 'fork'"),
     ],
 )
-def test_lava_may_be_imported_after_others_asked_for_the_start_method(before, ending):
+def test_lava_imports_after_a_look_at_the_start_method(before, ending):
     code = f"""
 import multiprocessing
 {before}

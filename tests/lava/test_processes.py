@@ -331,7 +331,7 @@ def test_a_probe_records_what_its_file_holds_or_says_so(kind, value, interval, t
         assert np.array_equal(rows, np.tile([0, value * interval], (6 // interval, 1)).astype(kind))
 
 
-def test_two_sources_of_one_probe_are_added_up_before_they_are_written(tmp_path):
+def test_two_sources_of_one_probe_are_added_up(tmp_path):
     path = str(tmp_path / "p.npy")
     rows = SpikeProbe.allocate(path, 4, (1,), np.int16)
     probe = SpikeProbe(shape=(1,), path=path)

@@ -10,7 +10,7 @@ from lava_conv.network.synapses import Conv, Dense, Identity
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_fan_out_is_the_number_of_outputs_that_one_neuron_reaches(rng, stored):
+def test_fan_out_is_the_number_of_outputs_reached(rng, stored):
     for _ in range(40):
         groups, kernel = int(rng.choice([1, 2])), tuple(rng.integers(1, 4, 2))
         weight = rng.integers(-1, 2, (2 * groups, 2, *kernel))

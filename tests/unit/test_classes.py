@@ -70,7 +70,7 @@ def test_one_output_predicts_by_its_sign(graph, images):
         assert np.array_equal(record.accuracy(same), (signs == labels).mean(1))
 
 
-def test_a_logit_of_zero_is_class_0_and_a_tie_goes_to_the_lower_class():
+def test_zero_is_class_0_and_ties_go_to_the_lower_class():
     assert classes.predictions(np.array([[0], [1], [-1]])).tolist() == [0, 1, 0]
     assert classes.predictions(np.array([[3, 3], [1, 2]])).tolist() == [0, 1]
     assert classes.predictions(torch.tensor([[0.0], [1e-9]], requires_grad=True)).tolist() == [0, 1]

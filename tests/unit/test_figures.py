@@ -111,7 +111,7 @@ def record_of(predictions):
     return Record(np.eye(4, dtype=np.int64)[np.array(predictions)], {})
 
 
-def test_the_settle_point_is_where_no_prediction_changes_any_more():
+def test_after_the_settle_point_no_prediction_changes():
     labels = np.array([1, 2])
     settled = record_of([[0, 0], [1, 0], [1, 2], [1, 2]])
     written = texts(figures.accuracy_by_step(settled, labels, record_of([[1, 2]])))
@@ -125,7 +125,7 @@ def test_only_points_that_no_other_one_beats_are_best():
     assert figures.best_of([]) == [] and figures.best_of([CURVES[1]])[0] == (1.5e6, 0.2)
 
 
-def test_a_tradeoff_shows_steps_from_the_least_accuracy_and_what_papers_say():
+def test_a_tradeoff_shows_steps_and_published_accuracy():
     shown = texts(figures.accuracy_by_operations(CURVES, [figures.Published("<paper>", 0.93, 290e6)], least=0.65))
     assert {"few", "many", "<paper>", "2", "3"} <= set(shown)
     assert shown.count("2") == 1 and shown.count("3") == 2, "step 2 of the second one lies below"
@@ -139,7 +139,7 @@ def test_confusion_counts_every_pair():
     assert "bee" in texts(figure)
 
 
-def test_changes_are_found_between_neighbours_the_last_pair_first():
+def test_changes_between_neighbours_the_last_pair_first():
     changes = figures.find_changes({"a": np.array([1, 1, 3]), "b": np.array([1, 2, 3]), "c": np.array([0, 2])})
     assert changes == [(0, "b", "c", 1, 0), (1, "a", "b", 1, 2)]
     x = np.zeros((3, 3, 4, 4), np.uint8)

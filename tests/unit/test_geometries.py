@@ -56,7 +56,7 @@ def test_the_sweep_finds_what_dies_and_what_differs():
 
 
 @forks
-def test_geometries_that_only_together_end_the_process_are_named():
+def test_geometries_that_only_together_crash_are_named():
     seen = []
 
     def look(number):
@@ -80,7 +80,7 @@ def test_padding_only_is_what_counting_says(rng):
         assert padding_only(size, kernel, stride, before, after, dilation) == bool((seen == 0).any())
 
 
-def test_safe_forms_reach_no_fault_and_usual_ones_are_left_alone():
+def test_safe_forms_avoid_faults_and_leave_usual_ones_alone():
     x = torch.zeros(2, 4, 8, 1)
     padded, stride, padding = safe_form(x, (3, 1), (2, 2), (1, 1), (1, 1))
     assert (padded.shape, stride, padding) == ((2, 4, 10, 3), (2, 2), (0, 0))
@@ -116,7 +116,7 @@ def _forms(monkeypatch):
     return changed
 
 
-def test_float_layers_of_others_take_the_safe_form_within_the_mode(monkeypatch, rng):
+def test_foreign_float_layers_take_the_safe_form_in_the_mode(monkeypatch, rng):
     changed = _forms(monkeypatch)
     layer = nn.Conv2d(4, 8, (3, 1), stride=2, padding=1)
     x = torch.from_numpy(rng.normal(size=(2, 4, 8, 1)).astype(np.float32))

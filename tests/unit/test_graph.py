@@ -62,7 +62,7 @@ def test_both_ends_of_the_24_bits_are_checked():
         readout([[64, 0], [0, -65]], shift=17, hidden=True).check()
 
 
-def test_input_of_one_step_above_24_bits_is_refused_without_a_channel():
+def test_input_of_one_step_above_24_bits_is_refused():
     weights = np.full((1, 500), 127)
     weights[:, ::2] = -127  # each sign alone stays within 24 bits
     with pytest.raises(lc.RangeError, match=r"layer 2 \(dense\): the input of one step can reach 16192500, the limit"):

@@ -1,10 +1,12 @@
 """The check at the end of a test session finds what is left."""
 
+import mmap
 import os
 import subprocess
 import sys
 
 import leaks
+import pytest
 
 
 def test_a_living_child_is_found():
@@ -43,3 +45,23 @@ def test_a_new_segment_is_found(tmp_path):
     (tmp_path / "psm_new").touch()
     assert leaks.segments(tmp_path) - before == {"psm_new"}
     assert leaks.segments(tmp_path / "none") == set()
+
+
+@pytest.mark.parametrize("session", ["of-its-own", None])
+def test_a_segment_in_use_by_another_session_is_no_leak(tmp_path, session):
+    before, segment = leaks.segments(tmp_path), tmp_path / "psm_new"
+    segment.write_bytes(bytes(mmap.PAGESIZE))
+    hold = (
+        "import mmap, sys; f = open(sys.argv[1], 'r+b'); held = mmap.mmap(f.fileno(), 0); print(1, flush=True); input()"
+    )
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {hold!r}, {str(segment)!r}])"
+    env = {**os.environ, leaks.NAME: session or os.environ[leaks.NAME]}
+    done = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
+    with done:
+        assert done.stdout.readline() == "1\n"
+        done.wait()  # so that who holds it is no child of ours
+        assert leaks.new_segments(before, tmp_path) == (set() if session else {"psm_new"})
+        done.communicate("\n")
+    assert leaks.new_segments(before, tmp_path) == {"psm_new"}

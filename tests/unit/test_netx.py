@@ -355,7 +355,7 @@ def test_as_many_neurons_as_a_file_may_describe(tmp_path):
                 lc.load(path)
 
 
-def test_a_file_may_declare_32_numbers_a_byte_or_many_of_them_and_four():
+def test_a_file_may_declare_32_numbers_per_byte():
     for size, most in ((0, 1 << 22), (1 << 17, 1 << 22), (1 << 18, 1 << 23), (1 << 20, 1 << 25), (1 << 22, 1 << 25)):
         assert most_elements(size) == most
     assert most_elements(1 << 24) == 1 << 26

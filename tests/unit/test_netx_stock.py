@@ -42,7 +42,7 @@ def stock(tmp_path, rng):
     return path
 
 
-def test_a_stock_file_is_read_and_its_unsupported_parts_are_named(stock):
+def test_unsupported_parts_of_a_stock_file_are_named(stock):
     assert is_stock(stock)
     net = describe(stock)
     assert [x.type for x in net.layers] == ["input", "conv", "flatten", "dense", "dense"]
@@ -115,7 +115,7 @@ def test_what_is_no_netx_at_all_is_refused_before_it_is_read(stock, change, mess
     assert message in str(error.value) and str(stock) in str(error.value)
 
 
-def test_options_of_a_convolution_that_are_left_out_have_their_defaults(tmp_path):
+def test_missing_options_of_a_convolution_have_defaults(tmp_path):
     """And what they are decides whether the shapes go together; a neuron's parameters may be lists of one."""
     for name, value, shape in (("stride", 2, (2, 2, 2)), ("padding", 1, (2, 6, 6)), ("dilation", 2, (2, 2, 2))):
         path = tmp_path / f"{name}.net"

@@ -147,7 +147,7 @@ def test_a_neuron_without_a_staircase_says_so():
     max_count=st.integers(0, 5),
     shift=st.integers(0, 3),
 )
-def test_dynamic_threshold_settles_exactly_and_equals_soft_reset(inputs, theta, delta, max_count, shift):
+def test_dynamic_threshold_equals_soft_reset_and_settles(inputs, theta, delta, max_count, shift):
     neuron = NEURONS["DTB"]
     params = neuron.Params(np.array([theta]), np.array([delta]), shift, max_count)
     state, total, soft = neuron.initial_state(params, np.zeros(1, np.int64)), 0, 0

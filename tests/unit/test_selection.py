@@ -37,7 +37,7 @@ def test_every_image_once(selection):
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
-def test_learned_images_are_left_out_and_the_others_of_them_stand_for_them(share):
+def test_learned_images_are_left_out_and_others_stand_in(share):
     chosen, weights = drawn(scored(share), 3)
     easy = chosen < 700
     assert len(chosen.unique()) == len(chosen) and (~easy).sum() >= 300 - 9  # what is left beyond whole batches

@@ -138,7 +138,7 @@ def test_paddings_as_large_as_the_kernel_are_exact(rng):
             assert all(np.array_equal(found.counts[i], c) and c.any() for i, c in want.counts.items())
 
 
-def test_several_synapses_into_one_layer_are_exact_by_every_method(rng):
+def test_several_synapses_into_one_layer_are_exact(rng):
     """A main path and two shortcuts, all read as events where that is asked for."""
     dtb = NEURONS["DTB"].Params
 
