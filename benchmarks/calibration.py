@@ -17,7 +17,7 @@ from common import machine
 
 import lava_conv as lc
 from lava_conv.analysis.ledger import worst_first
-from lava_conv.calibration.procedure import KINDS, METHODS, calibrated, float_predictions
+from lava_conv.calibration.procedure import KINDS, METHODS, float_predictions
 from lava_conv.classes import accuracy
 from lava_conv.training.data import centred, load_dataset
 from lava_conv.training.loop import load_trained
@@ -62,7 +62,7 @@ def main() -> None:
         for neuron in options.neurons:
             for method in options.methods:
                 began = time.perf_counter()
-                graph, layers, _, _ = calibrated(
+                graph = lc.calibrate(
                     trained.model, images, steps, method, neuron=neuron, per_channel=options.per_channel,
                     iterations=options.iterations,
                 )  # fmt: skip
@@ -73,7 +73,7 @@ def main() -> None:
                 row = f"{steps:4d} {neuron:6} {method:10} {right:8.2f} {right - ann:+6.2f} {agree:6.2f} {seconds:7.1f}"
                 print(row, flush=True)
                 if options.layers:
-                    for row in worst_first(layers):
+                    for row in worst_first(graph.layer_errors):
                         print(
                             f"       {row.layer:24} {100 * row.before:7.3f} -> {100 * row.after:7.3f} %: quantisation "
                             f"{100 * row.quantisation:.3f}, clipping {100 * row.clipping:.3f}, inherited "

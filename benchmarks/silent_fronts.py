@@ -35,7 +35,6 @@ from torch.nn import functional as F
 
 import lava_conv as lc
 from lava_conv import qat
-from lava_conv.calibration.procedure import calibrated
 
 
 @dataclass
@@ -211,7 +210,7 @@ def _calibrate(case: Case) -> None:
         floats = (floats - 0.4) / 0.3
     wanted, original = truth(case.model(), floats), case.model()
     before = _state(original)
-    made = product(lambda: calibrated(original, images, **given, **options))
+    made = product(lambda: lc.calibrate(original, images, **given, **options))
     _unchanged(original, before)
     plain = unquantised(made.model, torch.from_numpy(images))
     if options["method"] == "light" and wanted.logits is not None and plain.shape == wanted.logits.shape:
@@ -220,7 +219,7 @@ def _calibrate(case: Case) -> None:
     same_function(plain, wanted, "calibrate")
     if wanted.logits is None:
         raise Difference(f"calibrate: accepted, but {wanted.reason}")
-    reference = product(lambda: made.graph.reference(images if images.ndim == 4 else images[:, :, None]))
+    reference = product(lambda: made.reference(images if images.ndim == 4 else images[:, :, None]))
     with torch.no_grad():
         theirs = copy.deepcopy(made.model).double().eval()(torch.from_numpy(images).double())
     correlated(reference.logits[0], theirs.numpy(), "the graph and the calibrated model", 0.9)

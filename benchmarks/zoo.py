@@ -24,7 +24,7 @@ import lava_conv as lc
 from lava_conv import classes
 from lava_conv.analysis.activity import MAC, Activity, Meter
 from lava_conv.analysis.early_exit import Exit, decided_after, leave, silent_after
-from lava_conv.calibration.procedure import calibrated, float_predictions
+from lava_conv.calibration.procedure import float_predictions
 from lava_conv.lowering import Lowered, write_stock
 from lava_conv.qat import evaluate
 from lava_conv.training.data import centred, load_dataset
@@ -149,7 +149,8 @@ def publish(options: argparse.Namespace) -> None:
         accuracy["float network"] = round(float(classes.accuracy(said, data.y_test, trained.outputs)), 4)
         images = data.some(options.images, trained.shape)
         how = {"neuron": options.neuron, "per_channel": True, "iterations": options.iterations}
-        graph, _, quantised, _ = calibrated(trained.model, images, options.steps, options.calibrate, **how)
+        graph = lc.calibrate(trained.model, images, options.steps, options.calibrate, **how)
+        quantised = graph.model
     else:
         graph = lc.convert(trained.model, centred(data.x_train[:64], trained.shape), options.steps)
         how, quantised = {}, trained.model

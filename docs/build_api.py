@@ -137,7 +137,9 @@ def _tidy(member: Any) -> None:
         kept = {k: v for k, v in member.members.items() if k not in told and _is_ours(v.taken_from[0])}
         member.members = kept
         member.bases = [base for base in member.bases if not _is_private(base[1])]
-        member.inherited_members = {k: v for k, v in member.inherited_members.items() if not _is_private(k[1])}
+        fields = set(_fields(member.obj))  # those of its bases too
+        inherited = {k: [m for m in v if m.name not in fields] for k, v in member.inherited_members.items()}
+        member.inherited_members = {k: v for k, v in inherited.items() if v and not _is_private(k[1])}
     if CLICK.search(member.docstring):
         member.docstring = CLICK.sub(lambda lines: textwrap.indent(lines[1], "    "), member.docstring)
     if member.docstring.startswith(MADE) or (

@@ -4,11 +4,10 @@ torch is needed for models only; nobody holds a tensor or a loader in a process 
 """
 
 import copy
-import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,8 @@ from lava_conv.errors import ConversionError, DataError
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+T = TypeVar("T")
+Module = TypeVar("Module", bound="nn.Module")
 INSIDE = {"DataParallel": "module", "DistributedDataParallel": "module", "OptimizedModule": "_orig_mod",
           "AveragedModel": "module"}  # fmt: skip  # wrapper of torch -> where the model is that it runs
 HOOKS = (
@@ -31,7 +32,7 @@ MODEL_KEYS = ("model", "network", "net", "state_dict", "model_state_dict", "modu
 # -- models ----------------------------------------------------------------------------------------------------------
 
 
-def model_of(model: Any) -> "nn.Module":
+def model_of(model: object) -> "nn.Module":
     """The module that holds the layers; what is passed is not changed.
 
     DataParallel, DistributedDataParallel, AveragedModel and compiled modules give the module they run, and inner ones
@@ -57,12 +58,12 @@ def model_of(model: Any) -> "nn.Module":
     return _plain(copied(model))
 
 
-def copied(model: Any) -> Any:
+def copied(model: Module) -> Module:
     """A deep copy, also of modules that keep a computed weight, and of traced ones with hooks: torch's own copy fails
     on the former and leaves the hooks of the latter out."""
     from torch import Tensor, fx
 
-    memo: dict[int, Any] = {}
+    memo: dict[int, object] = {}
     for module in model.modules():
         for value in vars(module).values():
             if isinstance(value, Tensor) and value.grad_fn is not None:
@@ -76,13 +77,13 @@ def copied(model: Any) -> Any:
     return twin
 
 
-def _wraps(model: Any) -> bool:
+def _wraps(model: object) -> bool:
     """Whether it is one of torch's wrappers around a module."""
     kind = type(model)
     return kind.__name__ in INSIDE and kind.__module__.partition(".")[0] == "torch"
 
 
-def _plain(module: Any) -> Any:
+def _plain(module: "nn.Module") -> "nn.Module":
     """The module without wrappers and SyncBatchNorm inside; changed in place."""
     from torch import nn
 
@@ -103,7 +104,7 @@ def _any_rank(x: "Tensor") -> None:
         raise ValueError(f"expected input with 2 axes or more, got {x.ndim}")
 
 
-def _batch_norm(module: Any) -> Any:
+def _batch_norm(module: "nn.SyncBatchNorm") -> "nn.Module":
     """BatchNorm2d with the parameters and statistics of a SyncBatchNorm, for inputs of any rank as that one is."""
     from torch import nn
 
@@ -120,17 +121,17 @@ Table = tuple[tuple[Callable[[Any], bool], Callable[[Any], str]], ...]  # what s
 PATHS = (str, bytes, os.PathLike)
 
 
-def _first(table: Table, value: Any) -> str | None:
+def _first(table: Table, value: object) -> str | None:
     """The words of the first row that holds for `value`."""
     return next((words(value) for holds, words in table if holds(value)), None)
 
 
-def _ours(value: Any, *names: str) -> bool:
+def _ours(value: object, *names: str) -> bool:
     """Whether it is of a class of this package with one of these names; the class itself need not be imported."""
     return type(value).__name__ in names and type(value).__module__.partition(".")[0] == "lava_conv"
 
 
-def _network_in(values: Any) -> str | None:
+def _network_in(values: object) -> str | None:
     """The key of a dictionary under which there is a network."""
     if not isinstance(values, Mapping):
         return None
@@ -185,7 +186,7 @@ NO_MODEL: Table = (
 )
 
 
-def _is_state(values: Mapping[Any, Any]) -> bool:
+def _is_state(values: Mapping[object, object]) -> bool:
     """Whether a mapping looks like what state_dict() gives."""
     return bool(values) and all(isinstance(key, str) and hasattr(value, "shape") for key, value in values.items())
 
@@ -223,7 +224,7 @@ def _refuse_unreadable(model: "nn.Module") -> None:
 # -- images ----------------------------------------------------------------------------------------------------------
 
 
-def images_of(images: Any, name: str = "images") -> "Tensor":
+def images_of(images: object, name: str = "images") -> "Tensor":
     """Images as a tensor on the CPU, detached, with their own shape and dtype (float16 becomes float32).
 
     Args:
@@ -257,7 +258,7 @@ def images_of(images: Any, name: str = "images") -> "Tensor":
     return found
 
 
-def array_of(images: Any, name: str = "images") -> NDArray[Any]:
+def array_of(images: object, name: str = "images") -> NDArray[np.generic]:
     """Images as an array with their own shape and dtype; for where torch is not needed.
 
     Raises:
@@ -268,8 +269,8 @@ def array_of(images: Any, name: str = "images") -> NDArray[Any]:
     if np.ma.is_masked(images):
         raise DataError(f"{name} are masked at some places, where there is no value; fill them first: images.filled(0)")
     try:
-        if hasattr(images, "detach"):
-            return np.asarray(images.detach().cpu())
+        if detach := getattr(images, "detach", None):
+            return np.asarray(detach().cpu())
         if isinstance(images, list | tuple) and any(hasattr(image, "detach") for image in images):
             images = [image.detach().cpu().numpy() if hasattr(image, "detach") else image for image in images]
         return np.asarray(images)
@@ -281,17 +282,17 @@ def array_of(images: Any, name: str = "images") -> NDArray[Any]:
         raise DataError(f"{name} are a {type(images).__name__}, which is no array; pass one (N, C, H, W)") from None
 
 
-def _torch_kind(value: Any, kind: str) -> bool:
+def _torch_kind(value: object, kind: str) -> bool:
     """Whether it is of this class of torch.utils.data."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, getattr(torch.utils.data, kind))
 
 
-def _rank(value: Any) -> int:
+def _rank(value: object) -> int:
     return len(getattr(value, "shape", ()))
 
 
-def _starts_with(value: Any, kinds: tuple[type, ...]) -> bool:
+def _starts_with(value: object, kinds: tuple[type, ...]) -> bool:
     return isinstance(value, list | tuple) and len(value) > 0 and isinstance(value[0], kinds)
 
 
@@ -344,7 +345,7 @@ NO_IMAGES: Table = (
 )
 
 
-def _refuse_dtype(kind: str, dtype: Any, name: str) -> None:
+def _refuse_dtype(kind: str, dtype: object, name: str) -> None:
     """kind: as numpy's, b, i, u, f, c or another letter."""
     if kind == "b":
         raise DataError(f"{name} have dtype bool, which does not say how bright True is; pass uint8 images, x * 255")
@@ -356,7 +357,7 @@ def _refuse_dtype(kind: str, dtype: Any, name: str) -> None:
 
 NO_GRAPH: Table = (
     (lambda g: isinstance(g, PATHS), lambda g: f"is the path {os.fspath(g)!r}; load it first: lava_conv.load(path)"),
-    (lambda g: _ours(g, "Calibration", "Lowered"), lambda g: f"is a {type(g).__name__}; pass its field `graph`"),
+    (lambda g: _ours(g, "Lowered"), lambda g: f"is a {type(g).__name__}; pass its field `graph`"),
     (
         lambda g: callable(getattr(g, "state_dict", None)),
         lambda g: f"is a PyTorch network ({type(g).__name__}); convert it first, with lava_conv.convert or calibrate",
@@ -372,7 +373,7 @@ NO_GRAPH: Table = (
 )
 
 
-def graph_of(graph: Any) -> Any:
+def graph_of(graph: T) -> T:
     """The graph itself.
 
     Raises:
@@ -383,7 +384,7 @@ def graph_of(graph: Any) -> Any:
     return graph
 
 
-def record_of(record: Any) -> Any:
+def record_of(record: T) -> T:
     """The record itself.
 
     Raises:
@@ -394,12 +395,12 @@ def record_of(record: Any) -> Any:
     return record
 
 
-def _made(value: Any, name: str) -> bool:
+def _made(value: object, name: str) -> bool:
     """Whether it is of this class of the package, or of one made from it; the class itself need not be imported."""
     return any(kind.__name__ == name and kind.__module__.startswith("lava_conv.") for kind in type(value).__mro__)
 
 
-def whole(value: Any, name: str, least: int = 1, most: int | None = None) -> int:
+def whole(value: object, name: str, least: int = 1, most: int | None = None) -> int:
     """An integer of any type, within least..most.
 
     Raises:
@@ -411,24 +412,13 @@ def whole(value: Any, name: str, least: int = 1, most: int | None = None) -> int
     return int(value)
 
 
-def above_zero(value: Any, name: str) -> float:
+def above_zero(value: object, name: str) -> float:
     """A finite number above 0.
 
     Raises:
         DataError: it is none.
     """
-    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 < float(value) < float("inf"):
+    number = None if isinstance(value, bool) or not isinstance(value, int | float | np.number) else float(value)
+    if number is None or not 0 < number < float("inf"):
         raise DataError(f"{name} is {value!r}, allowed is a number above 0")
-    return float(value)
-
-
-def check_options(function: Callable[..., Any], options: Mapping[str, Any], name: str) -> None:
-    """Refuse options that a function does not know, before it is called.
-
-    Raises:
-        DataError: names them, and those there are.
-    """
-    known = [p.name for p in inspect.signature(function).parameters.values() if p.kind != p.VAR_KEYWORD]
-    if odd := [option for option in options if option not in known]:
-        raise DataError(f"{name} has no option {', '.join(odd)}; allowed are {', '.join(known)}")
+    return number

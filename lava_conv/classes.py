@@ -6,12 +6,14 @@ torch nor Lava is needed here.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lava_conv.errors import DataError
+
+Number = TypeVar("Number", bound=np.number)
 
 
 def class_count(outputs: int) -> int:
@@ -26,14 +28,14 @@ def class_names(outputs: int, labels: Sequence[str] = ()) -> list[str]:
     return [str(label) for label in labels] or [str(number) for number in range(class_count(outputs))]
 
 
-def class_scores(logits: NDArray[Any]) -> NDArray[Any]:
+def class_scores(logits: NDArray[Number]) -> NDArray[Number]:
     """One score per class, (..., classes), whose largest is the prediction: the logits, and 0 for class 0 of one."""
     if logits.shape[-1] != 1:
         return logits
     return np.concatenate([np.zeros_like(logits), logits], axis=-1)
 
 
-def predictions(logits: Any) -> NDArray[np.int64]:
+def predictions(logits: ArrayLike) -> NDArray[np.int64]:
     """The class that each row of logits names.
 
     Args:
@@ -57,7 +59,7 @@ def predictions(logits: Any) -> NDArray[np.int64]:
     return class_scores(found).argmax(-1).astype(np.int64)
 
 
-def check_labels(labels: Any, count: int, outputs: int) -> NDArray[np.int64]:
+def check_labels(labels: ArrayLike, count: int, outputs: int) -> NDArray[np.int64]:
     """The labels of `count` images as class numbers, int64 (count,).
 
     Args:
@@ -100,7 +102,7 @@ def check_labels(labels: Any, count: int, outputs: int) -> NDArray[np.int64]:
     return y.astype(np.int64)
 
 
-def accuracy(predicted: NDArray[np.integer], labels: Any, outputs: int) -> NDArray[np.float64]:
+def accuracy(predicted: NDArray[np.integer], labels: ArrayLike, outputs: int) -> NDArray[np.float64]:
     """Share of correct predictions, float64 (...) of 0..1.
 
     Args:
@@ -115,7 +117,7 @@ def accuracy(predicted: NDArray[np.integer], labels: Any, outputs: int) -> NDArr
     return (predicted == check_labels(labels, predicted.shape[-1], outputs)).mean(axis=-1)
 
 
-def _several_columns(labels: NDArray[Any], outputs: int) -> str:
+def _several_columns(labels: NDArray[np.generic], outputs: int) -> str:
     """What labels (N, columns) look like, and what to do."""
     shape = f"labels have shape {labels.shape}"
     if np.isin(labels, (0, 1)).all() and labels.shape[1] == class_count(outputs):
@@ -128,10 +130,10 @@ def _several_columns(labels: NDArray[Any], outputs: int) -> str:
     return f"{shape}, needed is one class number per image, (N,); compare logits with other targets yourself"
 
 
-def _array(values: Any) -> NDArray[Any]:
+def _array(values: ArrayLike) -> NDArray[np.number]:
     """An array of what may be a list, an array, or a tensor on any device."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
+    if detach := getattr(values, "detach", None):
+        values = detach().cpu().numpy()
     try:
         return np.asarray(values)
     except ValueError:

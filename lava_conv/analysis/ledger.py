@@ -2,13 +2,16 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.classes import accuracy
 from lava_conv.record import Record, differing_counts
+
+if TYPE_CHECKING:
+    from lava_conv.calibration import LayerError
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,6 @@ def spike_table(record: Record) -> list[tuple[int, float, float]]:
     return rows
 
 
-def worst_first(layers: Any) -> list[Any]:
-    """Errors by layer (`lava_conv.calibration.LayerError`), the largest after calibration first."""
+def worst_first(layers: Iterable["LayerError"]) -> list["LayerError"]:
+    """Errors by layer, the largest after calibration first."""
     return sorted(layers, key=lambda row: -row.after)

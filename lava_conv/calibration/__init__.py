@@ -8,13 +8,12 @@ if TYPE_CHECKING:
     from lava_conv.calibration.procedure import Calibration as Calibration
     from lava_conv.calibration.procedure import Comparison as Comparison
     from lava_conv.calibration.procedure import calibrate as calibrate
-    from lava_conv.calibration.procedure import calibrated as calibrated
     from lava_conv.calibration.tuning import LayerError as LayerError
 
-_PROCEDURE = ("Calibration", "Comparison", "calibrate", "calibrated")
+_PROCEDURE = ("Calibration", "Comparison", "calibrate")
 _HOME: dict[str, str] = dict.fromkeys(_PROCEDURE, "lava_conv.calibration.procedure")
 _HOME["LayerError"] = "lava_conv.calibration.tuning"
 
-__all__ = ["Calibration", "Comparison", "LayerError", "calibrate", "calibrated"]
+__all__ = ["Calibration", "Comparison", "LayerError", "calibrate"]
 
 __getattr__, __dir__ = exports(__name__, _HOME)

@@ -2,10 +2,11 @@
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, fx, nn
 
 from lava_conv.arguments import images_of
@@ -23,8 +24,11 @@ SHADES = 32  # counts for one sign of a normalised image, at least
 CHANNELS = (1, 3, 4)  # of usual images
 UNLIKE = 30.0  # variances in front of a normalisation that differ so much are of other images
 
+Statistics: TypeAlias = Sequence[float] | float | None  # a mean or std: per channel, one for all, or none
+Convolution: TypeAlias = nn.Conv1d | nn.Conv2d
 
-def to_pixels(images: Any, input_scale: float | None, mean: Any, std: Any) -> tuple[Tensor, float]:
+
+def to_pixels(images: ArrayLike, input_scale: float | None, mean: Statistics, std: Statistics) -> tuple[Tensor, float]:
     """uint8 images, and the scale of a pixel in the model: it was trained on (pixels * scale - mean) / std.
 
     Args:
@@ -39,44 +43,42 @@ def to_pixels(images: Any, input_scale: float | None, mean: Any, std: Any) -> tu
     Raises:
         DataError: the images are not those that pixels give.
     """
-    images = images_of(images)
-    if images.ndim not in (3, 4) or not len(images):
-        raise DataError(f"images have shape {tuple(images.shape)}, needed is (N, C, H, W) with at least one image")
-    if images.dtype == torch.uint8:
-        refuse_no_pixels(images, "images")
-        return images, (1.0 if mean is None and std is None else 1 / INPUT_MAX) if input_scale is None else input_scale
-    if not images.is_floating_point():
+    taken = images_of(images)
+    if taken.ndim not in (3, 4) or not len(taken):
+        raise DataError(f"images have shape {tuple(taken.shape)}, needed is (N, C, H, W) with at least one image")
+    if taken.dtype == torch.uint8:
+        refuse_no_pixels(taken, "images")
+        return taken, (1.0 if mean is None and std is None else 1 / INPUT_MAX) if input_scale is None else input_scale
+    if not taken.is_floating_point():
         raise DataError(
-            f"images have dtype {images.dtype}, allowed are uint8 and the floats that the model takes; pass "
+            f"images have dtype {taken.dtype}, allowed are uint8 and the floats that the model takes; pass "
             f"images.astype('uint8') if they hold 0..255"
         )
-    if not torch.isfinite(images).all():
+    if not torch.isfinite(taken).all():
         raise DataError("images hold NaN or infinity")
     scale = input_scale
     if scale is None:  # whole numbers above 1 are pixels as they are
-        as_they_are = (
-            mean is None and std is None and bool((images == images.round()).all()) and float(images.max()) > 1
-        )
+        as_they_are = mean is None and std is None and bool((taken == taken.round()).all()) and float(taken.max()) > 1
         scale = 1.0 if as_they_are else 1 / INPUT_MAX
-    mean, std = _columns(images, mean, std)
-    pixels = (images.double() * std + mean) / scale
+    m, s = _columns(taken, mean, std)
+    pixels = (taken.double() * s + m) / scale
     whole = pixels.round()
     if float((pixels - whole).abs().max()) > WHOLE or float(whole.min()) < 0 or float(whole.max()) > INPUT_MAX:
         raise DataError(
-            f"images hold values ({float(images.min()):.3g} to {float(images.max()):.3g}) that no uint8 pixels give "
-            f"with input_scale {scale:.6g}, mean {mean.flatten().tolist()} and std {std.flatten().tolist()}; pass the "
+            f"images hold values ({float(taken.min()):.3g} to {float(taken.max()):.3g}) that no uint8 pixels give "
+            f"with input_scale {scale:.6g}, mean {m.flatten().tolist()} and std {s.flatten().tolist()}; pass the "
             f"uint8 images, or the mean, std and input_scale that they were normalised with"
         )
     return check_pixels(whole), scale
 
 
-def normalised(pixels: Tensor, scale: float, mean: Any, std: Any) -> Tensor:
+def normalised(pixels: Tensor, scale: float, mean: Statistics, std: Statistics) -> Tensor:
     """What the float model takes for uint8 pixels (N, C, ...)."""
-    mean, std = _columns(pixels, mean, std)
-    return ((pixels.double() * scale - mean) / std).float()
+    m, s = _columns(pixels, mean, std)
+    return ((pixels.double() * scale - m) / s).float()
 
 
-def _columns(images: Tensor, mean: Any, std: Any) -> tuple[Tensor, Tensor]:
+def _columns(images: Tensor, mean: Statistics, std: Statistics) -> tuple[Tensor, Tensor]:
     shape = (1, -1) + (1,) * (images.ndim - 2)
     for name, value in (("mean", mean), ("std", std)):
         if value is not None and (np.asarray(value).dtype.kind not in "iuf" or not np.isfinite(value).all()):
@@ -92,9 +94,7 @@ def _columns(images: Tensor, mean: Any, std: Any) -> tuple[Tensor, Tensor]:
     return m, s
 
 
-def fold_normalisation(
-    model: nn.Module, mean: Sequence[float] | None, std: Sequence[float] | None, largest: float, levels: int
-) -> nn.Module:
+def fold_normalisation(model: nn.Module, mean: Statistics, std: Statistics, largest: float, levels: int) -> nn.Module:
     """The model with (x - mean) / std of the image inside it: the same function, of the image before normalisation.
 
     Where the first layer does not pad, mean and std go into its weights and bias. Where it pads, the model pads the
@@ -119,19 +119,21 @@ def fold_normalisation(
     if mean is None and std is None:
         return model
     traced: fx.GraphModule = trace(model, lambda m: isinstance(m, LEAVES))
-    nodes: Any = traced.graph.nodes
-    for node in [n for n in nodes if n.op == "placeholder"]:
-        layers = [module_of(traced, user) for user in node.users]
-        for user, layer in zip(node.users, layers, strict=True):
+    for node in [n for n in traced.graph.nodes if n.op == "placeholder"]:
+        readers: dict[int, Convolution] = {}
+        for user in node.users:
+            layer = module_of(traced, user)
             if not isinstance(layer, nn.Conv1d | nn.Conv2d) or layer.groups != 1:
                 raise DataError(
                     f"mean and std cannot be put into {user.target}; the image must go into convolutions with "
                     f"groups=1 only"
                 )
+            readers[id(layer)] = layer
+        layers = list(readers.values())
         if any(_pads(layer) for layer in layers) and mean is not None and np.any(np.asarray(mean) != 0):
-            _both_signs(traced, node, mean, std, largest, -(-SHADES // levels))
+            _both_signs(traced, node, layers, mean, std, largest, -(-SHADES // levels))
             continue
-        for layer in {id(layer): layer for layer in layers}.values():
+        for layer in layers:
             m, s = (v.float() for v in _columns(layer.weight, mean, std))
             with torch.no_grad():
                 layer.weight /= s
@@ -142,27 +144,35 @@ def fold_normalisation(
     return traced
 
 
-def _pads(layer: Any) -> bool:
+def _pads(layer: Convolution) -> bool:
     """Whether a convolution sees zeros around the image."""
     if isinstance(layer.padding, str):
         return layer.padding == "same" and any(k > 1 for k in layer.kernel_size)
     return any(layer.padding)
 
 
-def _both_signs(traced: fx.GraphModule, image: fx.Node, mean: Any, std: Any, largest: float, shares: int) -> None:
+def _both_signs(
+    traced: fx.GraphModule,
+    image: fx.Node,
+    layers: Sequence[Convolution],
+    mean: Statistics,
+    std: Statistics,
+    largest: float,
+    shares: int,
+) -> None:
     """Put relu(x'), relu(-x') of the normalised image x', in `shares` parts of their range each, in front of the
     convolutions that take the image."""
-    layers: Any = {id(layer): layer for layer in (module_of(traced, user) for user in image.users)}.values()
-    channels, first = next((layer.in_channels, layer) for layer in layers)
+    first, channels = layers[0], layers[0].in_channels
     m, s = (v.reshape(-1).float().expand(channels) for v in _columns(first.weight, mean, std))
     share = float(torch.maximum(m / s, (largest - m) / s).max()) / shares
     kind = nn.Conv1d if isinstance(first, nn.Conv1d) else nn.Conv2d
     signs = kind(channels, 2 * channels * shares, 1)
+    assert signs.bias is not None
     with torch.no_grad():
         half = torch.diag(1 / s).reshape(channels, channels, *[1] * (first.weight.ndim - 2))
         signs.weight.copy_(torch.cat([half, -half] * shares))
         full = share * torch.arange(shares).repeat_interleave(2 * channels)
-        signs.bias.copy_(torch.cat([-m / s, m / s] * shares) - full)  # type: ignore[union-attr]
+        signs.bias.copy_(torch.cat([-m / s, m / s] * shares) - full)
         for layer in layers:
             layer.weight = nn.Parameter(torch.cat([layer.weight, -layer.weight] * shares, 1))
             layer.in_channels = 2 * channels * shares
@@ -179,7 +189,7 @@ def check_shape(traced: fx.GraphModule, pixels: Tensor) -> dict[str, tuple[int, 
     found: dict[str, tuple[int, ...]] = {}
 
     class Shapes(fx.Interpreter):
-        def run_node(self, n: fx.Node) -> Any:
+        def run_node(self, n: fx.Node) -> object:
             value = super().run_node(n)
             if isinstance(value, Tensor):
                 found[n.name] = tuple(value.shape[1:])
@@ -204,7 +214,7 @@ def check_shape(traced: fx.GraphModule, pixels: Tensor) -> dict[str, tuple[int, 
     return found
 
 
-def check_scale(model: nn.Module, images: Any, given: bool) -> None:
+def check_scale(model: nn.Module, images: ArrayLike, given: bool) -> None:
     """Say aloud where nothing tells on which scale the model was trained.
 
     Args:
@@ -226,7 +236,7 @@ def check_scale(model: nn.Module, images: Any, given: bool) -> None:
         )  # fmt: skip
 
 
-def check_statistics(place: str, module: Any, values: Tensor) -> None:
+def check_statistics(place: str, module: nn.Module, values: Tensor) -> None:
     """Refuse images whose scale is plainly not the one that the model's normalisation has seen.
 
     Channels that had (next to) no variance in training say nothing. The rest must be off in the middle of them, and in

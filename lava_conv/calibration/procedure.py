@@ -12,19 +12,22 @@ import copy
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, fx, nn
 
-from lava_conv.arguments import check_options, copied, model_of
+from lava_conv.arguments import copied, model_of
 from lava_conv.calibration import checkpoint as store
 from lava_conv.calibration.branches import exchanged_pools, own_quantisers, restore_pools
 from lava_conv.calibration.distillation import distil
 from lava_conv.calibration.equalise import equalise
 from lava_conv.calibration.inputs import (
+    Statistics,
     check_scale,
     check_shape,
     check_statistics,
@@ -63,7 +66,6 @@ __all__ = [
     "Comparison",
     "LayerError",
     "calibrate",
-    "calibrated",
     "float_predictions",
 ]
 
@@ -140,48 +142,34 @@ def _few(names: Sequence[str], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
-class Calibration(NamedTuple):
-    """A calibrated network.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Calibration(Graph):
+    """A calibrated network: a Graph that also says how near it is to the float network.
 
     Fields:
-        graph: the network.
-        layers: how far each spiking layer is from the activation of the model as it came.
+        layer_errors: how far each spiking layer is from the activation of the model as it came.
         model: the quantised model that the graph was made of.
         comparison: predictions beside those of the model as it came.
     """
 
-    graph: Graph
-    layers: tuple[LayerError, ...]
-    model: fx.GraphModule
+    layer_errors: tuple[LayerError, ...]
+    model: fx.GraphModule = field(repr=False)
     comparison: Comparison
 
+    @cached_property
+    def graph(self) -> Graph:
+        """The network alone, without the model."""
+        return Graph(**_graph_fields(self))
 
-def calibrate(model: nn.Module, images: Any, steps: int = 32, method: str = "light", **options: Any) -> Graph:
-    """Convert a pretrained float network, with a few hundred unlabelled images.
 
-    Args:
-        model: trained, in float; not changed.
-        images: (N, C, H, W), uint8 or the floats that the model takes.
-        steps: time steps of a sample.
-        method: one of METHODS: "none", "mmse", "light", "advanced", "ttrbr", "distilled".
-        options: see `calibrated`, which takes the same and returns the errors by layer too.
-
-    Returns:
-        Graph for `steps` time steps.
-
-    Raises:
-        ConversionError: an option is out of range, or everything in the model that cannot be converted.
-        RangeError: sums leave 24 bits.
-        DataError: images that are not the model's, a checkpoint of something else.
-    """
-    check_options(calibrated, options, "calibrate")
-    return calibrated(model, images, steps, method, **options).graph
+def _graph_fields(graph: Graph) -> dict[str, Any]:
+    return {one.name: getattr(graph, one.name) for one in fields(Graph) if one.init}
 
 
 @single_precision()
-def calibrated(
+def calibrate(
     model: nn.Module,
-    images: Any,
+    images: ArrayLike,
     steps: int = 32,
     method: str = "light",
     *,
@@ -190,17 +178,17 @@ def calibrated(
     per_channel: bool = False,
     input_code: str = "constant",
     input_scale: float | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
+    mean: Statistics = None,
+    std: Statistics = None,
     max_pool: str | None = None,
     iterations: int = 1000,
     seed: int = 0,
     labels: tuple[str, ...] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
-    targets: Any = None,
+    targets: ArrayLike | None = None,
 ) -> Calibration:
-    """Convert a pretrained float network and say how far each layer is from it.
+    """Convert a pretrained float network with a few hundred unlabelled images, and say how near it is to the network.
 
     `mean` and `std` become part of the network. Where the first layer pads, the model pads the normalised image with 0,
     the mean colour, but the network can pad pixels only with black. It therefore gets a layer of neurons in front, two
@@ -239,9 +227,9 @@ def calibrated(
         targets: the right class of each image (N,), only to report the accuracy on them.
 
     Returns:
-        Calibration: the graph, an error for each spiking layer in order, the quantised model it was made of, and how
-        far its predictions are those of the model as it came, before any exchange of pooling. Poor agreement is logged
-        as a warning.
+        Calibration: the graph, with an error for each spiking layer in order, the quantised model it was made of, and
+        how far its predictions are those of the model as it came, before any exchange of pooling. Poor agreement is
+        logged as a warning.
 
     Raises:
         ConversionError: an option is out of range, or everything in the model that cannot be converted.
@@ -304,8 +292,12 @@ def calibrated(
         finish(unit + 1)
     graph = convert(traced, pixels[:EXAMPLES], steps, labels=labels, round_thresholds=True, input_code=input_code)
     assert tuning.logits is not None
-    said = predictions(tuning.logits)
-    return Calibration(graph, tuple(rows), traced, _compared(said, told, same, exchanged, classes))
+    return Calibration(
+        **_graph_fields(graph),
+        layer_errors=tuple(rows),
+        model=traced,
+        comparison=_compared(predictions(tuning.logits), told, same, exchanged, classes),
+    )
 
 
 def _fit(widths: Widths, spread: bool) -> None:
@@ -316,7 +308,13 @@ def _fit(widths: Widths, spread: bool) -> None:
         widths.fit(end)
 
 
-def _compared(said: Any, told: Any, same: float, exchanged: list[str], classes: Any) -> Comparison:
+def _compared(
+    said: NDArray[np.int64],
+    told: NDArray[np.int64],
+    same: float,
+    exchanged: list[str],
+    classes: NDArray[np.int64] | None,
+) -> Comparison:
     accuracy, of_model = (None if classes is None else float((p == classes).mean()) for p in (said, told))
     agreement = float((said == told).mean())
     comparison = Comparison(len(said), agreement, same, tuple(exchanged), accuracy, of_model)
@@ -333,7 +331,7 @@ def _rehearse(traced: fx.GraphModule, shape: tuple[int, ...], assembly: Assembly
         assembly.layers(read(cast(fx.GraphModule, exact(traced)), shape), assembly.steps)
 
 
-def _float_logits(model: nn.Module, pixels: Tensor, scale: float, mean: Any, std: Any) -> Tensor:
+def _float_logits(model: nn.Module, pixels: Tensor, scale: float, mean: Statistics, std: Statistics) -> Tensor:
     """What the model, as it came, says for uint8 pixels; it is not changed."""
     model, found = copied(model_of(model)).cpu().float().eval(), []
     with torch.no_grad(), SafeConvolutions():
@@ -350,9 +348,13 @@ def _float_logits(model: nn.Module, pixels: Tensor, scale: float, mean: Any, std
 
 
 def float_predictions(
-    model: nn.Module, images: Any, input_scale: float | None = None, mean: Any = None, std: Any = None
+    model: nn.Module,
+    images: ArrayLike,
+    input_scale: float | None = None,
+    mean: Statistics = None,
+    std: Statistics = None,
 ) -> NDArray[np.int64]:
-    """The classes (N,) that the float model says for uint8 images; scale, mean and std as in `calibrated`."""
+    """The classes (N,) that the float model says for uint8 images; scale, mean and std as in `calibrate`."""
     pixels, scale = to_pixels(images, input_scale, mean, std)
     return predictions(_float_logits(model, pixels, scale, mean, std))
 
@@ -371,7 +373,14 @@ def _check_options(
 
 
 def _quantisable(
-    model: nn.Module, pixels: Tensor, levels: int, scale: float, mean: Any, std: Any, max_pool: str | None, neuron: str
+    model: nn.Module,
+    pixels: Tensor,
+    levels: int,
+    scale: float,
+    mean: Statistics,
+    std: Statistics,
+    max_pool: str | None,
+    neuron: str,
 ) -> fx.GraphModule:
     """The model with quantisers, not yet set, behind its activations."""
     if any(isinstance(m, Quantiser) for m in model.modules()):
@@ -381,8 +390,9 @@ def _quantisable(
     if streams:
         log.info("%d residual streams branch before an activation; they become spike trains of both signs", streams)
     check_shape(rebuilt, pixels)
-    options: Any = {"levels": levels, "max_pool": max_pool, "input_scale": scale}
-    traced = prepare(rebuilt, "ca_lif", **options, example_input=pixels[:EXAMPLES]).eval()
+    traced = prepare(
+        rebuilt, "ca_lif", levels=levels, max_pool=max_pool, input_scale=scale, example_input=pixels[:EXAMPLES]
+    ).eval()
     own_quantisers(traced)
     _same_as_model(model, traced, gate.some(pixels).double(), scale, mean, std)
     kind = KINDS[neuron]
@@ -394,7 +404,9 @@ def _quantisable(
     return traced
 
 
-def _same_as_model(model: nn.Module, traced: fx.GraphModule, pixels: Tensor, scale: float, mean: Any, std: Any) -> None:
+def _same_as_model(
+    model: nn.Module, traced: fx.GraphModule, pixels: Tensor, scale: float, mean: Statistics, std: Statistics
+) -> None:
     """The network without its rounding, and with max pooling put back, against the model as it came."""
     twin = copy.deepcopy(traced).double()
     restore_pools(twin)
@@ -407,10 +419,10 @@ def _same_as_model(model: nn.Module, traced: fx.GraphModule, pixels: Tensor, sca
 
 def _set_steps(traced: fx.GraphModule, pixels: Tensor, levels: int, search: bool) -> None:
     """The step of each quantiser from the distribution of the float activations that it takes."""
-    found: dict[int, tuple[Any, Histogram]] = {}  # by step: activations that are joined or added share one
+    found: dict[int, tuple[Quantiser, Histogram]] = {}  # by step: activations that are joined or added share one
 
     def see(path: str, taken: Tensor, given: Tensor) -> None:
-        module: Any = traced.get_submodule(path)
+        module = traced.get_submodule(path)
         if isinstance(module, Quantiser):
             found.setdefault(id(module.step), (module, Histogram()))[1].add(given.abs())
         elif isinstance(module, NORMS):
@@ -429,7 +441,7 @@ def _channel_ranges(traced: fx.GraphModule, pixels: Tensor, levels: int) -> dict
     found: dict[str, list[Histogram]] = {}
 
     def see(path: str, taken: Tensor, given: Tensor) -> None:
-        module: Any = traced.get_submodule(path)
+        module = traced.get_submodule(path)
         if isinstance(module, Quantiser) and not module.zero and module.limit is None:
             histograms = found.setdefault(path, [Histogram() for _ in range(given.shape[1])])
             for channel, histogram in enumerate(histograms):

@@ -76,8 +76,10 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None, as_
 @seed_option
 @json_option
 def calibrate(
-    weights: str, target: str, data_name: str, folder: str | None, samples: int | None, images: int, method: str,
-    model: str | None, mean: str | None, std: str | None, keep: str | None, seed: int, as_json: bool, **options: Any,
+    weights: str, target: str, data_name: str, folder: str | None, samples: int | None, images: int, steps: int,
+    method: str, neuron: str, levels: int | None, per_channel: bool, input_code: str, iterations: int,
+    model: str | None, input_scale: float | None, mean: str | None, std: str | None, max_pool: str | None,
+    keep: str | None, seed: int, as_json: bool,
 ) -> None:  # fmt: skip
     """Convert a pretrained float network to a .net file, with a few hundred unlabelled images.
 
@@ -96,7 +98,7 @@ def calibrate(
     import lava_conv as lc
     from lava_conv.analysis.ledger import worst_first
     from lava_conv.backends import PART
-    from lava_conv.calibration.procedure import calibrated, float_predictions
+    from lava_conv.calibration.procedure import float_predictions
     from lava_conv.classes import accuracy
     from lava_conv.cli.run import run_followed
     from lava_conv.training.data import centred, load_dataset
@@ -104,28 +106,29 @@ def calibrate(
     network, shape = _float_network(weights, model)
     data = load_dataset(data_name, folder, seed)
     shape = data.shape if shape is None else shape
-    scaling = {"mean": numbers(mean, "--mean"), "std": numbers(std, "--std"), "input_scale": options.pop("input_scale")}
+    means, stds = numbers(mean, "--mean"), numbers(std, "--std")
     with (
         log_shown("lava_conv.calibration", "lava_conv.conversion.verify"),
         progress("calibrating", shown=not as_json) as advance,
     ):
-        result = calibrated(
-            network, data.some(images, shape, seed), method=method, seed=seed, checkpoint=keep, progress=advance,
-            **scaling, **options,
+        graph = lc.calibrate(
+            network, data.some(images, shape, seed), steps, method, neuron=neuron, levels=levels,
+            per_channel=per_channel, input_code=input_code, input_scale=input_scale, mean=means, std=stds,
+            max_pool=max_pool, iterations=iterations, seed=seed, checkpoint=keep, progress=advance,
         )  # fmt: skip
-    lc.save(result.graph, target)
+    lc.save(graph, target)
     x, y = centred(data.x_test, shape)[: samples or TESTED], data.y_test[: samples or TESTED]
     with progress("comparing", len(x), not as_json) as advance:
-        spiking = run_followed(result.graph, x, y, advance)
+        spiking = run_followed(graph, x, y, advance)
     with progress("float network", len(x), not as_json) as advance:
         parts = []
         for start in range(0, len(x), PART):
-            parts.append(float_predictions(network, x[start : start + PART], **scaling))
+            parts.append(float_predictions(network, x[start : start + PART], input_scale, means, stds))
             advance(start + len(parts[-1]), len(x))
         said = np.concatenate(parts)
-    ann, snn = float(accuracy(said, y, result.graph.classes)), spiking.accuracy(y)
-    agreement, compared = float((spiking.predictions[-1] == said).mean()), result.comparison
-    rows = worst_first(result.layers)
+    ann, snn = float(accuracy(said, y, graph.classes)), spiking.accuracy(y)
+    agreement, compared = float((spiking.predictions[-1] == said).mean()), graph.comparison
+    rows = worst_first(graph.layer_errors)
     if as_json:
         found = {
             "net": target, "ann_accuracy": ann, "accuracy": snn.tolist(), "agreement": agreement,

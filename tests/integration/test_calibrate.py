@@ -1,6 +1,9 @@
 """Pretrained float networks: what calibration promises, measured against the float network and against itself."""
 
+import copy
+import dataclasses
 import json
+import pickle
 import sys
 
 import numpy as np
@@ -13,7 +16,7 @@ import lava_conv as lc
 from lava_conv import qat
 from lava_conv.calibration.equalise import equalise
 from lava_conv.calibration.inputs import to_pixels
-from lava_conv.calibration.procedure import KINDS, METHODS, calibrated, float_predictions
+from lava_conv.calibration.procedure import KINDS, METHODS, float_predictions
 from lava_conv.calibration.response import ONE, Layer
 from lava_conv.calibration.segments import Segments, watch
 from lava_conv.calibration.spike_trains import Trains
@@ -49,6 +52,45 @@ def images(count, shape=(3, 12, 12), seed=0):
     return torch.randint(0, 256, (count, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
+def test_a_calibration_is_a_graph(digits, tmp_path):
+    """It runs, is compared, lowered, fitted and saved as the graph in it."""
+    data, model, _ = digits
+    found = lc.calibrate(model, data.x_train[:32], STEPS, "mmse")
+    plain, x = found.graph, data.x_test[:20]
+    assert isinstance(found, lc.Graph) and type(plain) is lc.Graph and found == plain and found.graph is plain
+    assert len(found.layer_errors) == sum(neuron.spiking for _, _, neuron in found.neuron_layers())
+    record, wanted = (lc.run(graph, x, record_spikes=True) for graph in (found, plain))
+    assert np.array_equal(record.logits, wanted.logits) and found.summary() == plain.summary()
+    assert all(np.array_equal(record.spikes[i], s) for i, s in wanted.spikes.items())
+    assert lc.compare(found, x, second="torch").equal
+    assert lc.fit(found, "loihi1").as_json() == lc.fit(plain, "loihi1").as_json()
+    stock = [lc.lower(graph, x, approximate=True) for graph in (found, plain)]
+    assert np.array_equal(*(lowered.run(x).logits for lowered in stock))
+    for graph, name in ((found, "a.net"), (plain, "b.net")):
+        lc.save(graph, tmp_path / name)
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+    assert lc.load(tmp_path / "a.net") == found
+
+
+def test_a_calibration_is_copied_with_all_it_holds(digits):
+    data, model, _ = digits
+    found = lc.calibrate(model, data.x_train[:32], STEPS, "mmse")
+    longer = dataclasses.replace(found, steps=STEPS + 1)
+    assert longer.steps == STEPS + 1 == longer.graph.steps and found.steps == STEPS
+    wanted = qat.evaluate(found.model, data.x_test[:20])
+    for twin in (copy.copy(found), copy.deepcopy(found), pickle.loads(pickle.dumps(found)), dataclasses.replace(found)):
+        assert type(twin) is type(found) and twin == found and twin.graph == found
+        assert (twin.layer_errors, twin.comparison) == (found.layer_errors, found.comparison)
+        assert np.array_equal(qat.evaluate(twin.model, data.x_test[:20]), wanted)
+        assert np.array_equal(lc.run(twin, data.x_test[:20]).logits, lc.run(found, data.x_test[:20]).logits)
+
+
+def test_calibrate_takes_its_own_options_only(digits):
+    data, model, _ = digits
+    with pytest.raises(TypeError, match=r"calibrate\(\) got an unexpected keyword argument 'per_chanel'"):
+        lc.calibrate(model, data.x_train[:8], per_chanel=True)
+
+
 # -- the whole way ---------------------------------------------------------------------------------------------------
 
 
@@ -56,7 +98,8 @@ def images(count, shape=(3, 12, 12), seed=0):
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_and_neuron_stays_near_the_float_network(digits, method, neuron):
     data, model, said = digits
-    graph, rows, quantised, _ = calibrated(model, data.x_train[:128], STEPS, method, neuron=neuron, iterations=60)
+    graph = lc.calibrate(model, data.x_train[:128], STEPS, method, neuron=neuron, iterations=60)
+    rows, quantised = graph.layer_errors, graph.model
     record = lc.run(graph, data.x_test)
     assert (record.predictions[-1] == said).mean() > (0.9 if method == "none" or neuron == "dtb" else 0.96)
     assert len(rows) == 4 and all(row.before >= 0 and row.after >= 0 for row in rows)
@@ -124,7 +167,7 @@ def test_more_is_done_the_smaller_the_error(digits):
     data, model, _ = digits
     found = {}
     for method in ("none", "mmse", "light", "advanced"):
-        rows = calibrated(model, data.x_train[:128], STEPS, method, iterations=150)[1]
+        rows = lc.calibrate(model, data.x_train[:128], STEPS, method, iterations=150).layer_errors
         found[method] = np.mean([row.after for row in rows])
         assert all(row.after <= row.before * 1.01 for row in rows)
     assert found["none"] > found["mmse"] > found["light"] > found["advanced"]
@@ -152,8 +195,8 @@ def test_interrupted_calibration_goes_on_to_the_same_network(digits, tmp_path, m
         with pytest.raises(KeyboardInterrupt):
             lc.calibrate(model, data.x_train[:64], STEPS, method, progress=interrupt, **options)
     seen = []
-    resumed = calibrated(model, data.x_train[:64], STEPS, method, progress=lambda *x: seen.append(x), **options)
-    assert resumed.graph == whole and len(resumed.layers) == 4
+    resumed = lc.calibrate(model, data.x_train[:64], STEPS, method, progress=lambda *x: seen.append(x), **options)
+    assert resumed == whole and len(resumed.layer_errors) == 4
     assert seen[-1][0] == seen[-1][1]
     with pytest.raises(lc.DataError, match="another model, with other images or options"):
         lc.calibrate(model, data.x_train[:65], STEPS, method, **options)
@@ -226,7 +269,7 @@ def test_per_channel_thresholds_help_where_channels_differ(digits):
         loud[0].bias[0] *= 30
         follower[0].weight[:, 0] /= 30
     errors = [
-        np.mean([r.after for r in calibrated(model, data.x_train[:64], STEPS, "mmse", per_channel=p)[1]])
+        np.mean([r.after for r in lc.calibrate(model, data.x_train[:64], STEPS, "mmse", per_channel=p).layer_errors])
         for p in (False, True)
     ]
     with torch.no_grad():
@@ -270,7 +313,8 @@ def test_pre_activation_blocks_become_streams_of_both_signs():
     model = sensible(PreActivation())
     with pytest.raises(lc.ConversionError, match="activation before the branch"):
         qat.prepare(model, "ca_lif")
-    graph, _, quantised, _ = calibrated(model, images(64), 32, "ttrbr")
+    graph = lc.calibrate(model, images(64), 32, "ttrbr")
+    quantised = graph.model
     assert sum(m.zero == 16 for m in quantised.modules() if isinstance(m, qat.LearnedStep)) == 2
     assert agreement(model, graph) > 0.97
     x = images(50, seed=3).numpy()
@@ -290,7 +334,8 @@ def test_residual_blocks_with_1x1_shortcuts(method):
 def test_resnet_110_is_converted():
     torch.manual_seed(0)
     model = sensible(resnet110(width=4))
-    graph, rows, _, _ = calibrated(model, images(16), 32, "light")
+    graph = lc.calibrate(model, images(16), 32, "light")
+    rows = graph.layer_errors
     assert len(rows) == 109 and sum(bool(layer.neuron) for layer in graph.layers) == 110
     assert agreement(model, graph, 100) > 0.8
 
@@ -402,7 +447,7 @@ def test_relu6_keeps_its_clip():
     ))  # fmt: skip
     with torch.no_grad():
         model[1].weight *= 10
-    _, _, quantised, _ = calibrated(model, images(64), 32, "none")
+    quantised = lc.calibrate(model, images(64), 32, "none").model
     step = next(m for m in quantised.modules() if isinstance(m, qat.LearnedStep)).unit()
     assert float(step) * 32 == pytest.approx(6.0)
 

@@ -13,7 +13,6 @@ from torch.nn import functional
 import lava_conv as lc
 from lava_conv import qat
 from lava_conv.calibration.inputs import fold_normalisation
-from lava_conv.calibration.procedure import calibrated
 from lava_conv.calibration.segments import Segments, watch
 from lava_conv.calibration.spike_trains import Trains
 from lava_conv.qat.layers import LearnedStep
@@ -30,11 +29,11 @@ def small(channels=3):
 
 def settles_on_its_model(result, x):
     """What the integers settle on is what the quantised model computes, to the last logit."""
-    reference = result.graph.reference(x)
+    reference = result.reference(x)
     wanted = qat.evaluate(result.model, x)
     assert np.isfinite(wanted).all()
     readout = next(m for m in result.model.modules() if isinstance(m, qat.Readout))
-    grain = float(qat.exact(readout).grain(qat.exact(readout).quantise()[1])) / result.graph.steps
+    grain = float(qat.exact(readout).grain(qat.exact(readout).quantise()[1])) / result.steps
     assert np.array_equal(reference.predictions[0], wanted.argmax(1))
     return np.corrcoef(reference.logits[0].ravel(), wanted.ravel())[0, 1] if grain else 1.0
 
@@ -154,12 +153,12 @@ def test_a_padded_first_layer_keeps_its_borders_in_spikes(options):
     )  # fmt: skip
     model[1].momentum = None
     model(normalise(images(64)))
-    result = calibrated(model.eval(), images(64), 32, mean=MEAN, std=STD)
+    result = lc.calibrate(model.eval(), images(64), 32, mean=MEAN, std=STD)
     assert result.comparison.float_agreement == 1
     x = images(100, seed=2)
     with torch.no_grad():
         wanted = model(normalise(x)).numpy()
-    found = lc.run(result.graph, x.numpy()).logits[-1]
+    found = lc.run(result, x.numpy()).logits[-1]
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.999  # 0.97 to 0.99 with black borders
     settles_on_its_model(result, x.numpy())
 
@@ -179,11 +178,11 @@ def test_a_dead_channel_is_a_constant(kind, options, place):
         model[place].weight[3] *= factor
         model[place].bias[3] = bias
     x = images(32, (3, 8, 8))
-    result = calibrated(model, x, 8, input_scale=SCALE, **options)
+    result = lc.calibrate(model, x, 8, input_scale=SCALE, **options)
     settles_on_its_model(result, x.numpy())
-    counts = result.graph.reference(x.numpy()).counts[1 + place // 2]
+    counts = result.reference(x.numpy()).counts[1 + place // 2]
     assert np.ptp(counts[:, 3]) == 0 and (counts[:, 3] > 0).all() == (bias > 0)
-    assert all(np.isfinite(list(vars(row).values())[1:]).all() for row in result.layers)
+    assert all(np.isfinite(list(vars(row).values())[1:]).all() for row in result.layer_errors)
 
 
 @pytest.mark.parametrize("method", ["ca_lif", "dynamic_threshold"])
@@ -209,7 +208,7 @@ def test_a_weak_channel_does_not_make_the_others_coarse():
         with torch.no_grad():
             model[0].weight[3] *= factor
             model[0].bias[3] = 0.5
-        result = calibrated(model, images(32, (3, 8, 8)), 32, input_scale=SCALE)
+        result = lc.calibrate(model, images(32, (3, 8, 8)), 32, input_scale=SCALE)
         first = next(m for m in result.model.modules() if isinstance(m, nn.Conv2d))
         most[factor] = first.quantise()[0].abs().flatten(1).amax(1)
     assert (most[1e-5][:3] >= most[1.0][:3]).all()
@@ -229,7 +228,7 @@ def test_dead_normalised_channels_are_not_refused():
     with torch.no_grad():
         model[1].weight[:4] = 0
         model[4].running_var[5:7] *= 100
-    settles_on_its_model(calibrated(model, x, 8), x.numpy())
+    settles_on_its_model(lc.calibrate(model, x, 8), x.numpy())
     with pytest.raises(lc.DataError, match="times the variance") as error:
         lc.calibrate(model, x, 8, input_scale=SCALE)
     assert "While executing" not in str(error.value)
@@ -290,10 +289,10 @@ def test_branches_have_corrections_of_their_own(kind, options, monkeypatch):
     x = images(24, (3, 8, 8))
     seen, make = [], Trains.make
     monkeypatch.setattr(Trains, "make", lambda self, node, chunk: seen.append(make(self, node, 7)) or seen[-1])
-    result = calibrated(model, x, 8, input_scale=SCALE, iterations=10, **options)
+    result = lc.calibrate(model, x, 8, input_scale=SCALE, iterations=10, **options)
     settles_on_its_model(result, x.numpy())
     # the spikes that calibration saw are, spike for spike, those of the finished network
-    spikes = [s for _, s in sorted(lc.run(result.graph, x.numpy(), record_spikes=True).spikes.items())]
+    spikes = [s for _, s in sorted(lc.run(result, x.numpy(), record_spikes=True).spikes.items())]
     for given in seen:
         parts = [spikes.pop(0)]
         while (
@@ -319,7 +318,7 @@ def test_branches_err_as_one_convolution_does():
         one[0].weight.copy_(torch.cat([f.weight for f in branches.firsts]))
         one[0].bias.copy_(torch.cat([f.bias for f in branches.firsts]))
     x = images(64, (3, 8, 8))
-    errors = [calibrated(m, x, 8, input_scale=SCALE).layers[-1].after for m in (branches, one)]
+    errors = [lc.calibrate(m, x, 8, input_scale=SCALE).layer_errors[-1].after for m in (branches, one)]
     assert errors[0] < 1.02 * errors[1]
 
 
@@ -362,10 +361,10 @@ def test_replaced_pooling_is_measured_against_the_given_model(caplog):
     model, x = pooled(), images(128)
     with torch.no_grad():
         told = model(x.float()).argmax(1)
-    result = calibrated(model, x, 16, max_pool="average", targets=told)
+    result = lc.calibrate(model, x, 16, max_pool="average", targets=told)
     found = result.comparison
     assert found.exchanged == ("3",) and found.images == 128 and found.model_accuracy == 1
-    predictions = lc.run(result.graph, x.numpy()).predictions[-1]
+    predictions = lc.run(result, x.numpy()).predictions[-1]
     assert found.agreement == found.accuracy == (predictions == told.numpy()).mean()
     assert found.float_agreement < 0.95
     assert found.warning in caplog.text and "average pooling in the place of max pooling (3) changes" in found.warning
@@ -373,8 +372,8 @@ def test_replaced_pooling_is_measured_against_the_given_model(caplog):
     segments = Segments(qat.prepare(model, "ca_lif", levels=16, max_pool="average").eval())
     seen = {}
     watch(segments.traced, x, lambda path, taken, given: seen.update({path: given}))
-    assert [row.layer for row in result.layers] == ["2", "_3_quantiser", "6"]
-    assert result.layers[1].before > 0.05  # against the averages themselves it is below 0.01
+    assert [row.layer for row in result.layer_errors] == ["2", "_3_quantiser", "6"]
+    assert result.layer_errors[1].before > 0.05  # against the averages themselves it is below 0.01
 
 
 def test_without_an_exchange_the_float_network_is_the_model(caplog):
@@ -383,12 +382,12 @@ def test_without_an_exchange_the_float_network_is_the_model(caplog):
         sensible(nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(800, 3))),
         images(64),
     )
-    result = calibrated(model, x, 32)
+    result = lc.calibrate(model, x, 32)
     found = result.comparison
     assert (found.float_agreement, found.exchanged, found.accuracy, found.warning) == (1, (), None, "")
     assert found.agreement > 0.9 and "agrees" not in caplog.text
     with pytest.raises(lc.DataError, match="needed are 64 integers, the number of the class of each image"):
-        calibrated(model, x, 32, targets=[0, 1, 2])
+        lc.calibrate(model, x, 32, targets=[0, 1, 2])
 
 
 def test_poor_agreement_is_told_without_an_exchange_too(caplog):
@@ -397,7 +396,7 @@ def test_poor_agreement_is_told_without_an_exchange_too(caplog):
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8), nn.ReLU(),
         nn.Flatten(), nn.Linear(512, 50),
     ))  # fmt: skip
-    calibrated(model, images(64), 1, "none")
+    lc.calibrate(model, images(64), 1, "none")
     assert "the calibrated network agrees with the model as it came on" in caplog.text
 
 
@@ -411,8 +410,8 @@ def test_a_readout_beyond_24_bits_gets_a_coarser_scale(caplog):
         model[4 + 1].weight *= 1e-4
         model[4 + 1].bias.copy_(torch.tensor([30.0, 30.001, 29.0]))
     x = images(32, (3, 8, 8))
-    result = calibrated(model, x, 16, input_scale=SCALE)
-    result.graph.check()
+    result = lc.calibrate(model, x, 16, input_scale=SCALE)
+    result.check()
     assert "times as coarse, so that all sums fit 24 bits" in caplog.text
     settles_on_its_model(result, x.numpy())
 
@@ -435,8 +434,8 @@ def test_wide_layers_fit_24_bits(where, caplog):
             if isinstance(layer, nn.Linear):
                 layer.weight.sign_().mul_(0.1)  # every weight is the largest
     x = images(16, (3, 12, 12))
-    result = calibrated(wide.eval(), x, 200, "mmse", input_scale=SCALE)
-    result.graph.check()
+    result = lc.calibrate(wide.eval(), x, 200, "mmse", input_scale=SCALE)
+    result.check()
     assert "times as coarse" in caplog.text
     assert result.comparison.agreement > 0.9
     settles_on_its_model(result, x.numpy())
@@ -476,8 +475,8 @@ def test_a_resumed_calibration_keeps_scales_and_corrections(tmp_path):
 
         with pytest.raises(KeyboardInterrupt):
             lc.calibrate(model, x, 8, progress=interrupt, checkpoint=tmp_path / "keep.pt", **options)
-    resumed = calibrated(model, x, 8, checkpoint=tmp_path / "keep.pt", **options)
-    assert resumed.graph == whole and len(resumed.layers) == 4
+    resumed = lc.calibrate(model, x, 8, checkpoint=tmp_path / "keep.pt", **options)
+    assert resumed == whole and len(resumed.layer_errors) == 4
 
 
 def test_too_many_steps_are_refused_before_the_first_image(monkeypatch):

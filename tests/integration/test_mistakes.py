@@ -302,7 +302,6 @@ ENTRANCE = {
     "convert in words": (lambda w: lc.convert(w.model, w.x, labels="abc"), "labels is 'abc'"),
     "convert at a scale of text": (lambda w: lc.convert(w.model, w.x, input_scale="x"), "input_scale is 'x'"),
     "prepare at a scale of text": (lambda w: qat.prepare(w.float, input_scale="x"), "input_scale is 'x'"),
-    "calibrate with a typo": (lambda w: lc.calibrate(w.float, w.x, per_chanel=True), "has no option per_chanel"),
     "calibrate with text": (lambda w: lc.calibrate(w.float, w.x, mean="0.5"), "mean"),
     "prepare a class": (lambda w: qat.prepare(nn.Sequential), "is the class Sequential"),
     "prepare a lazy model": (lambda w: qat.prepare(lazy()), "call the model on one batch first"),

@@ -25,7 +25,7 @@ from torch import fx, nn
 import lava_conv as lc
 from lava_conv import qat
 from lava_conv import simulation as simulate
-from lava_conv.calibration.procedure import calibrated, float_predictions
+from lava_conv.calibration.procedure import float_predictions
 from lava_conv.figures.style import as_svg, new_figure
 from lava_conv.frontends.tracing import trace
 from lava_conv.network import synapses
@@ -119,8 +119,8 @@ def things(tmp_path_factory):
         "prepare": lambda: qat.prepare(plain),
         "convert": lambda: lc.convert(model, x, steps=8),
         "evaluate": lambda: qat.evaluate(model, x),
-        "calibrate": lambda: calibrated(plain, x, 8, "advanced", iterations=3, input_scale=1 / 255),
-        "calibrate, refused": lambda: expect(lc.ConversionError, lambda: calibrated(plain, x, 8, "magic")),
+        "calibrate": lambda: lc.calibrate(plain, x, 8, "advanced", iterations=3, input_scale=1 / 255),
+        "calibrate, refused": lambda: expect(lc.ConversionError, lambda: lc.calibrate(plain, x, 8, "magic")),
         "float predictions": lambda: float_predictions(plain, x, 1 / 255),
         "train": lambda: train(data, recipe),
         "train, float": lambda: train(data, Recipe.flat(epochs=1, batch=16, method="float")),
