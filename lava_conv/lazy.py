@@ -3,10 +3,9 @@
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
 
-def exports(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+def exports(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a package.
 
     Args:
@@ -15,7 +14,7 @@ def exports(package: str, home: Mapping[str, str]) -> tuple[Callable[[str], Any]
     """
     names = vars(sys.modules[package])
 
-    def get(name: str) -> Any:
+    def get(name: str) -> object:
         if name not in home:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         names[name] = getattr(importlib.import_module(home[name]), name)

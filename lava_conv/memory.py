@@ -1,11 +1,14 @@
 """How much memory is free, and a refusal before a result would take more."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lava_conv.errors import DataError
+
+if TYPE_CHECKING:
+    from lava_conv.network.graph import Graph
 
 WORKING = 1 << 28  # bytes that a run needs besides its result: chunks of all threads, weights in the form of a kernel
 CGROUPS, SELF = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -36,7 +39,7 @@ def check_memory(need: int, what: str, remedy: str) -> None:
         raise DataError(f"{what} takes {need / 2**30:.1f} GiB, free are {free / 2**30:.1f} GiB; {remedy}")
 
 
-def record_bytes(graph: Any, samples: int, steps: int, keep_spikes: bool, count_bytes: int | None = None) -> int:
+def record_bytes(graph: "Graph", samples: int, steps: int, keep_spikes: bool, count_bytes: int | None = None) -> int:
     """Bytes of a Record: logits (int64), counts, and with `keep_spikes` spikes (int8).
 
     Args:

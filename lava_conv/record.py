@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lava_conv.classes import accuracy, predictions
 from lava_conv.errors import DataError
@@ -66,11 +66,11 @@ class Parts:
     def __init__(self, samples: int, channels_last: bool = False) -> None:
         self.samples, self.channels_last = samples, channels_last
         self.logits: NDArray[np.int64] = np.zeros(0, np.int64)
-        self.counts: dict[int, NDArray[Any]] = {}
+        self.counts: dict[int, NDArray[np.integer]] = {}
         self.spikes: dict[int, NDArray[np.int8]] = {}
 
     def put(
-        self, start: int, logits: NDArray[np.int64], counts: Mapping[int, NDArray[Any]],
+        self, start: int, logits: NDArray[np.int64], counts: Mapping[int, NDArray[np.integer]],
         spikes: Mapping[int, NDArray[np.int8]] | None = None,
     ) -> None:  # fmt: skip
         """Take over the images from `start` on: logits (steps, n, classes), counts (n, ...), spikes (steps, n, ...)."""
@@ -133,7 +133,7 @@ class Record:
         """int64 (steps, N): the class that the logits name after each step, see `lava_conv.classes`."""
         return predictions(self.logits)
 
-    def accuracy(self, labels: Any) -> NDArray[np.float64]:
+    def accuracy(self, labels: ArrayLike) -> NDArray[np.float64]:
         """Share of correct predictions after each step, float64 (steps,) of 0..1.
 
         Args:

@@ -1,10 +1,9 @@
 """When a sample is done: settle detection, and policies that stop before the last step."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lava_conv.arguments import graph_of, record_of
 from lava_conv.classes import accuracy, class_scores
@@ -32,7 +31,7 @@ class Exit:
     predictions: NDArray[np.int64]
     outputs: int
 
-    def accuracy(self, labels: Any) -> float:
+    def accuracy(self, labels: ArrayLike) -> float:
         """Share of correct predictions; labels as in `Record.accuracy`."""
         return float(accuracy(self.predictions, labels, self.outputs))
 

@@ -1,7 +1,6 @@
 """Activations that share a unit, each with a quantiser of its own; and the pooling that an exchange has replaced."""
 
 import copy
-from typing import Any
 
 from torch import fx, nn
 
@@ -16,13 +15,12 @@ def own_quantisers(traced: fx.GraphModule) -> None:
     keep that one step (the parameter is the same object), but what calibration adds per channel belongs to each alone.
     """
     known: set[str] = set()
-    nodes: Any = traced.graph.nodes
-    for node in nodes:
+    for node in traced.graph.nodes:
         module = module_of(traced, node)
         if not isinstance(module, Quantiser):
             continue
-        if node.target not in known:
-            known.add(node.target)
+        if str(node.target) not in known:
+            known.add(str(node.target))
             continue
         new = copy.copy(module)
         new.__dict__ = {name: v.copy() if isinstance(v, dict) else v for name, v in vars(module).items()}
@@ -40,6 +38,6 @@ def restore_pools(traced: fx.GraphModule) -> None:
     """Put the max pooling back, in place: the float network is then the model as it came."""
     for path in exchanged_pools(traced):
         parent, _, name = path.rpartition(".")
-        owner: Any = traced.get_submodule(parent)
+        owner = traced.get_submodule(parent)
         pool: tuple[nn.Module, ...] = getattr(owner, name).stands_for
         setattr(owner, name, pool[0])

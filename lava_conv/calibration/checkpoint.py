@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +15,7 @@ VERSION = 1
 KEYS = ("step", "offset", "initial", "weight", "bias", "floor")  # what calibration changes in a module
 
 
-def identity(model: nn.Module, images: Tensor, options: dict[str, Any]) -> str:
+def identity(model: nn.Module, images: Tensor, options: dict[str, object]) -> str:
     """A digest of everything the result depends on."""
     digest = hashlib.sha256(repr(sorted(options.items())).encode())
     for name, value in [*model.state_dict().items(), ("images", images)]:
@@ -51,7 +50,7 @@ def read(path: str | os.PathLike[str], who: str, model: nn.Module) -> tuple[int,
             f"file or delete it"
         )
     for name, values in state["modules"].items():
-        module: Any = model.get_submodule(name)
+        module = model.get_submodule(name)
         for key, value in values.items():
             if isinstance(old := getattr(module, key), nn.Parameter):
                 with torch.no_grad():

@@ -1,11 +1,9 @@
 """The whole quantised network, adjusted until its logits are those of the float network; no labels are needed."""
 
-from typing import Any
-
 from torch import Tensor, fx
 from torch.nn import functional
 
-from lava_conv.calibration.descent import descend
+from lava_conv.calibration.descent import Group, descend
 from lava_conv.calibration.segments import watch
 from lava_conv.qat.layers import LearnedStep, QuantisedWeight
 
@@ -26,7 +24,7 @@ def distil(traced: fx.GraphModule, teacher: fx.GraphModule, images: Tensor, iter
     """
     if not iterations:
         return
-    groups: list[dict[str, Any]] = []
+    groups: list[Group] = []
     known: set[int] = set()  # steps; activations that are joined share one
     for module in traced.modules():
         if isinstance(module, QuantisedWeight):

@@ -5,7 +5,7 @@ weights that read it, and the float network stays the same. With one threshold f
 threshold of its own for each of them. Activations that a shortcut joins share their numbers, for it has no weights.
 """
 
-from typing import Any
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -15,6 +15,8 @@ from lava_conv.frontends.operations.addition import is_add
 from lava_conv.frontends.operations.identity import NOTHING
 from lava_conv.frontends.operations.normalisation import NORMS
 from lava_conv.qat.layers import QuantisedWeight
+
+Linear: TypeAlias = QuantisedWeight | nn.BatchNorm1d | nn.BatchNorm2d  # multiplies its channels, and adds to them
 
 SMALLEST_SHARE = 1 / 64  # of the largest range: quieter channels count as so loud, for their noise is not worth spikes
 
@@ -32,7 +34,7 @@ def equalise(segments: Segments, ranges: dict[str, Tensor]) -> list[str]:
     done: list[str] = []
     for members in _joined(segments):
         paths = [str(end.target) for end in members]
-        makers, readers = ([find(segments, end) for end in members] for find in (_makers, _readers))
+        makers, readers = [_makers(segments, end) for end in members], [_readers(segments, end) for end in members]
         if None in makers or None in readers or not all(p in ranges for p in paths) or len(set(paths)) < len(paths):
             continue
         largest = torch.stack([ranges[path] / ranges[path].max().clamp_min(1e-30) for path in paths]).amax(0)
@@ -69,10 +71,10 @@ def _shortcuts(segments: Segments, end: fx.Node) -> list[fx.Node]:
     return found
 
 
-def _makers(segments: Segments, end: fx.Node) -> list[Any] | None:
+def _makers(segments: Segments, end: fx.Node) -> list[Linear] | None:
     """The modules whose output is the summands of `end`: normalisations behind weights, or weight layers without one;
     None if something else is added, shortcuts apart."""
-    found: list[Any] = []
+    found: list[Linear] = []
     shortcuts = _shortcuts(segments, end)
 
     def visit(node: fx.Node) -> bool:
@@ -81,19 +83,22 @@ def _makers(segments: Segments, end: fx.Node) -> list[Any] | None:
             return node is not segments.image
         if is_add(node) or isinstance(module, NOTHING):
             return all(visit(before) for before in node.all_input_nodes)
+        if isinstance(module, QuantisedWeight):
+            found.append(module)
+            return len(node.users) == 1
+        if not isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            return False
         found.append(module)
-        if isinstance(module, NORMS):
-            behind = segments.module(node.all_input_nodes[0])
-            return module.affine and isinstance(behind, QuantisedWeight) and len(node.users) == 1
-        return isinstance(module, QuantisedWeight) and len(node.users) == 1
+        behind = segments.module(node.all_input_nodes[0])
+        return module.affine and isinstance(behind, QuantisedWeight) and len(node.users) == 1
 
     return found if visit(end.all_input_nodes[0]) else None
 
 
-def _readers(segments: Segments, end: fx.Node) -> list[Any] | None:
+def _readers(segments: Segments, end: fx.Node) -> list[QuantisedWeight] | None:
     """The weight layers that read `end`, None if something else does; averages and flattening may stand between, and
     additions are shortcuts."""
-    found: list[Any] = []
+    found: list[QuantisedWeight] = []
 
     def visit(node: fx.Node, whole: bool = True) -> bool:
         for user in node.users:
@@ -111,14 +116,14 @@ def _readers(segments: Segments, end: fx.Node) -> list[Any] | None:
     return found if visit(end) else None
 
 
-def _divide(module: Any, size: Tensor) -> None:
+def _divide(module: Linear, size: Tensor) -> None:
     weight = module.weight
     weight /= size.reshape(-1, *[1] * (weight.ndim - 1))
     if module.bias is not None:
         module.bias /= size
 
 
-def _multiply(layer: Any, size: Tensor) -> None:
+def _multiply(layer: QuantisedWeight, size: Tensor) -> None:
     weight = layer.weight
     if isinstance(layer, nn.Linear):  # a flattened channel is a stretch of inputs
         weight *= size.repeat_interleave(weight.shape[1] // len(size))

@@ -1,13 +1,12 @@
 """Weights of one layer, adjusted until its counts stand for the float activation (Li et al. 2021, "advanced")."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from lava_conv.calibration.descent import descend
+from lava_conv.calibration.descent import Group, descend
 from lava_conv.calibration.segments import Segments
 from lava_conv.qat.layers import LearnedStep
 
@@ -30,13 +29,12 @@ def reconstruct(
         iterations: steps of Adam on BATCH images each; 0 changes nothing.
         seed: of the order of the images.
     """
-    quantiser = segments.module(end) if end is not segments.logits else None
-    assert quantiser is None or isinstance(quantiser, LearnedStep)
+    quantiser = segments.called(end, LearnedStep) if end is not segments.logits else None
     layers = segments.layers(end)
     weights = [layer.weight for layer in layers]
     if not weights or not iterations:
         return
-    groups: list[dict[str, Any]] = [{"params": [w], "lr": RATE * float(w.abs().mean())} for w in weights]
+    groups: list[Group] = [{"params": [w], "lr": RATE * float(w.abs().mean())} for w in weights]
     if quantiser is not None:
         quantiser.offset = torch.zeros(target.shape[1]) if quantiser.offset is None else quantiser.offset.clone()
         groups.append({"params": [quantiser.offset], "lr": RATE * float(quantiser.unit())})
@@ -57,7 +55,7 @@ def reconstruct(
 
 def _output(segments: Segments, end: fx.Node, inputs: Mapping[fx.Node, Tensor]) -> Tensor:
     value = segments.run(end, inputs)
-    return value if end is segments.logits else segments.module(end)(value)
+    return value if end is segments.logits else segments.called(end, LearnedStep)(value)
 
 
 def _error(segments: Segments, end: fx.Node, inputs: Mapping[fx.Node, Tensor], target: Tensor) -> float:

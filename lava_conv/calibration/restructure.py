@@ -6,8 +6,6 @@ how is not in its abstract, so this is our interpretation: neurons on the stream
 signs, so that both summands of every addition are spike trains that enter one neuron.
 """
 
-from typing import Any
-
 from torch import fx, nn
 
 from lava_conv.frontends.nodes import insert, module_of
@@ -21,8 +19,7 @@ from lava_conv.qat.layers import LEAVES, Stream
 def restructure(model: nn.Module) -> tuple[fx.GraphModule, int]:
     """The model traced, with a `Stream` behind every sum that one branch adds to and another does not; their number."""
     traced = trace(model, lambda m: isinstance(m, LEAVES))
-    nodes: Any = list(traced.graph.nodes)
-    found = [node for node in nodes if _is_sum(traced, node) and _branches(traced, node)]
+    found = [node for node in traced.graph.nodes if _is_sum(traced, node) and _branches(traced, node)]
     for node in found:
         insert(traced, node, Stream(), f"{node.name}_stream")
     traced.graph.lint()

@@ -5,7 +5,7 @@ everything is linear, so it runs on floats, on spikes of many time steps at once
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,6 +14,7 @@ from lava_conv.frontends.calls import Call, plain, quantised, run_node
 from lava_conv.frontends.nodes import module_of
 from lava_conv.qat.layers import Pixels, QuantisedWeight, Quantiser
 
+Called = TypeVar("Called")
 See = Callable[[str, Tensor, Tensor], None]
 BATCH = 32  # images at a time through the float model
 
@@ -27,16 +28,22 @@ class Segments:
 
     def __init__(self, traced: fx.GraphModule) -> None:
         self.traced = traced
-        nodes: Any = list(traced.graph.nodes)
+        nodes = list(traced.graph.nodes)
         self.image: fx.Node = next(n for n in reversed(nodes) if isinstance(self.module(n), Pixels))
         self.quantisers: list[fx.Node] = [n for n in nodes if isinstance(self.module(n), Quantiser)]
-        self.logits: fx.Node = next(n for n in nodes if n.op == "output").args[0]
+        (self.logits,) = next(n for n in nodes if n.op == "output").all_input_nodes
         self.ends = [*self.quantisers, self.logits]
         self.needs = {end: self._sources(end) for end in self.ends}
 
-    def module(self, node: fx.Node) -> Any:
+    def module(self, node: fx.Node) -> nn.Module | None:
         """The module that a node calls, None if it calls none."""
         return module_of(self.traced, node)
+
+    def called(self, node: fx.Node, kind: type[Called]) -> Called:
+        """The module that a node calls, which is of this kind."""
+        module = self.module(node)
+        assert isinstance(module, kind), f"{node.target} is a {type(module).__name__}"
+        return module
 
     def last_use(self, node: fx.Node) -> int:
         """Number of the last segment that starts at `node`."""
@@ -55,7 +62,7 @@ class Segments:
         visit(end)
         return list(found)
 
-    def layers(self, end: fx.Node) -> list[Any]:
+    def layers(self, end: fx.Node) -> list[QuantisedWeight]:
         """The weight layers whose sum `end` takes (for the logits: that give them)."""
         return [m for n in (*self.inside(end), end) if isinstance(m := self.module(n), QuantisedWeight)]
 
@@ -90,7 +97,7 @@ class _Activations(fx.Interpreter):
         self.extra_traceback = False  # else fx adds its own lines to the words of every error
         self.see = see
 
-    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Tensor:
         module = self.fetch_attr(target)
         value = plain(module, list(args))
         if isinstance(module, Quantiser | nn.BatchNorm1d | nn.BatchNorm2d):

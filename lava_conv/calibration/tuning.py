@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from lava_conv.calibration.spike_trains import Trains
 from lava_conv.calibration.widths import Widths
 from lava_conv.frontends.calls import Call
 from lava_conv.network.fixedpoint import MAX_STEPS
-from lava_conv.qat.layers import LearnedStep
+from lava_conv.qat.layers import LearnedStep, Pixels
 
 CHUNK_ELEMENTS = 1 << 24  # floats of one segment's widest tensor, all time steps of some images (64 MiB)
 KEPT_BYTES = 1 << 28  # of a layer's input that is kept from pass to pass; what is larger is computed again
@@ -72,7 +71,7 @@ class Tuning:
         self.fixed: set[int] = set()  # steps of layers that are done; others may share them
         self.segments, self.teacher, self.layer, self.stages = segments, teacher, layer, stages
         self.iterations, self.seed = iterations, seed
-        pixels = segments.module(segments.image)(images.float())
+        pixels = segments.called(segments.image, Pixels)(images.float())
         self.floats: dict[fx.Node, Tensor] = {teacher.image: pixels}  # by node of the teacher
         self.image = pixels
         most = layer.steps if layer.spread else max(layer.steps, MAX_STEPS)
@@ -98,7 +97,7 @@ class Tuning:
                 self.logits = self.segments.run(end, {node: self._mean(node) for node in self.segments.needs[end]})
             return None
         self.shapes[end.name] = tuple(target.shape[1:])
-        quantiser: LearnedStep = self.segments.module(end)
+        quantiser = self.segments.called(end, LearnedStep)
         rows = to_rows(target)
         before = self._tune(end, quantiser, target, rows) if tune else 0.0
         self.fixed.add(id(quantiser.step))
@@ -210,11 +209,11 @@ class Tuning:
 
     def _float(self, twin: fx.Node) -> Tensor:
         """The float activation (N, ...) of a segment."""
-        module = self.teacher.module(twin)
+        quantiser = None if twin is self.teacher.logits else self.teacher.called(twin, LearnedStep)
         found = []
         for part in self._parts(twin, self.teacher, 1):
             value = self.teacher.run(twin, {n: self.floats[n][part] for n in self.teacher.needs[twin]}, self.call)
-            found.append(value if twin is self.teacher.logits else self.call(module, [value]))
+            found.append(value if quantiser is None else self.call(quantiser, [value]))
         return torch.cat(found)
 
     def _passes(
@@ -281,21 +280,21 @@ class Tuning:
             return out.flatten(0, 1)
         trains, shape = self.trains[node][part], self.shapes[node.name]
         values = torch.from_numpy(trains.reshape(-1, *trains.shape[2:])).float()
-        return from_rows(values, shape) * float(self._unit(node)) - self._zero(node)
+        return from_rows(values, shape) * self._unit(node) - self._zero(node)
 
     def _mean(self, node: fx.Node) -> Tensor:
         """What the counts of `node` stand for at the end of the sample, (N, ...)."""
         if node is self.segments.image:
             return self.image
         counts = torch.from_numpy(_counts(self.trains[node]).astype(np.float32))
-        return from_rows(counts, self.shapes[node.name]) * float(self._unit(node)) - self._zero(node)
+        return from_rows(counts, self.shapes[node.name]) * self._unit(node) - self._zero(node)
 
-    def _unit(self, node: fx.Node) -> Any:
-        return self.segments.module(node).unit()
+    def _unit(self, node: fx.Node) -> float:
+        return float(self.segments.called(node, LearnedStep).unit())
 
     def _zero(self, node: fx.Node) -> float:
         """What no spikes stand for, below 0."""
-        return 0.0 if node is self.segments.image else self.segments.module(node).zero * float(self._unit(node))
+        return 0.0 if node is self.segments.image else self.segments.called(node, LearnedStep).zero * self._unit(node)
 
     def _parts(self, end: fx.Node, segments: Segments, frames: int) -> list[slice]:
         widest = max(int(np.prod(self.shapes.get(node.name, (1,)))) for node in (*segments.needs[end], end))

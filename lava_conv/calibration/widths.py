@@ -7,7 +7,6 @@ to nothing beside its bias then has weights of 0 and is a constant.
 
 import logging
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -15,7 +14,8 @@ from torch import Tensor, fx
 from lava_conv.calibration.segments import Segments
 from lava_conv.errors import RangeError
 from lava_conv.network.fixedpoint import INPUT_MAX, STATE_BITS, STATE_MAX, WEIGHT_MAX
-from lava_conv.qat.layers import Average, QuantisedWeight, Readout
+from lava_conv.qat.grid import Grid
+from lava_conv.qat.layers import Average, LearnedStep, QuantisedWeight, Readout
 from lava_conv.qat.pooling import POOLS
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Widths:
                 continue
             offset = self._offset(end).abs()
             for layer in self.segments.layers(end):
-                summand = next(s for s in layer.grid.summands if s.layer is layer)
+                summand = next(s for s in _grid(layer).summands if s.layer is layer)
                 gain = abs(torch.as_tensor(summand.factor())) * summand.unit()
                 weight = layer.weight.abs().flatten(1)
                 image = weight.sum(1) * gain * INPUT_MAX
@@ -85,11 +85,11 @@ class Widths:
 
     def _coarser(self, node: fx.Node, excess: Tensor, unit: Tensor) -> None:
         """A scale for the weight layer `node` that makes 1 worth `excess` times as much."""
-        layer = self.segments.module(node)
+        layer = self.segments.called(node, QuantisedWeight)
         if isinstance(layer, Readout):
             layer.floor = layer.quantise()[1].detach() * WEIGHT_MAX * excess.max()
         else:
-            summand = next(s for s in layer.grid.summands if s.layer is layer)
+            summand = next(s for s in _grid(layer).summands if s.layer is layer)
             gain = abs(torch.as_tensor(summand.factor())) * summand.unit() + 0 * unit
             wanted = torch.where(gain > 0, unit * excess * layer.most / gain.clamp_min(1e-30), 0.0)
             old = torch.zeros_like(wanted) if layer.floor is None else layer.floor.double()
@@ -106,9 +106,9 @@ class Widths:
     def _sums(self, end: fx.Node) -> tuple[Tensor, Tensor]:
         """Per channel of an activation, the largest integer among its sums, bias and potential, 0 for a constant; and
         what 1 is worth."""
-        quantiser = self.segments.module(end)
+        quantiser = self.segments.called(end, LearnedStep)
         nodes = {id(self.segments.module(n)): n for n in self._layers(end)}
-        grid = self.segments.module(self._layers(end)[0]).grid
+        grid = _grid(self.segments.called(self._layers(end)[0], QuantisedWeight))
         with torch.no_grad():
             unit = grid.unit().double()
             low = high = torch.zeros_like(unit)
@@ -136,7 +136,7 @@ class Widths:
     def _readout(self, end: fx.Node) -> tuple[Tensor, Tensor]:
         """Per class, the largest integer among its sums, bias and logit; and what 1 is worth."""
         node = self._layers(end)[-1]
-        readout = self.segments.module(node)
+        readout = self.segments.called(node, Readout)
         root, largest = self._largest(node)
         with torch.no_grad():
             integer, scale = readout.quantise()
@@ -166,15 +166,22 @@ class Widths:
         """What `end` takes (for the logits: gives) without any input, (channels,)."""
         nothing = {}
         for node in self.segments.needs[end]:
-            zero = 0.0 if node is self.segments.image else self.segments.module(node).zero
-            unit = 1.0 if node is self.segments.image else float(self.segments.module(node).unit())
-            nothing[node] = torch.full((1, *self.shapes[node.name]), -zero * unit)
+            value = 0.0
+            if node is not self.segments.image:
+                quantiser = self.segments.called(node, LearnedStep)
+                value = -quantiser.zero * float(quantiser.unit())
+            nothing[node] = torch.full((1, *self.shapes[node.name]), value)
         with torch.no_grad():
             base = self.segments.run(end, nothing)
         return base.reshape(base.shape[1], -1)[:, 0]
 
 
-def _largest_integer(low: Tensor, high: Tensor, start: Tensor, counted: Any) -> Tensor:
+def _grid(layer: QuantisedWeight) -> Grid:
+    assert layer.grid is not None, "calibration prepares with learned steps, whose layers stand on a grid"
+    return layer.grid
+
+
+def _largest_integer(low: Tensor, high: Tensor, start: Tensor, counted: Tensor | float) -> Tensor:
     """The largest size of sums low..high, of the bias, and of the potential, from which as much as `counted` has been
     taken by then."""
     top = high + start

@@ -1,13 +1,23 @@
 """Commands that run a network: run, compare."""
 
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 from rich.table import Table
 
 from lava_conv.cli.options import first_few, images, json_option, net_options, seed_option
-from lava_conv.cli.screen import out, progress
+from lava_conv.cli.screen import Advance, out, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lava_conv.analysis.ledger import Unlike
+    from lava_conv.analysis.settling import Settling
+    from lava_conv.backends.protocol import Options
+    from lava_conv.network.graph import Graph
+    from lava_conv.record import Record
 
 
 @click.command()
@@ -42,7 +52,7 @@ def run(
 
     if device and backend != "torch":
         raise click.UsageError(f"--device is for --backend torch; {backend} has none")
-    options: dict[str, Any] = {"device": device} if device else {}
+    options: Options = {"device": device} if device else {}
     graph = lc.load(net)
     steps = graph.steps if steps is None else steps
     graph.check(steps)
@@ -51,8 +61,8 @@ def run(
     if backend != "torch":
         x, y = first_few(x, y, samples, f"--backend {backend}", not as_json)
     with team() as members:
-        if members.size > 1 and backend == "lava":
-            raise BackendError("--backend lava starts processes of its own; run it without torchrun")
+        if members.size > 1 and backend != "torch":
+            raise BackendError(f"--backend {backend} starts processes of its own; run it without torchrun")
         share = members.share(len(x))
         with progress(f"running on {backend} and reference", len(x[share]), members.first and not as_json) as advance:
             mine = _run(graph, x[share], y[share], steps, backend, advance, options)
@@ -96,14 +106,17 @@ def run(
 class _Run(NamedTuple):
     """What is kept of a run: predictions (steps, N), the reference's (1, N), counts that differ, images with some."""
 
-    said: Any
-    wanted: Any
-    unlike: Any
+    said: "NDArray[np.int64]"
+    wanted: "NDArray[np.int64]"
+    unlike: "Unlike"
     images: list[int]
     name: str
 
 
-def _run(graph: Any, x: Any, y: Any, steps: int, backend: str, advance: Any, options: dict[str, Any]) -> _Run:
+def _run(
+    graph: "Graph", x: "NDArray[np.uint8]", y: "NDArray[np.int64]", steps: int, backend: str, advance: Advance,
+    options: "Options",
+) -> _Run:  # fmt: skip
     """Run part by part; the running accuracy is shown beside the bar."""
     import numpy as np
 
@@ -126,7 +139,7 @@ def _run(graph: Any, x: Any, y: Any, steps: int, backend: str, advance: Any, opt
     return _Run(np.concatenate(said, axis=1), np.concatenate(wanted, axis=1), unlike, odd, name)
 
 
-def run_followed(graph: Any, x: Any, y: Any, advance: Any) -> Any:
+def run_followed(graph: "Graph", x: "NDArray[np.uint8]", y: "NDArray[np.int64]", advance: Advance) -> "Record":
     """A Record with logits only, of any number of images; the running accuracy is shown beside the bar."""
     import numpy as np
 
@@ -141,7 +154,7 @@ def run_followed(graph: Any, x: Any, y: Any, advance: Any) -> Any:
     return lc.Record(np.concatenate(logits, axis=1), {}, backend=name)
 
 
-def _settling(graph: Any, x: Any, steps: int, numbers: list[int], shown: bool) -> Any:
+def _settling(graph: "Graph", x: "NDArray[np.uint8]", steps: int, numbers: list[int], shown: bool) -> "Settling | None":
     """What it means that the counts of these images differ; None where all are equal."""
     from lava_conv.analysis.settling import LOOKED, run_on
 

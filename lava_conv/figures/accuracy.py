@@ -1,8 +1,7 @@
 """Accuracy against time steps, and the step from which nothing changes any more."""
 
-from typing import Any
-
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -40,7 +39,7 @@ def accuracy_by_step(record: Record, labels: NDArray[np.integer], reference: Rec
     return figure
 
 
-def _mark_settled(ax: Any, record: Record) -> None:
+def _mark_settled(ax: Axes, record: Record) -> None:
     last = int(decided_after(record).max())
     if last == record.steps:
         ax.set_title(f"predictions still change at T = {last}", color=INK, fontsize=SMALL, loc="left")

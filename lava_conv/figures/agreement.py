@@ -1,9 +1,10 @@
 """Activations of an ANN against the spike counts of the network, layer by layer, the worst one named."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -13,6 +14,7 @@ from lava_conv.figures.style import BLUE, INK, MUTED, SMALL, bare, dress, fading
 BINS = 48  # of an axis, where counts are too many to have one each
 PANELS, COLUMNS = 12, 3
 HALF = 0.5
+Numbers: TypeAlias = NDArray[np.int64] | NDArray[np.float64]
 
 
 class Agreement(NamedTuple):
@@ -25,7 +27,7 @@ class Agreement(NamedTuple):
     error: float
 
 
-def agreement(ann: Mapping[int, Any], snn: Mapping[int, Any]) -> list[Agreement]:
+def agreement(ann: Mapping[int, Numbers], snn: Mapping[int, Numbers]) -> list[Agreement]:
     """How far counts (layer index -> (N, ...)) are from activations in counts of the same layers, the worst first.
 
     Raises:
@@ -41,7 +43,7 @@ def agreement(ann: Mapping[int, Any], snn: Mapping[int, Any]) -> list[Agreement]
     return sorted(rows, key=lambda row: (-row.error, row.layer))
 
 
-def agreement_by_layer(ann: Mapping[int, Any], snn: Mapping[int, Any], name: str = "reference count") -> Figure:
+def agreement_by_layer(ann: Mapping[int, Numbers], snn: Mapping[int, Numbers], name: str = "reference count") -> Figure:
     """A panel a layer: the ANN's activation in counts from left to right, the network's count upwards, darker where
     more neurons are; on the diagonal both are equal.
 
@@ -63,11 +65,12 @@ def agreement_by_layer(ann: Mapping[int, Any], snn: Mapping[int, Any], name: str
     columns = min(COLUMNS, len(shown))
     rows = -(-len(shown) // columns)
     figure = new_figure(0.6 + 1.62 * rows)
-    panels: Any = figure.subplots(rows, columns, squeeze=False)
+    panels = figure.subplots(rows, columns, squeeze=False)
     for ax in panels.flat[len(shown) :]:
         bare(ax)
     for ax, row in zip(panels.flat, shown, strict=False):
-        _panel(ax, row, np.asarray(ann[row.layer]).ravel(), np.asarray(snn[row.layer]).ravel(), row is worst)
+        x, y = (np.asarray(values[row.layer], np.float64).ravel() for values in (ann, snn))
+        _panel(ax, row, x, y, row is worst)
     figure.supxlabel(name, color=INK, fontsize=SMALL)
     figure.supylabel("spike count", color=INK, fontsize=SMALL)
     figure.suptitle(
@@ -77,11 +80,11 @@ def agreement_by_layer(ann: Mapping[int, Any], snn: Mapping[int, Any], name: str
     return figure
 
 
-def _panel(ax: Any, row: Agreement, x: NDArray[Any], y: NDArray[Any], worst: bool) -> None:
+def _panel(ax: Axes, row: Agreement, x: NDArray[np.float64], y: NDArray[np.float64], worst: bool) -> None:
     low, high = float(min(x.min(), y.min(), 0)), float(max(x.max(), y.max(), 1))
     stride = max(1, -(-int(high - low + 1) // BINS))
     edges = np.arange(np.floor(low) - HALF, high + stride + HALF, stride)
-    bins: Any = [edges, edges]
+    bins: Any = [edges, edges]  # the stubs know whole numbers only
     found, _, _ = np.histogram2d(x, y, bins=bins)
     dress(ax, f"{row.layer}: {100 * row.differ / row.values:.2g} % differ" if row.differ else f"{row.layer}: equal")
     ax.title.set_fontsize(SMALL)

@@ -1,8 +1,9 @@
 """A picture of a chip's cores: a square each, coloured by layer, filled as far as its scarcest resource is used."""
 
-from typing import Any
+from typing import TypeAlias
 
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
@@ -10,6 +11,7 @@ from lava_conv.figures.style import DPI, GRID, INK, MUTED, PAPER
 from lava_conv.loihi.fitting import Fit
 from lava_conv.loihi.partition import LIMITS, Usage
 
+Colour: TypeAlias = tuple[float, float, float, float]
 MAX_CHIPS = 6  # panels; what lies beyond is said in the title
 COLUMNS = 16  # cores side by side
 NARROW = 5.0  # inches a panel; below, words are broken into more lines
@@ -63,7 +65,7 @@ def occupancy(laid: Fit, width: float = 6.4, most: int = MAX_CHIPS) -> Figure:
     return figure
 
 
-def _draw_chip(axis: Any, cores: list[tuple[int, Usage]], capacity: int, colours: list[Any], laid: Fit) -> None:
+def _draw_chip(axis: Axes, cores: list[tuple[int, Usage]], capacity: int, colours: list[Colour], laid: Fit) -> None:
     size = 0.86
     for place in range(capacity):
         x, y = place % COLUMNS, -(place // COLUMNS)
@@ -83,7 +85,7 @@ def _draw_chip(axis: Any, cores: list[tuple[int, Usage]], capacity: int, colours
     axis.set_aspect("equal")
 
 
-def _draw_legend(figure: Figure, laid: Fit, colours: list[Any], columns: int, narrow: bool) -> None:
+def _draw_legend(figure: Figure, laid: Fit, colours: list[Colour], columns: int, narrow: bool) -> None:
     entries = [
         Patch(facecolor=colour, label=f"layer {load.layer} {load.kind}: {_cores(len(plan.cores))}")
         for colour, load, plan in zip(colours, laid.loads, laid.plans, strict=True)
@@ -103,7 +105,7 @@ def _cores(count: int) -> str:
     return f"{count:,} core" + ("" if count == 1 else "s")
 
 
-def _colours(count: int) -> list[Any]:
+def _colours(count: int) -> list[Colour]:
     if count <= 10:
         return [colormaps["tab10"](number) for number in range(count)]
     return [colormaps["turbo"](0.05 + 0.9 * number / (count - 1)) for number in range(count)]

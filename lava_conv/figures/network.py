@@ -1,8 +1,7 @@
 """The network itself: a box a layer, from the image down to the readout, with skips at the side."""
 
-from typing import Any
-
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
@@ -28,7 +27,7 @@ def network(graph: Graph) -> Figure:
     total = float(tops[-1] + heights[-1])
     figure = new_figure(total + 0.2)
     figure.set_layout_engine("none")
-    ax: Any = bare(figure.add_axes((0, 0, 1, 1)))
+    ax = bare(figure.add_axes((0, 0, 1, 1)))
     ax.set_xlim(0, WIDTH)
     ax.set_ylim(total + 0.1, -0.1)
     left, right = 0.06, WIDTH - side
@@ -73,11 +72,11 @@ def _words(layer: Layer) -> str:
 
 
 def _box(
-    ax: Any, index: int, layer: Layer, left: float, right: float, top: float, height: float, last: bool
+    ax: Axes, index: int, layer: Layer, left: float, right: float, top: float, height: float, last: bool
 ) -> None:  # fmt: skip
     colour = READOUT if last else COLOURS[layer.kind]
     shape = "boxstyle=round,pad=0,rounding_size=0.06"
-    patch: Any = FancyBboxPatch((left, top), right - left, height, shape.partition("=")[2], linewidth=1.1)
+    patch = FancyBboxPatch((left, top), right - left, height, shape.partition("=")[2], linewidth=1.1)
     patch.set(facecolor=(*_rgb(colour), 0.13), edgecolor=colour)
     ax.add_patch(patch)
     one_line = height < BOX
@@ -96,12 +95,12 @@ def _rgb(colour: str) -> tuple[float, float, float]:
     return int(colour[1:3], 16) / 255, int(colour[3:5], 16) / 255, int(colour[5:7], 16) / 255
 
 
-def _arrow(ax: Any, x0: float, y0: float, x1: float, y1: float, colour: str = MUTED) -> None:
+def _arrow(ax: Axes, x0: float, y0: float, x1: float, y1: float, colour: str = MUTED) -> None:
     style = {"arrowstyle": "-|>,head_length=0.25,head_width=0.13", "color": colour, "linewidth": 1.1}
     ax.annotate("", (x1, y1), (x0, y0), arrowprops={**style, "shrinkA": 0, "shrinkB": 0})
 
 
-def _bridge(ax: Any, edge: float, lane: float, start: float, end: float, weighted: bool) -> None:
+def _bridge(ax: Axes, edge: float, lane: float, start: float, end: float, weighted: bool) -> None:
     """From the right edge of one box, down its lane, into the right edge of another; dashed if it has weights."""
     line = (0, (3, 1.5)) if weighted else "-"
     ax.plot([edge, lane, lane], [start, start, end], color=ORANGE, linewidth=1.1, linestyle=line)

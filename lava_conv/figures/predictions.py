@@ -1,7 +1,7 @@
 """What the network says: the confusion matrix, and the images on which two stages say different things."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -74,7 +74,7 @@ def _short(word: str, most: int = 12) -> str:
     return word if len(word) <= most else word[: most - 1] + "…"
 
 
-def _shown(image: NDArray[np.uint8]) -> NDArray[Any]:
+def _shown(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(C, H, W) as matplotlib takes it: three channels are colours, of any other number the mean is grey."""
     return image.transpose(1, 2, 0) if len(image) == 3 else image.mean(0)
 
@@ -135,7 +135,7 @@ def changed(
     columns = COLUMNS if max(map(len, words)) <= SHORT else COLUMNS - 1
     rows = -(-len(first) // columns)
     figure = new_figure(rows * (0.72 + WIDTH / columns))
-    panels: Any = figure.subplots(rows, columns, squeeze=False)
+    panels = figure.subplots(rows, columns, squeeze=False)
     for ax in panels.flat:
         bare(ax)
     for ax, change in zip(panels.flat, first, strict=False):

@@ -1,14 +1,13 @@
 """Spikes: every one of a sample, and how many a layer sends in each step."""
 
-from typing import Any
-
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path
 from numpy.typing import NDArray
 
-from lava_conv.analysis.activity import Activity
+from lava_conv.analysis.activity import Activity, LayerActivity
 from lava_conv.arguments import graph_of, record_of
 from lava_conv.errors import DataError
 from lava_conv.figures.style import (
@@ -102,7 +101,7 @@ def activity_by_step(graph: Graph, activity: Activity) -> Figure:
     spread = float(rates[:, 0].max() + rates[:, 1].max()) / largest or 1.0
     row = float(np.clip(11 / len(layers), 0.24, 0.62))
     figure = new_figure(1.1 + row * len(layers))
-    ax: Any = dress(figure.subplots(), x="time step", y="layer")
+    ax = dress(figure.subplots(), x="time step", y="layer")
     steps = np.arange(1, activity.steps + 1)
     base = []
     for number, (up, down) in enumerate(rates):
@@ -122,7 +121,7 @@ def activity_by_step(graph: Graph, activity: Activity) -> Figure:
     return figure
 
 
-def _totals(ax: Any, layers: list[Any], base: list[float]) -> None:
+def _totals(ax: Axes, layers: list[LayerActivity], base: list[float]) -> None:
     """At the right edge, the spikes a neuron sends in a whole sample."""
     for layer, zero in zip(layers, base, strict=True):
         total = (layer.positive + layer.negative) / layer.neurons

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib import rcParams
 from matplotlib.axes import Axes
@@ -38,8 +38,8 @@ def new_figure(height: float, width: float = WIDTH) -> Figure:
     return Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout="constrained")
 
 
-def dress(ax: Axes, title: str = "", x: str = "", y: str = "", grid: str = "") -> Axes:
-    """Labels, quiet axes; grid: "", "x", "y" or "both"."""
+def dress(ax: Axes, title: str = "", x: str = "", y: str = "", grid: Literal["x", "y", "both"] | None = None) -> Axes:
+    """Labels, quiet axes, and a grid along these."""
     ax.set_facecolor("none")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
@@ -50,8 +50,7 @@ def dress(ax: Axes, title: str = "", x: str = "", y: str = "", grid: str = "") -
     ax.set_xlabel(x, color=INK, fontsize=TEXT)
     ax.set_ylabel(y, color=INK, fontsize=TEXT)
     if grid:
-        axis: Any = grid
-        ax.grid(axis=axis, color=GRID, linewidth=0.7)
+        ax.grid(axis=grid, color=GRID, linewidth=0.7)
         ax.set_axisbelow(True)
     return ax
 
@@ -113,7 +112,7 @@ def save_png(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 @contextmanager
-def _settings(wanted: dict[str, Any]) -> Iterator[None]:
+def _settings(wanted: dict[str, object]) -> Iterator[None]:
     """Within it these settings of matplotlib hold. They are of the whole process, and savefig knows no other way; so
     one thread at a time has them, and they alone are put back."""
     with _turn:

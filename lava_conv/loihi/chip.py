@@ -25,19 +25,19 @@ KERNELS = ("none", "patterns", "kernel")
 class Kind(NamedTuple):
     """What a value may be: a test, and the same in words."""
 
-    allowed: Callable[[Any], bool]
+    allowed: Callable[[object], bool]
     words: str
 
 
-def _number(value: Any, least: float = 0) -> bool:
+def _number(value: object, least: float = 0) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and least <= value < float("inf")
 
 
-def _whole(value: Any, least: int) -> bool:
+def _whole(value: object, least: int) -> bool:
     return isinstance(value, int) and _number(value, least)
 
 
-def _list(value: Any, allowed: Callable[[Any], bool], length: int | None = None) -> bool:
+def _list(value: object, allowed: Callable[[object], bool], length: int | None = None) -> bool:
     return isinstance(value, list) and len(value) == (length or len(value)) > 0 and all(map(allowed, value))
 
 
@@ -160,7 +160,7 @@ def _chip(path: Path, table: dict[str, Any]) -> Chip:
     return Chip(title, {key: _entry(path, key, entry) for key, entry in table.items()}, unpublished)
 
 
-def _entry(path: Path, key: str, entry: Any) -> Entry:
+def _entry(path: Path, key: str, entry: object) -> Entry:
     if not isinstance(entry, dict):
         raise FitError(f"{path}: {key} is {entry!r}, allowed is a table with {', '.join(Entry._fields)}")
     if odd := set(Entry._fields) ^ set(entry):

@@ -19,7 +19,7 @@ and whatever brings the image in are not in it.
 A chip without published figures (Loihi 2) gets the counts and neither energy nor latency.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ class Cost(NamedTuple):
         """Synaptic operations of all layers as the chip does them, per sample."""
         return sum(layer.operations for layer in self.layers)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """All of it in types that json writes."""
         rows = [x._asdict() for x in self.layers]
         return self._asdict() | {"layers": rows, "macs": self.macs, "activity": self.activity.as_json()}
@@ -306,7 +306,7 @@ def _through(x: Array, matrices: list[Array]) -> Array:
     return np.moveaxis(np.tensordot(channels, x, axes=(1, 2)), 0, 2)
 
 
-def _touched(feed: Feed, shape: Box, sent: NDArray[Any]) -> NDArray[np.bool_]:
+def _touched(feed: Feed, shape: Box, sent: NDArray[np.int8] | Array) -> NDArray[np.bool_]:
     """bool (steps, N, C, H, W): whether a neuron gets a spike through this feed."""
     steps, samples = sent.shape[:2]
     groups = sent.reshape(steps, samples, feed.groups, -1, *feed.box[1:]).max(3).astype(np.float32)

@@ -1,6 +1,6 @@
 """`fit`: does a network fit a chip, what does each layer take of it, what breaks, and what would help."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lava_conv.arguments import graph_of, whole
 from lava_conv.loihi.chip import Chip, load_chip
@@ -84,7 +84,7 @@ class Fit(NamedTuple):
                 shares[finding.rule] = max(finding.used / finding.allowed, shares.get(finding.rule, 0.0))
         return shares
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """All of it in types that json writes."""
         layers = []
         for load, plan in zip(self.loads, self.plans, strict=True):
@@ -105,7 +105,7 @@ class Fit(NamedTuple):
             "unpublished": dict(self.chip.unpublished),
         }  # fmt: skip
 
-    def card(self) -> dict[str, Any]:
+    def card(self) -> dict[str, object]:
         """The summary that the card of a shipped network holds."""
         return {
             "fits": self.ok,

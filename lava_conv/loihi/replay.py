@@ -188,7 +188,7 @@ def _reach(laid: Fit, numbers: dict[int, NDArray[np.int64]]) -> _Reach:
     )
 
 
-def call_script(arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
+def call_script(arrays: dict[str, NDArray[np.generic]]) -> dict[str, Any]:
     """Run `sanafe_script` in a process of its own on arrays as `network_arrays` gives them.
 
     Returns:

@@ -4,7 +4,6 @@ import os
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from lava_conv.errors import DataError
 from lava_conv.figures import as_svg, save_png
@@ -43,7 +42,7 @@ def render(found: Findings, made: Sequence[Section]) -> str:
     environment.tests["picture"] = lambda part: isinstance(part, Picture)
     environment.tests["table"] = lambda part: isinstance(part, Table)
     environment.filters["svg"] = lambda picture: Markup(as_svg(picture.figure, picture.slug, picture.alt))
-    template: Any = environment.from_string(resources.files("lava_conv.report").joinpath(TEMPLATE).read_text("utf-8"))
+    template = environment.from_string(resources.files("lava_conv.report").joinpath(TEMPLATE).read_text("utf-8"))
     return template.render(title=Path(found.name).name, facts=facts(found), sections=made)
 
 

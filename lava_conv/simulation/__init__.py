@@ -4,11 +4,11 @@ A layer runs over all time steps before the next layer begins. `compiled` (CPU) 
 is missing) compute the same integers; here the batch is cut into chunks, and their results are put together.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -100,13 +100,24 @@ def simulate(
     return Record(found.logits, counts, spikes, backend=f"torch simulator on {place}")
 
 
+Job = TypeVar("Job")
+
+
+class Map(Protocol):
+    """`map` over one iterable, in order."""
+
+    def __call__(self, function: Callable[[Job], int], jobs: Iterable[Job], /) -> Iterator[int]:
+        """The result of each job."""
+        ...
+
+
 class _Result:
     """The arrays of a Record, filled chunk by chunk, by whichever thread is ready."""
 
     def __init__(self, samples: int) -> None:
         self.samples, self.lock = samples, Lock()
         self.logits: NDArray[np.int64] = np.zeros(0, np.int64)
-        self.counts: dict[int, NDArray[Any]] = {}
+        self.counts: dict[int, NDArray[np.integer]] = {}
         self.spikes: dict[int, NDArray[np.int8]] = {}
 
     def put(self, start: int, part: tensors.Part) -> None:
@@ -125,7 +136,7 @@ class _Result:
 
 
 @contextmanager
-def _workers(count: int) -> Iterator[Callable[..., Any]]:
+def _workers(count: int) -> Iterator[Map]:
     """A `map` over a pool of threads, each with one thread of torch: many small products, not one shared by all.
 
     count 0: the plain `map`, in this thread.

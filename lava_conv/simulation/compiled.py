@@ -5,8 +5,9 @@ compiled loop gathers them and runs the neuron; otherwise the sums of all steps 
 """
 
 import weakref
+from collections.abc import Sequence
 from threading import Lock, local
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from lava_conv.kernels import events
 from lava_conv.kernels.neuron import arguments, compiled, tally
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import Graph, Skip
+from lava_conv.network.neurons import Neuron
 from lava_conv.network.synapses import Weighted
 from lava_conv.simulation.dense import Int8, int8_exact, int8_works, sums
 from lava_conv.simulation.fire import fire
@@ -29,8 +31,18 @@ FEW = {"int8": 0.3, "float": 0.6}
 class Frames(NamedTuple):
     """What a layer sends: (images, frames, pixels, channels) in C order; int8 spikes, or the image as one frame."""
 
-    values: NDArray[Any]
+    values: NDArray[np.integer]
     width: int  # pixels in a row
+
+
+Sent = Sequence[Frames | None]  # by layer; None where no later layer reads it
+
+
+class Rooms(local):
+    """Memory of one thread, by layer."""
+
+    def __init__(self) -> None:
+        self.by_layer: dict[int, NDArray[np.signedinteger]] = {}
 
 
 class Prepared:
@@ -83,20 +95,20 @@ class Network:
         self.compiled = all(compiled(graph.neuron(i), narrow=True) for i, _, _ in graph.neuron_layers())
         self.last_use = graph.last_uses()
         self.weights = prepared(graph)
-        self.rooms = local()
+        self.rooms = Rooms()
 
     def __call__(self, images: NDArray[np.uint8]) -> Part:
         if not self.compiled:  # a neuron that numba cannot compile
             logits, counts, kept = simulate_chunk(self.graph, torch.tensor(images), self.steps, self.keep_spikes)
             return logits, {i: np.moveaxis(c, 1, -1) for i, c in counts.items()}, kept
         graph, count = self.graph, len(images)
-        values: list[Any] = [_channels_last(images[:, None])]
-        counts: dict[int, NDArray[Any]] = {}
+        values: list[Frames | None] = [_channels_last(images[:, None])]
+        counts: dict[int, NDArray[np.integer]] = {}
         kept: dict[int, NDArray[np.int8]] = {}
         logits = np.zeros(0, np.int64)
         for index, layer in enumerate(graph.layers[1:], 1):
             if layer.is_view:
-                values.append(_flatten(values[graph.source(index)], graph.layers[graph.source(index)].shape))
+                values.append(_flatten(_sent(values, graph.source(index)), graph.layers[graph.source(index)].shape))
             else:
                 spikes = self._layer(index, values, count)
                 values.append(Frames(spikes, layer.shape[-1] if len(layer.shape) == 3 else 1))
@@ -110,7 +122,7 @@ class Network:
                 values[done] = None  # no later layer reads it
         return logits, counts, kept
 
-    def _layer(self, index: int, values: list[Any], count: int) -> NDArray[Any]:
+    def _layer(self, index: int, values: Sent, count: int) -> NDArray[np.signedinteger]:
         """The spikes (n, T, P, C) of a layer."""
         graph, layer, neuron = self.graph, self.graph.layers[index], self.graph.neuron(index)
         channels, pixels = layer.shape[0], int(np.prod(layer.shape[1:]))
@@ -123,7 +135,7 @@ class Network:
         hold = int(graph.input_code == "constant")
         return fire(neuron, layer.params, drive, self.steps, hold, out)
 
-    def _drive(self, feeds: Any, values: list[Any], index: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    def _drive(self, feeds: tuple[Skip, ...], values: Sent, index: int, shape: tuple[int, ...]) -> NDArray[np.number]:
         """Sums (n, frames, P, C) of all synapses; one frame if only the image comes in."""
         if len(feeds) == 1:
             return self._sums(feeds[0], values, shape)
@@ -136,8 +148,8 @@ class Network:
                 total += part.astype(np.int32)
         return total
 
-    def _sums(self, feed: Skip, values: list[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-        frames: Frames = values[feed.source]
+    def _sums(self, feed: Skip, values: Sent, shape: tuple[int, ...]) -> NDArray[np.number]:
+        frames = _sent(values, feed.source)
         synapse = feed.synapse
         kernel = synapse.kernel
         if kernel is None:
@@ -158,9 +170,9 @@ class Network:
             found = found.permute(0, 2, 3, 1)
         return found.reshape(n, t, *shape[2:]).contiguous().numpy()
 
-    def _sparse(self, feed: Skip, values: list[Any]) -> bool:
+    def _sparse(self, feed: Skip, values: Sent) -> bool:
         """Whether to gather the events of this synapse, by what was asked for or by how many there are."""
-        frames: Frames = values[feed.source]
+        frames = _sent(values, feed.source)
         if self.method == "dense" or feed.synapse.kernel is None or frames.values.dtype == np.uint8:
             return False
         if self.method == "auto":
@@ -173,10 +185,17 @@ class Network:
         kernel = feed.synapse.kernel
         return None if kernel is None else self.weights.plan(kernel, self.graph.layers[feed.source].shape)
 
-    def _gather(self, feed: Skip, values: list[Any], neuron: Any, out: NDArray[Any], params: Any) -> None:
+    def _gather(
+        self,
+        feed: Skip,
+        values: Sent,
+        neuron: Neuron | None,
+        out: NDArray[np.signedinteger],
+        params: "NamedTuple | None",
+    ) -> None:
         plan = self._plan(feed)
         assert plan is not None
-        frames: Frames = values[feed.source]
+        frames = _sent(values, feed.source)
         images, steps, pixels, channels = frames.values.shape
         spikes = frames.values.reshape(images, steps * pixels, channels)
         index, starts = events.room(images, steps * pixels, np.count_nonzero(spikes))
@@ -189,19 +208,25 @@ class Network:
             out.reshape(images, steps, -1, group * out.shape[3]), acc, *states,
         )  # fmt: skip
 
-    def _room(self, index: int, shape: tuple[int, ...], kind: Any) -> NDArray[Any]:
+    def _room(self, index: int, shape: tuple[int, ...], kind: type[np.signedinteger]) -> NDArray[np.signedinteger]:
         """Memory that a thread uses again for every chunk: fresh pages cost as much as the spikes in them."""
-        rooms: dict[int, NDArray[Any]] = vars(self.rooms)  # type: ignore[assignment]
+        rooms = self.rooms.by_layer
         size = int(np.prod(shape))
         if index not in rooms or rooms[index].size < size:
             rooms[index] = np.empty(size, kind)
         return rooms[index][:size].reshape(shape)
 
-    def _counts(self, spikes: NDArray[np.int8], shape: tuple[int, ...]) -> NDArray[Any]:
+    def _counts(self, spikes: NDArray[np.int8], shape: tuple[int, ...]) -> NDArray[np.signedinteger]:
         """Channels last."""
         counts = np.empty((len(spikes), *shape[1:], shape[0]), np.min_scalar_type(-self.steps - 1))
         tally(spikes.reshape(len(spikes), self.steps, -1), counts.reshape(len(spikes), -1))
         return counts
+
+
+def _sent(values: Sent, layer: int) -> Frames:
+    frames = values[layer]
+    assert frames is not None, "forgotten before its last use"
+    return frames
 
 
 def _channels_last(images: NDArray[np.uint8]) -> Frames:

@@ -13,6 +13,7 @@ from lava_conv.network.fixedpoint import FLOAT32_EXACT
 from lava_conv.network.synapses import Conv, Dense, Identity, Synapse, Weighted
 from lava_conv.torch_tools.convolution import exact_conv2d, safe_form
 
+Geometry = tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]  # stride, padding, dilation, groups
 PACKED = 3  # forms of a synapse's weights that are kept, one for each size of batch; each is as large as the weights
 ONEDNN: Any = torch.ops.onednn  # type: ignore[attr-defined]  # operators that torch makes up when they are asked for
 
@@ -76,7 +77,9 @@ class Int8:
         self.scales = torch.ones(len(self.weight))
         self.zeros = torch.zeros(len(self.weight), dtype=torch.int64)
         self.synapse = synapse
-        self.packed: dict[Any, Tensor] = {}  # the packing may depend on the shape of the input; last used, last in line
+        self.packed: dict[
+            tuple[int, ...], Tensor
+        ] = {}  # the packing may depend on the shape of the input; last used, last in line
 
     def ready(self, x: Tensor) -> Callable[[], Tensor]:
         """The product with int8 x (B, C, H, W), channels last in memory; called, it gives float32 (B, O, H', W')."""
@@ -113,7 +116,7 @@ def int8_works() -> bool:
 
 
 @cache
-def _tried(weight: tuple[int, ...], geometry: tuple[Any, ...], shape: tuple[int, ...]) -> bool:
+def _tried(weight: tuple[int, ...], geometry: Geometry, shape: tuple[int, ...]) -> bool:
     generator = np.random.default_rng(0)
     x = torch.from_numpy(generator.integers(-1, 2, (2, *shape)).astype(np.int8))
     x = x.contiguous(memory_format=torch.channels_last)

@@ -1,7 +1,7 @@
 """One layer of neurons over all steps, given what comes in."""
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,19 +12,19 @@ from lava_conv.network.neurons import Neuron, map_channels
 
 def fire(
     neuron: Neuron,
-    params: Any,
-    drive: NDArray[np.int32],
+    params: NamedTuple,
+    drive: NDArray[np.number],
     steps: int,
     hold: int,
-    out: NDArray[Any] | None = None,
+    out: NDArray[np.signedinteger] | None = None,
     threads: int = 1,
-) -> NDArray[Any]:
+) -> NDArray[np.signedinteger]:
     """Spikes (or the readout's potentials) of a layer.
 
     Args:
         neuron: its functions.
         params: per-channel values (C,).
-        drive: (n, frames, P, C), the input of each step; frames is `steps` or less.
+        drive: (n, frames, P, C), whole numbers, the input of each step; frames is `steps` or less.
         steps: time steps.
         hold: what comes after the last frame, 1: it again, 0: nothing.
         out: where to write, (n, steps, P, C).

@@ -1,7 +1,5 @@
 """The simulator on torch tensors, CPU or GPU: all steps of a layer in one convolution, then the neuron's `step`."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -13,7 +11,7 @@ from lava_conv.simulation.dense import sums
 
 CHUNK_ELEMENTS = 1 << 24  # spikes of the widest layer held at once (64 MiB of float32); larger batches are split
 
-Part = tuple[NDArray[np.int64], dict[int, NDArray[Any]], dict[int, NDArray[np.int8]]]
+Part = tuple[NDArray[np.int64], dict[int, NDArray[np.integer]], dict[int, NDArray[np.int8]]]
 
 
 def simulate_chunk(graph: Graph, images: torch.Tensor, steps: int, keep_spikes: bool) -> Part:
@@ -23,7 +21,7 @@ def simulate_chunk(graph: Graph, images: torch.Tensor, steps: int, keep_spikes: 
     """
     frames = images[None]  # layer 0: one frame, sent at the first step, or at every step
     values: list[torch.Tensor] = [frames]
-    counts: dict[int, NDArray[Any]] = {}
+    counts: dict[int, NDArray[np.integer]] = {}
     kept: dict[int, NDArray[np.int8]] = {}
     last_use = graph.last_uses()
     for index, layer in enumerate(graph.layers[1:], 1):

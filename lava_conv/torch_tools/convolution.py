@@ -10,7 +10,7 @@ Two faults of oneDNN, both with frames that are channels last in memory:
 `benchmarks/geometries.py` looks for others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,9 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 FEW_CHANNELS = 16  # a strided 1x1 convolution of fewer is thinned out; oneDNN's fault needs fewer than 8
 ATEN: Any = torch.ops.aten
-CONVOLUTIONS: dict[int, Any] = {3: torch.conv1d, 4: torch.conv2d}  # by the dimensions of the weight
+CONVOLUTIONS: dict[int, Callable[..., Tensor]] = {3: torch.conv1d, 4: torch.conv2d}  # by the dimensions of the weight
 
 Size = int | Sequence[int]
+Padding = Size | str  # or "same" or "valid"
 
 
 def conv(
@@ -31,7 +32,7 @@ def conv(
     weight: Tensor,
     bias: Tensor | None = None,
     stride: Size = 1,
-    padding: Size | str = 0,
+    padding: Padding = 0,
     dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
@@ -45,15 +46,18 @@ def exact_conv2d(x: Tensor, weight: Tensor, stride: Size, padding: Size, dilatio
 
     Both are left out of this call alone; torch's settings stay as they are.
     """
-    x, stride, padding = safe_form(x, weight.shape[2:], stride, padding, dilation)
-    stride, padding, dilation = (_each(value, 2) for value in (stride, padding, dilation))
+    x, stride, safe = safe_form(x, weight.shape[2:], stride, padding, dilation)
+    assert not isinstance(safe, str)
+    stride, padding, dilation = (_each(value, 2) for value in (stride, safe, dilation))
     # not transposed; then benchmark, deterministic, cudnn_enabled, allow_tf32
     return ATEN._convolution.default(
         x, weight, None, stride, padding, dilation, False, (0, 0), groups, False, False, False, False
     )
 
 
-def safe_form(x: Tensor, kernel: Sequence[int], stride: Size, padding: Any, dilation: Size) -> tuple[Tensor, Size, Any]:
+def safe_form(
+    x: Tensor, kernel: Sequence[int], stride: Size, padding: Padding, dilation: Size
+) -> tuple[Tensor, Size, Padding]:
     """Frame, stride and padding of an equal convolution that is safe; those that came if it is so already.
 
     Args:
@@ -109,12 +113,10 @@ def _each(value: Size, axes: int) -> tuple[int, ...]:
     return values * axes if len(values) == 1 else values
 
 
-def _ends(padding: Any, axis: int, kernel: int, dilation: int) -> tuple[int, int]:
+def _ends(padding: Padding, axis: int, kernel: int, dilation: int) -> tuple[int, int]:
     """Padding in front of the frame and behind it."""
-    if padding == "valid":
-        return 0, 0
-    if padding == "same":
-        total = dilation * (kernel - 1)
+    if isinstance(padding, str):
+        total = dilation * (kernel - 1) if padding == "same" else 0
         return total // 2, total - total // 2
     both = padding if isinstance(padding, int) else padding[axis % len(padding)]
     return both, both

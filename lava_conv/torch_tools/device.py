@@ -2,12 +2,11 @@
 
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
 import torch
 
@@ -84,7 +83,7 @@ def _limit_mkl(count: int) -> int:
 
 
 @cache
-def _native(name: str) -> Any:
+def _native(name: str) -> Callable[[int], int] | None:
     """A function of the libraries that torch's CPU part is linked with; None if it is not to be found."""
     folder = Path(torch.__file__).parent / "lib"
     library = {"nt": "torch_cpu.dll"}.get(os.name, "libtorch_cpu.so")
