@@ -120,7 +120,7 @@ def test_early_exit_knows_when_the_sign_is_certain(tmp_path, rng):
     for number in range(8):
         graph = with_one_output(lc.load(write_random_net(tmp_path / f"{number}.net", rng)))
         x = rng.integers(0, 256, (30, *SHAPE), dtype=np.uint8)
-        record = lc.run(graph, x, steps=6)
+        record = lc.run(graph, x, steps=6, record_spikes=True)
         exit = leave(graph, record)
         assert np.array_equal(exit.predictions, record.predictions[-1])
         assert exit.accuracy(record.predictions[-1]) == 1

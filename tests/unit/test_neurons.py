@@ -297,8 +297,8 @@ def test_a_network_of_another_neuron_is_saved_loaded_and_run(tmp_path, rng):
     again = lc.load(tmp_path / "a.net")
     assert again == graph and {layer.neuron for layer in again.layers[1:]} == {"LEVELS", "", "ACC"}
     graph.check()
-    record = lc.run(again, images, steps=12)
-    tensors = lc.run(again, images, steps=12, method="tensors")
+    record = lc.run(again, images, steps=12, record_spikes=True)
+    tensors = lc.run(again, images, steps=12, record_spikes=True, method="tensors")
     first, second = graph.layers[1], graph.layers[3]
     drive = torch.nn.functional.conv2d(torch.tensor(images).double(), torch.tensor(first.synapse.weight).double())
     thresholds = [threshold[:, None, None] for threshold in first.params[:3]]

@@ -310,7 +310,7 @@ LOOKS = {
 }
 
 
-def test_spikes_that_were_not_recorded_are_never_taken_for_silence(tmp_path, rng):
+def test_spikes_that_were_not_recorded_refuse_every_look(tmp_path, rng):
     graph = lc.load(write_random_net(tmp_path / "a.net", rng))
     images = rng.integers(0, 256, (2, 2, 9, 7), dtype=np.uint8)
     record, kept = lc.run(graph, images), lc.run(graph, images, record_spikes=True)
