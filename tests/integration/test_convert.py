@@ -160,7 +160,7 @@ def test_constant_input_settles_on_the_same_network(gao_digits):
     assert np.array_equal(one.predictions[0], predictions) and np.array_equal(other.predictions[0], predictions)
     assert all(np.array_equal(one.counts[i], other.counts[i]) for i in one.counts)
     # the counts grow evenly: half of them after half of the steps, where a flash is nearly done
-    half = [lc.run(g, data.x_test[:100], 8) if g is flash else lc.run(g, data.x_test[:100]) for g in (flash, constant)]
+    half = lc.run(flash, data.x_test[:100], 8), lc.run(constant, data.x_test[:100], record_spikes=True)
     early = half[1].spikes[1][:8].sum(0, dtype=int).sum() / half[1].counts[1].sum()
     assert 0.4 < early < 0.6 < half[0].counts[1].sum() / one.counts[1][:100].sum()
 
