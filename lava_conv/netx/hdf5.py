@@ -268,7 +268,7 @@ def read_numbers(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]
     value = _finite(np.asarray(_numeric(group, name, path, ranks)[()]), place)
     if value.dtype.kind == "f" and not (np.rint(value) == value).all():
         raise NetFormatError(f"{place} {FRACTIONS}")
-    if value.max() >= 1 << 62 or value.min() <= -(1 << 62):
+    if value.max().item() >= 1 << 62 or value.min().item() <= -(1 << 62):  # NumPy 2 would cast the limit to float16
         raise NetFormatError(f"{place} holds values beyond 62 bits")
     return value.astype(np.int64)
 

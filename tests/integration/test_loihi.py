@@ -250,10 +250,8 @@ def usage_by_loops(loads, plans, one: Chip, layer: int, core: Core, state_bytes:
     for load, plan in zip(loads, plans, strict=True):
         for feed in load.feeds:
             if feed.source == layer:
-                pairs = list(synapse_list(feed, load.shape))
-                for other in plan.cores:
-                    there = set(neurons_of(other))
-                    outputs += ports * len({s for s, t in pairs if s in here and t in there})
+                owner = {neuron: number for number, other in enumerate(plan.cores) for neuron in neurons_of(other)}
+                outputs += ports * len({(s, owner[t]) for s, t in synapse_list(feed, load.shape) if s in here})
     stored = math.ceil(bits / 8)
     return Usage(len(here), stored, stored + len(here) * state_bytes if state_bytes else 0, inputs, outputs)
 

@@ -395,7 +395,7 @@ def test_wrong_arguments_of_every_process(tmp_path):
     assert SampleInput(images=[[1, 2]], interval=2).s_out.shape == (2,)
 
 
-def test_a_network_of_another_neuron_on_lava_equals_the_simulator(rng):
+def test_a_network_of_another_neuron_on_lava(rng):
     graph, images = multi_level_graph(rng), rng.integers(0, 256, (4, 1, 6, 6), dtype=np.uint8)
     comparison = lc.compare(graph, images)
     assert comparison.equal and comparison.records[1].spikes[1].any()

@@ -118,7 +118,7 @@ def test_a_staircase_becomes_parameters_and_back(kind, repeats, rng):
             assert np.array_equal(a, b)
 
 
-def test_a_repeated_input_spreads_the_bias_but_not_the_initial_potential():
+def test_a_repeated_input_spreads_the_bias_alone():
     staircase = IntegerStaircase(np.array([-107]), np.array([10]), 0, repeats=20, initial=np.array([2]))
     params = NEURONS["CALIF"].from_staircase(staircase)
     assert params == (10, 0, 5, 7, 0, 0, 0, 0, 20, 0)
@@ -280,7 +280,7 @@ def test_a_check_says_what_leaves_its_range_field_by_field():
                 assert neuron.check(plain._replace(**{name: np.array([value])})).startswith(name), (kind, name)
 
 
-def test_a_neuron_with_other_thresholds_settles_whatever_the_order(rng):
+def test_a_neuron_with_other_thresholds_settles_in_any_order(rng):
     neuron = multi_level.NEURON
     for _ in range(100):
         params, inputs = neuron.random_params(rng, 20), rng.integers(-20, 30, (9, 20))
