@@ -175,7 +175,7 @@ class Pixels(nn.Module):
 # -- weights ---------------------------------------------------------------------------------------------------------
 
 
-class QuantisedWeight:
+class QuantisedWeight(nn.Module):
     """Mixin: `quantise()` gives the integer weight (with a gradient) and its scale, weight ~ integer * scale.
 
     `grid` is set where the neuron's step must be a whole multiple of the unit of its sum: it then decides the scale.
@@ -217,7 +217,7 @@ class QuantisedWeight:
         """A copy of a torch layer, parameters and options included, that quantises its weight."""
         new = copy.copy(module)
         new.__dict__ = {name: v.copy() if isinstance(v, dict) else v for name, v in vars(module).items()}
-        new.__class__ = cast(type[nn.Module], cls)
+        new.__class__ = cls
         return cast(W, new)
 
 

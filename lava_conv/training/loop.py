@@ -183,7 +183,9 @@ def _check_kinds(data: object, recipe: object) -> None:
             f"lava_conv.training.Dataset(name, x_train, y_train, x_test, y_test)"
         )
     if not isinstance(recipe, Recipe):
-        raise DataError(f"recipe is of type {type(recipe).__name__}, needed is a Recipe; make one: Recipe(**options)")
+        raise DataError(
+            f"recipe is of type {type(recipe).__name__}, needed is a Recipe; make one: Recipe.flat(**options)"
+        )
 
 
 def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tensor | None) -> Tensor:

@@ -407,7 +407,7 @@ def test_wrong_options(options, message):
         qat.prepare(nn.Linear(2, 2), **options)
 
 
-def test_options_at_their_defaults_and_names_of_version_0_1_are_taken():
+def test_defaults_and_names_of_version_0_1_are_taken():
     plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
     example = images((1, 8, 8), 2)
     for old, new in (("zou", "dynamic_threshold"), ("gao", "ca_lif")):

@@ -102,7 +102,7 @@ def test_flat_form():
         House.flat(roof=1)
 
 
-def test_options_that_a_method_does_not_use_are_refused_or_dropped():
+def test_options_without_use_are_refused_or_dropped():
     refused = "hairs is 3, but method roller does not use it; leave it out, or choose method brush"
     with pytest.raises(DataError, match=f"here: {refused}"):
         Paint("roller", hairs=3).check("here")
