@@ -439,7 +439,7 @@ def _refuse_group(defaults: Options, absent: Absent, options: Mapping[str, objec
 
 
 def documented(kind: type[O]) -> type[O]:
-    """Add the section "Fields:" to the docstring of a dataclass of options."""
+    """Add a line for each field to the docstring of a dataclass of options."""
     lines = "\n".join(_lines(kind))
     kind.__doc__ = f"{inspect.cleandoc(kind.__doc__ or '')}\n\nFields:\n{lines}\n"
     return kind
@@ -476,8 +476,8 @@ def takes(
 ) -> Callable[[Callable[[First_contra, O], Result_co]], Takes[First_contra, P, Result_co]]:
     """Give a function of `(first, options)` the options of a dataclass as its own keywords.
 
-    The signature, the docstring and the checks are made from the declaration. The line `options: ...` in the section
-    "Args:" of the docstring is replaced by a line for each option. The first option may also be the dataclass itself,
+    The signature, the docstring and the checks are made from the declaration. The line `options: ...` among the
+    arguments in the docstring is replaced by a line for each option. The first option may also be the dataclass itself,
     or one that it extends; keywords then change it.
 
     Args:
@@ -494,7 +494,6 @@ def takes(
             [head, *parameters], return_annotation=inspect.signature(function).return_annotation
         )
 
-        @functools.wraps(function)
         def call(*args: object, **keywords: object) -> Result_co:
             if unknown := [name for name in keywords if name not in signature.parameters]:
                 known = ", ".join(parameter.name for parameter in parameters)
@@ -510,6 +509,8 @@ def takes(
             options.check(place, error)
             return function(first, options)
 
+        for name in functools.WRAPPER_ASSIGNMENTS:  # without __wrapped__, whose signature pdoc would show
+            setattr(call, name, getattr(function, name))
         call.__signature__ = signature  # type: ignore[attr-defined]  # what inspect, help() and pdoc read
         call.__doc__ = _with_options(inspect.getdoc(function) or "", declared)
         return cast(Takes[First_contra, P, Result_co], call)
@@ -519,6 +520,8 @@ def takes(
 
 def _with_options(docstring: str, kind: type[Options]) -> str:
     """A docstring with a paragraph for each option where it says `options:`."""
+    if not docstring:  # python -OO
+        return ""
     lines = docstring.splitlines()
     at = next(number for number, line in enumerate(lines) if line.startswith(f"{INDENT}options:"))
     return "\n".join([*lines[:at], *_lines(kind), *lines[at + 1 :]])

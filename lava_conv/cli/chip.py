@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from rich import box
@@ -11,6 +11,15 @@ from rich.text import Text
 
 from lava_conv.cli.options import first_few, images, json_option, optional_image_options
 from lava_conv.cli.screen import out, progress
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lava_conv.loihi import Finding, Fit
+    from lava_conv.loihi.cost import Cost
+    from lava_conv.loihi.replay import Replay
+    from lava_conv.network.graph import Graph
 
 WORDS = ("layer", "type", "shape", "tile", "taken")  # columns that are not numbers
 
@@ -54,7 +63,7 @@ def fit(
         with progress("lowering", 0 if x is None else len(x), not as_json) as advance:
             network = lc.lower(graph, x, progress=advance)
     laid = lc.fit(network, chip, steps)
-    found: dict[str, Any] = laid.as_json()
+    found = laid.as_json()
     spent = replayed = None
     if x is not None and not lowered:
         with progress("counting spikes", len(x), not as_json) as advance:
@@ -77,14 +86,14 @@ def fit(
         raise click.exceptions.Exit(1)
 
 
-def _replay(graph: Any, x: Any, laid: Any) -> Any:
+def _replay(graph: "Graph", x: "NDArray[np.uint8]", laid: "Fit") -> "Replay":
     from lava_conv.loihi.replay import MAX_SAMPLES, replay
 
     is_loihi1 = laid.chip.name == "Loihi 1"
     return replay(graph, x[:MAX_SAMPLES], laid if is_loihi1 else None, laid.steps)
 
 
-def _draw(laid: Any, target: str) -> None:
+def _draw(laid: "Fit", target: str) -> None:
     from lava_conv.errors import DataError, one_line
     from lava_conv.figures.cores import occupancy
 
@@ -95,7 +104,7 @@ def _draw(laid: Any, target: str) -> None:
         raise DataError(f"{target}: cannot write the picture ({one_line(error)})") from None
 
 
-def _print_fit(net: str, laid: Any) -> None:
+def _print_fit(net: str, laid: "Fit") -> None:
     from lava_conv.loihi.rules import unchecked
 
     title = f"{net} on {laid.chip.name}, {laid.steps} steps"
@@ -127,7 +136,7 @@ def _table(*columns: str, title: str) -> Table:
     return table
 
 
-def _memory(laid: Any) -> Table:
+def _memory(laid: "Fit") -> Table:
     names = list(dict.fromkeys(name for plan in laid.plans for name in plan.bytes_by_format))
     title = "synaptic memory of each layer, KB in each format"
     table = _table("layer", *names, "taken", title=title)
@@ -138,7 +147,7 @@ def _memory(laid: Any) -> Table:
     return table
 
 
-def _limits(laid: Any) -> Table:
+def _limits(laid: "Fit") -> Table:
     found = {(f.layer, f.rule): f for f in laid.findings}
     first = [f for f in laid.findings if f.layer == laid.loads[0].layer]
     headers = (f"{f.rule} KB" if f.unit.startswith("bytes") else f.rule for f in first)
@@ -154,11 +163,11 @@ def _limits(laid: Any) -> Table:
     return table
 
 
-def _amount(value: int, finding: Any) -> str:
+def _amount(value: int, finding: "Finding") -> str:
     return f"{-(-value // 1024):,}" if finding.unit.startswith("bytes") else f"{value:,}"
 
 
-def _print_cost(spent: Any, laid: Any) -> None:
+def _print_cost(spent: "Cost", laid: "Fit") -> None:
     known = spent.energy_pj is not None
     table = _table(
         "layer", "spikes", "operations on the chip", "updates", "active", "messages",
@@ -166,13 +175,13 @@ def _print_cost(spent: Any, laid: Any) -> None:
     )  # fmt: skip
     for x in spent.layers:
         counts = (x.spikes, x.operations, x.updates, x.active, x.messages)
-        energy = [f"{x.energy_pj / 1e3:,.1f}"] if known else []
+        energy = [] if x.energy_pj is None else [f"{x.energy_pj / 1e3:,.1f}"]
         table.add_row(str(x.layer), *(f"{count:,.0f}" for count in counts), *energy)
     out.print()
     out.print(table)
     out.print(f"{spent.operations:,.0f} operations on the chip, which pass weights of 0 only where it stores them")
     out.print(f"against an ANN: {spent.activity}")
-    if not known:
+    if spent.energy_pj is None or spent.latency_ns is None:
         out.print(
             f"no energy and no latency, for the description of {spent.chip} has none; --chip loihi1 gives Loihi 1's",
         )
@@ -184,7 +193,7 @@ def _print_cost(spent: Any, laid: Any) -> None:
         out.print("as if it fitted: the figures are for the cores above, whatever breaks")
 
 
-def _print_replay(replayed: Any) -> None:
+def _print_replay(replayed: "Replay") -> None:
     parts = ", ".join(f"{name} {value / 1e6:.2f}" for name, value in replayed.parts_pj.items())
     out.print(
         f"SANA-FE, {replayed.samples} samples: energy {replayed.energy_pj / 1e6:.2f} uJ a sample ({parts}), latency "

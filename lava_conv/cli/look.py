@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -38,7 +37,7 @@ def inspect(net: str, as_json: bool) -> None:
         bounds = graph.bounds()
         layers = []
         for index, layer in enumerate(graph.layers):
-            entry: dict[str, Any] = {"type": layer.kind, "shape": list(layer.shape), "neuron": layer.neuron or None}
+            entry: dict[str, object] = {"type": layer.kind, "shape": list(layer.shape), "neuron": layer.neuron or None}
             if layer.synapse is not None:
                 b = bounds[index]
                 entry["weights"] = int(layer.synapse.weight.size)
@@ -94,7 +93,7 @@ def validate(nets: tuple[str, ...], as_json: bool) -> None:
         raise click.exceptions.Exit(2)
 
 
-def _validated(net: str) -> dict[str, Any]:
+def _validated(net: str) -> dict[str, object]:
     """What is to be said of one file; errors are shown at once."""
     import lava_conv as lc
     from lava_conv.netx.stock import describe, is_stock

@@ -1,13 +1,17 @@
 """The command that writes a network for stock tools: lower."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
 
 from lava_conv.cli.options import first_few, images, json_option, optional_image_options
 from lava_conv.cli.screen import out, progress
+
+if TYPE_CHECKING:
+    from lava_conv.lowering import Condition, Lowered
 
 NAMES = ("neuron", "step", "readout", "weights", "bias", "state", "payload")
 MARKS = {"met": "", "measured": " *", "approximated": " !"}
@@ -61,7 +65,7 @@ def lower(
         with progress("comparing counts", len(x), not as_json) as advance:
             layers, predictions = lowered.differences(x, advance)
     if as_json:
-        found: dict[str, Any] = {
+        found = {
             "net": net, "target": target, "to": to, "exact": lowered.exact, "constants": list(lowered.constants),
             "conditions": [c._asdict() for c in lowered.conditions], "layers": len(lowered.stages),
             "values_checked_through_netx": checked, "images": 0 if x is None else len(x),
@@ -89,7 +93,7 @@ def lower(
         out.print(f"{script}: python {script} images.npy")
 
 
-def _print_conditions(net: str, conditions: Any) -> None:
+def _print_conditions(net: str, conditions: "Sequence[Condition]") -> None:
     """A row for each layer, and a sentence for each condition that is not proven."""
     names = [name for name in NAMES if any(c.name == name for c in conditions)]
     table = Table("layer", *names, title=f"{net} as SigmaDelta neurons: conditions of exactness")
@@ -110,7 +114,7 @@ def _size(shape: tuple[int, ...]) -> int:
     return size
 
 
-def _check(lowered: Any, target: str) -> int | None:
+def _check(lowered: "Lowered", target: str) -> int | None:
     """How many values stock netx reads as they were meant; None without Lava."""
     from lava_conv.errors import BackendError
 

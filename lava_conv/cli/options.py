@@ -1,12 +1,18 @@
 """Options that several commands take, and the images they name."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from lava_conv.options import Allowed, Declared, Flag, Number, OneOf, Option, Options, Paths, PowerOfTwo, Text, Whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from lava_conv.network.graph import Graph
 
 Command = Callable[..., Any]
 FEW_SAMPLES = 100  # where Lava runs, and nothing else was asked for
@@ -27,7 +33,7 @@ class _Choice(click.Choice[str]):
         super().__init__([value for value in choices.values if value is not None])
         self.declared = declared
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The word that is meant."""
         return super().convert(self.declared.plain(value), param, ctx)
 
@@ -89,8 +95,8 @@ def _data_names(context: click.Context, parameter: click.Parameter, incomplete: 
     return found or [CompletionItem(incomplete, type="file")]
 
 
-def _data_options(default: str | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+def _data_options(default: str | None) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
         for option in (
             click.option("--samples", type=click.IntRange(1), help="Use only the first so many images."),
             click.option(
@@ -112,8 +118,8 @@ data_options = _data_options("digits")
 
 
 def images(
-    graph: Any, data_name: str, folder: str | None, split: str, samples: int | None, crop: bool, seed: int = 0
-) -> tuple[Any, Any]:
+    graph: "Graph", data_name: str, folder: str | None, split: str, samples: int | None, crop: bool, seed: int = 0
+) -> "tuple[NDArray[np.uint8], NDArray[np.int64]]":
     """Images and labels; with `crop` the middle of images that are larger than the network's input.
 
     Raises:
@@ -132,7 +138,9 @@ def images(
     return cut, y
 
 
-def first_few(x: Any, y: Any, samples: int | None, what: str, shown: bool, few: int = FEW_SAMPLES) -> tuple[Any, Any]:
+def first_few(
+    x: "NDArray[np.uint8]", y: "NDArray[np.int64]", samples: int | None, what: str, shown: bool, few: int = FEW_SAMPLES
+) -> "tuple[NDArray[np.uint8], NDArray[np.int64]]":
     """The first `few` images and labels where --samples does not say how many; a sentence on stderr says so."""
     from lava_conv.cli.screen import note
 
@@ -143,7 +151,7 @@ def first_few(x: Any, y: Any, samples: int | None, what: str, shown: bool, few: 
     return x[:few], y[:few]
 
 
-def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def net_options(command: Command) -> Command:
     """A .net file, the images to run it on, and for how long."""
     steps = click.option("--steps", type=click.IntRange(1), help="Time steps a sample takes.  [default: the file's]")
     for option in (steps, crop_option, split_option, data_options, click.argument("net", type=click.Path())):
@@ -163,7 +171,7 @@ seed_option = click.option("--seed", default=0, show_default=True, help="Of the 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 
 
-def optional_image_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def optional_image_options(command: Command) -> Command:
     """Images to measure on, if any are named."""
     for option in (seed_option, crop_option, split_option, _data_options(None)):
         command = option(command)

@@ -4,12 +4,16 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from lava_conv.cli.options import first_few, images, json_option, net_options, seed_option
 from lava_conv.cli.screen import out, print_ledger, progress
+
+if TYPE_CHECKING:
+    from lava_conv.network.graph import Graph
+    from lava_conv.report.findings import Source
 
 SAMPLES = 1000
 
@@ -63,7 +67,7 @@ def report(
     out.print(f"{target}: {Path(target).stat().st_size:,} bytes, opens in any browser")
 
 
-def _source(checkpoint: str, graph: Any) -> Any:
+def _source(checkpoint: str, graph: "Graph") -> "Source":
     """The model of a checkpoint, as the report asks it."""
     from lava_conv.analysis.activations import in_counts
     from lava_conv.classes import predictions

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from enum import IntEnum
 from importlib import metadata
 from threading import Event, Thread
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -28,10 +28,12 @@ from rich.table import Table
 
 from lava_conv import __version__
 
+if TYPE_CHECKING:
+    from lava_conv.analysis.ledger import Ledger
+
 # what is printed holds names of files and other words of users, which are no markup
-PLAIN: dict[str, Any] = {"highlight": False, "soft_wrap": True, "markup": False, "emoji": False}
-out = Console(**PLAIN)
-err = Console(stderr=True, **PLAIN)
+out = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
 LINES = 10.0  # seconds between lines where no bar can be drawn
 BEAT = 0.05  # seconds between looks at the clock, at least
 TOLD = ("lava-nc", "lava-dl", "torch", "numpy", "h5py", "numba")  # with --verbose, of what release they are
@@ -212,7 +214,7 @@ def log_shown(*names: str) -> Iterator[None]:
             logging.getLogger(name).setLevel(levels[name])
 
 
-def print_ledger(ledger: Any) -> None:
+def print_ledger(ledger: "Ledger") -> None:
     """Stages as a table, then the checks between them."""
     table = Table("stage", "samples", "accuracy", "predictions that differ", title="accuracy ledger")
     for stage in ledger.stages:

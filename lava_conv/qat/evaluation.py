@@ -33,7 +33,7 @@ def in_float64(model: Module) -> Module:
     return model
 
 
-def pixels_of(images: Any, name: str = "images") -> torch.Tensor:
+def pixels_of(images: object, name: str = "images") -> torch.Tensor:
     """Images as uint8 tensor, whatever integer or float dtype they come in.
 
     Raises:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lava_conv.network.fixedpoint import WEIGHT_MAX
-from lava_conv.qat.layers import ANCHOR_PARTS, QuantisedWeight, Quantiser, TernaryWeight, as_unit
+from lava_conv.qat.layers import ANCHOR_PARTS, HasUnit, QuantisedWeight, Quantiser, TernaryWeight, as_unit
 
 TERNARY_GRAIN = 8  # a ternary layer's weight spans at least so many units: its slope is met within 1/16
 SLACK = 1e-6  # a ratio so close below a whole number is one
@@ -29,7 +29,7 @@ class Summand(NamedTuple):
 
     layer: QuantisedWeight | None
     norms: tuple[nn.Module, ...]
-    source: Any
+    source: HasUnit
 
     def factor(self) -> Tensor | float:
         """What normalisation multiplies each channel by."""

@@ -8,16 +8,18 @@ Gradients pass through every rounding unchanged (straight-through).
 
 import copy
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
+from torch.nn.modules.conv import _ConvNd
 
 from lava_conv.errors import DataError
 from lava_conv.network.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
 from lava_conv.network.neurons import ca_lif, dynamic_threshold
-from lava_conv.qat.pooling import Checked, frame, window
+from lava_conv.qat.pooling import Checked, Pool, frame, window
 from lava_conv.torch_tools.convolution import conv
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ INT8_BITS = 8
 SMALLEST = 1e-8  # scales and steps stay above it
 ATEN: Any = torch.ops.aten
 JIT: Any = torch.jit
+W = TypeVar("W", bound="QuantisedWeight")
 
 
 def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
@@ -49,16 +52,25 @@ def half_up(x: Tensor, tie: float = TIE) -> Tensor:
 # The three below are `straight_through` in a few passes over memory: they take much of a training step on CPUs.
 
 
+class _Context(FunctionCtx):
+    """What `forward` keeps for `backward`."""
+
+    saved_tensors: tuple[Tensor, ...]
+    largest: float
+    zero: int
+    n_max: int
+
+
 class _Ternary(torch.autograd.Function):
     """sign(w) where |w| > 0.7 * mean|w|, else 0; the gradient passes unchanged."""
 
     @staticmethod
-    def forward(ctx: Any, w: Tensor) -> Tensor:
+    def forward(ctx: _Context, w: Tensor) -> Tensor:
         cut = TERNARY_CUT * w.abs().mean()
         return torch.clamp(w, -cut, cut).neg_().add_(w).sign_()
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+    def backward(ctx: _Context, *grads: Tensor) -> Tensor:
         return grads[0]
 
 
@@ -66,14 +78,14 @@ class _Median(torch.autograd.Function):
     """clip(floor(2^k * y + 1/2), 0, n_max) / 2^k; the gradient passes where y lies between the clips."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, k: int, n_max: int) -> Tensor:
+    def forward(ctx: _Context, y: Tensor, k: int, n_max: int) -> Tensor:
         ctx.save_for_backward(y)
         ctx.largest = n_max / 2**k
         count = (y * 2**k if k else y).add(0.5 + TIE).floor_().clamp_(0, n_max or None)
         return count.div_(2**k) if k else count
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: _Context, *grads: Tensor) -> tuple[Tensor, None, None]:
         return _between(grads[0], ctx.saved_tensors[0], ctx.largest), None, None
 
 
@@ -82,7 +94,7 @@ class _Step(torch.autograd.Function):
     it lies between the clips, to the unit what rounding and clips have changed, in units."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, unit: Tensor, zero: int, n_max: int) -> Tensor:
+    def forward(ctx: _Context, y: Tensor, unit: Tensor, zero: int, n_max: int) -> Tensor:
         out = (y / unit).add_(zero + 0.5 + TIE).floor_().clamp_(0, n_max or None)
         out = (out.sub_(zero) if zero else out).mul_(unit)
         ctx.save_for_backward(y, unit, out)
@@ -90,7 +102,7 @@ class _Step(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: _Context, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         given, (y, unit, out) = grads[0], ctx.saved_tensors
         to_y = _between(given, y / unit + ctx.zero if ctx.zero else y / unit, ctx.n_max)
         wide = torch.promote_types(y.dtype, torch.float32)
@@ -104,6 +116,14 @@ def _between(given: Tensor, y: Tensor, largest: float) -> Tensor:
     if largest:
         return ATEN.hardtanh_backward(given, y, 0.0, largest)
     return ATEN.threshold_backward(given, y, 0.0)
+
+
+class HasUnit(Protocol):
+    """What counts are given by."""
+
+    def unit(self) -> Tensor | float:
+        """The value of one count."""
+        ...
 
 
 class Pixels(nn.Module):
@@ -155,7 +175,7 @@ class Pixels(nn.Module):
 # -- weights ---------------------------------------------------------------------------------------------------------
 
 
-class QuantisedWeight:
+class QuantisedWeight(nn.Module):
     """Mixin: `quantise()` gives the integer weight (with a gradient) and its scale, weight ~ integer * scale.
 
     `grid` is set where the neuron's step must be a whole multiple of the unit of its sum: it then decides the scale.
@@ -166,7 +186,7 @@ class QuantisedWeight:
     """
 
     weight: Tensor
-    bias: Any
+    bias: Tensor | None
     grid: "Grid | None" = None
     most: int = WEIGHT_MAX
     spread: float | None = None
@@ -193,15 +213,15 @@ class QuantisedWeight:
         return sum * scale
 
     @classmethod
-    def from_float(cls, module: nn.Module) -> Any:
+    def from_float(cls: type[W], module: nn.Module) -> W:
         """A copy of a torch layer, parameters and options included, that quantises its weight."""
         new = copy.copy(module)
         new.__dict__ = {name: v.copy() if isinstance(v, dict) else v for name, v in vars(module).items()}
-        new.__class__ = cls  # type: ignore[assignment]
-        return new
+        new.__class__ = cls
+        return cast(W, new)
 
 
-def as_unit(value: Any) -> Tensor:
+def as_unit(value: Tensor | float) -> Tensor:
     """The value of one count as a tensor without gradient; a Python number in float64, which 1/255 needs."""
     return value.detach() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
 
@@ -216,7 +236,7 @@ class TernaryWeight(QuantisedWeight):
 
     def quantise(self) -> tuple[Tensor, Tensor]:
         w = self.weight
-        ternary: Any = _Ternary.apply(w)
+        ternary = cast(Tensor, _Ternary.apply(w))
         if self.grid is None:
             return ternary, torch.ones((), dtype=w.dtype, device=w.device)
         scale = self.grid.scale(self)
@@ -246,13 +266,13 @@ class Int8Weight(QuantisedWeight):
         return straight_through(torch.round(smooth).clamp(-self.most, self.most), smooth), scale
 
 
-class _QuantisedConv(QuantisedWeight):
-    def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+class _QuantisedConv(QuantisedWeight, _ConvNd):
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.padding_mode != "zeros":  # padded beforehand by torch itself
-            return super()._conv_forward(input, weight, bias)  # type: ignore[misc]
+            return super()._conv_forward(input, weight, bias)
         return conv(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
-    def forward(self: Any, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         weight, scale = self.quantise()
         out = self.scaled(self._conv_forward(input, weight, None), column(scale, input[0]))
         return out if self.bias is None else out + column(self.bias, input[0])
@@ -270,7 +290,14 @@ class QuantisedConv1d(_QuantisedConv, nn.Conv1d):
 class QuantisedConv2d(_QuantisedConv, nn.Conv2d):
     """Conv2d on the integer weight, times its scale. Without bias: batch normalisation follows."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: Any, bias: bool = False, **options: Any):
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        bias: bool = False,
+        **options: Any,
+    ) -> None:
         super().__init__(in_channels, out_channels, kernel_size, bias=bias, **options)
 
 
@@ -321,10 +348,10 @@ class Readout(QuantisedWeight, nn.Linear):
         source: what gives its input; one count of it is worth `source.unit()`, without it 1.
     """
 
-    source: tuple[Any, ...] = ()  # a tuple, so that torch does not list the module a second time
+    source: tuple[HasUnit, ...] = ()  # a tuple, so that torch does not list the module a second time
     whole: bool = False  # round logits to the whole multiples that they are: in float64 equal integers come out equal
 
-    def __init__(self, in_features: int, classes: int, source: nn.Module | None = None) -> None:
+    def __init__(self, in_features: int, classes: int, source: HasUnit | None = None) -> None:
         super().__init__(in_features, classes)
         self.source = () if source is None else (source,)
 
@@ -376,7 +403,7 @@ class Quantiser(nn.Module):
     initial: Tensor | None = None
     limit: float | None = None
 
-    def unit(self) -> Any:
+    def unit(self) -> Tensor | float:
         """The value of one count."""
         raise NotImplementedError(f"{type(self).__name__} must say what one count is worth")
 
@@ -398,8 +425,7 @@ class MedianQuant(Quantiser):
         return 2.0**-self.k
 
     def forward(self, y: Tensor) -> Tensor:
-        out: Any = _Median.apply(y, self.k, self.n_max)
-        return out
+        return cast(Tensor, _Median.apply(y, self.k, self.n_max))
 
     def extra_repr(self) -> str:
         return f"k={self.k}, n_max={self.n_max}, encoder={self.encoder}"
@@ -421,7 +447,7 @@ class LearnedStep(Quantiser):
 
     neuron = ca_lif.NEURON.type
     step_ready: Tensor
-    anchor: tuple[Any, ...] = ()  # the quantiser of the shortcut that is added before this one
+    anchor: tuple[HasUnit, ...] = ()  # the quantiser of the shortcut that is added before this one
 
     def __init__(
         self, levels: int = 16, clip: bool = True, power_of_two: bool = False, step: float | None = None, zero: int = 0
@@ -459,8 +485,7 @@ class LearnedStep(Quantiser):
         scale = (y[0].numel() * self.levels) ** -0.5
         unit = self.unit()
         unit = straight_through(unit, unit * scale)  # the gradient of a step that all neurons share, made smaller
-        out: Any = _Step.apply(y, unit, self.zero, self.n_max)
-        return out
+        return cast(Tensor, _Step.apply(y, unit, self.zero, self.n_max))
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, n_max={self.n_max}, power_of_two={self.power_of_two}"
@@ -479,13 +504,13 @@ class Average(nn.Module):
         source: what gives its input.
     """
 
-    def __init__(self, pool: nn.Module, source: nn.Module) -> None:
+    def __init__(self, pool: Pool, source: HasUnit) -> None:
         super().__init__()
         self.pool, self.source, self.share = pool, (source,), 1.0
 
-    def unit(self) -> Any:
-        source: Any = self.source[0]
-        return source.unit() * self.share
+    def unit(self) -> Tensor | float:
+        """The value of one count."""
+        return self.source[0].unit() * self.share
 
     def forward(self, x: Tensor) -> Tensor:
         self.share = 1 / window(self.pool, frame(x.shape[1:])).divisor

@@ -1,13 +1,16 @@
 """Average pooling as a sum over windows of one size: what a layer of integers can do of what torch's layers can."""
 
 import copy
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
 from lava_conv.errors import ConversionError
 
 POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+Adaptive = nn.AdaptiveAvgPool1d | nn.AdaptiveAvgPool2d
+Pool = nn.AvgPool1d | nn.AvgPool2d | Adaptive
 
 
 class Window(NamedTuple):
@@ -24,7 +27,7 @@ class Window(NamedTuple):
         return any(s < k for s, k in zip(self.stride, self.kernel, strict=True))
 
 
-def window(module: Any, size: tuple[int, int] | None) -> Window:
+def window(module: Pool, size: tuple[int, int] | None) -> Window:
     """The windows of torch's average pooling.
 
     Args:
@@ -55,7 +58,7 @@ def window(module: Any, size: tuple[int, int] | None) -> Window:
     return Window(kernel, stride, padding, getattr(module, "divisor_override", None) or kernel[0] * kernel[1])
 
 
-def fits(size: Any, kernel: Any, stride: Any, padding: Any) -> bool:
+def fits(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> bool:
     """Whether windows end where the padded values end, so that ceil_mode adds none."""
     return not any((s + 2 * p - k) % d for s, p, k, d in zip(size, padding, kernel, stride, strict=True))
 
@@ -68,12 +71,12 @@ def pair(value: Any, neutral: int, one_dimensional: bool) -> tuple[int, int]:
     return (values[0], values[-1])
 
 
-def frame(shape: Any) -> tuple[int, int]:
+def frame(shape: Sequence[int]) -> tuple[int, int]:
     """H, W of values (C, H, W) or (C, L)."""
     return (1, int(shape[1])) if len(shape) == 2 else (int(shape[1]), int(shape[2]))
 
 
-def _target(module: Any, size: tuple[int, int]) -> tuple[int, int]:
+def _target(module: Adaptive, size: tuple[int, int]) -> tuple[int, int]:
     """H, W that an adaptive average gives."""
     wanted = module.output_size if isinstance(module.output_size, tuple) else (module.output_size,)
     if isinstance(module, nn.AdaptiveAvgPool1d):
@@ -82,16 +85,16 @@ def _target(module: Any, size: tuple[int, int]) -> tuple[int, int]:
     return (size[0] if height is None else height, size[1] if width is None else width)
 
 
-class Checked:
+class Checked(nn.Module):
     """Mixin: an average pooling that refuses, at the first images already, sizes that it could not be converted for."""
 
-    def forward(self: Any, input: Tensor) -> Tensor:
-        window(self, frame(input.shape[1:]))
-        return super().forward(input)  # type: ignore[misc]
+    def forward(self, input: Tensor) -> Tensor:
+        window(cast(Pool, self), frame(input.shape[1:]))
+        return super().forward(input)
 
-    def unchecked(self: Any, input: Tensor) -> Tensor:
+    def unchecked(self, input: Tensor) -> Tensor:
         """The average, whatever the size."""
-        return super().forward(input)  # type: ignore[misc]
+        return super().forward(input)
 
 
 class CheckedAvgPool1d(Checked, nn.AvgPool1d):

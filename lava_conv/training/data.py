@@ -1,12 +1,13 @@
 """Data sets as uint8 images N,C,H,W: digits (ships with scikit-learn), `.npz` files, and torchvision's."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lava_conv.arguments import whole
 from lava_conv.errors import DataError, one_line
@@ -166,7 +167,7 @@ def _npz(path: Path, name: str | None = None) -> Dataset:
     return Dataset(name or path.stem, parts[0], labels[0], parts[1], labels[1])
 
 
-def _images(x: NDArray[Any], place: str) -> NDArray[np.uint8]:
+def _images(x: NDArray[np.generic], place: str) -> NDArray[np.uint8]:
     if x.dtype != np.uint8:
         raise DataError(f"{place} has dtype {x.dtype}, allowed is uint8 (0..255); scale it and write it again as uint8")
     if x.ndim == 3:
@@ -175,10 +176,10 @@ def _images(x: NDArray[Any], place: str) -> NDArray[np.uint8]:
         first = x.ndim == 4 and x.shape[1] in (1, 3)
         remedy = "; transpose it, x.transpose(0, 2, 3, 1)" if first else ""
         raise DataError(f"{place} has shape {x.shape}, allowed is (N, H, W) or (N, H, W, C) with C = 1 or 3{remedy}")
-    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.uint8)
 
 
-def _labels(y: NDArray[Any], count: int, place: str) -> NDArray[np.int64]:
+def _labels(y: NDArray[np.generic], count: int, place: str) -> NDArray[np.int64]:
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
@@ -216,7 +217,14 @@ def _torchvision(name: str, root: Path) -> Dataset:
     return Dataset(name, *parts)
 
 
-def _stored_or_downloaded(kind: Any, root: Path, train: bool) -> Any:
+class _Stored(Protocol):
+    """A part of a data set of torchvision."""
+
+    data: ArrayLike
+    targets: ArrayLike
+
+
+def _stored_or_downloaded(kind: Callable[..., _Stored], root: Path, train: bool) -> _Stored:
     try:
         return kind(str(root), train=train, download=False)
     except RuntimeError:  # torchvision's word for files that are not there

@@ -10,17 +10,20 @@ bits at every step, and as many processes give the same bits again.
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lava_conv.errors import BackendError, DataError, LavaConvError
 from lava_conv.qat.layers import LearnedStep
 
-_ended: list[Any] = []
+T = TypeVar("T")
+_ended: list[object] = []
 
 
 class Team(NamedTuple):
@@ -44,11 +47,11 @@ class Team(NamedTuple):
             raise DataError(f"{count} images cannot be shared by {self.size} processes; start fewer processes")
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: T) -> list[T]:
         """The values of all processes, in the order of their parts, for the first process; [] for the others."""
         if self.size == 1:
             return [value]
-        found: list[Any] | None = [None] * self.size if self.first else None
+        found = [value] * self.size if self.first else None
         dist.gather_object(value, found)
         return found or []
 
@@ -56,24 +59,24 @@ class Team(NamedTuple):
         """The parts (n,) of all processes behind one another, for every process."""
         if self.size == 1:
             return part
-        found: list[Any] = [None] * self.size
+        found = [part] * self.size
         dist.all_gather_object(found, part.detach().cpu())
         return torch.cat(found)
 
-    def from_first(self, make: Callable[[], Any]) -> Any:
+    def from_first(self, make: Callable[[], T]) -> T:
         """What `make` gives in the first process, for all of them: only that one needs the file it reads."""
         if self.size == 1:
             return make()
-        told: list[Any] = [None, None]
+        found: list[T | LavaConvError | None] = [None]
         if self.first:
             try:
-                told[0] = make()
+                found[0] = make()
             except LavaConvError as error:
-                told[1] = error
-        dist.broadcast_object_list(told)
-        if told[1] is not None:
-            raise told[1]
-        return told[0]
+                found[0] = error
+        dist.broadcast_object_list(found)
+        if isinstance(found[0], LavaConvError):
+            raise found[0]
+        return cast(T, found[0])
 
     def add_up(self, parameters: list[nn.Parameter], loss: Tensor) -> float:
         """Replace every gradient by the sum over all processes; the sum of their losses."""
@@ -113,6 +116,13 @@ def team() -> Iterator[Team]:
         dist.destroy_process_group()
 
 
+class _Context(FunctionCtx):
+    """What `forward` keeps for `backward`."""
+
+    saved_tensors: tuple[Tensor, ...]
+    eps: float
+
+
 class _Normalise(torch.autograd.Function):
     """(x - mean) / sqrt(var + eps) * weight + bias with mean and variance of the whole batch, over all processes.
 
@@ -120,7 +130,9 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: _Context, x: Tensor, weight: Tensor, bias: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         axes, column = _axes(x)
         wide = x.to(weight.dtype)
         sums = torch.cat([wide.sum(axes), wide.new_full((1,), x.numel() / x.shape[1])])
@@ -135,7 +147,7 @@ class _Normalise(torch.autograd.Function):
         return functional.batch_norm(x, mean, variance, weight, bias, False, 0.0, eps), mean, variance, count
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: _Context, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         x, weight, mean, variance, count = ctx.saved_tensors
         axes, column = _axes(x)
         given, inverse = grads[0].to(weight.dtype), torch.rsqrt(variance + ctx.eps)
@@ -153,15 +165,17 @@ def _axes(x: Tensor) -> tuple[list[int], tuple[int, ...]]:
     return [axis for axis in range(x.ndim) if axis != 1], (1, -1) + (1,) * (x.ndim - 2)
 
 
-class _JointNorm:
+class _JointNorm(_BatchNorm):
     """Batch normalisation in training with the mean and the variance of the whole batch, over all processes."""
 
-    def forward(self: Any, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor) -> Tensor:
         if not self.training:
-            return super().forward(input)  # type: ignore[misc]
-        made: Any = _Normalise.apply(input, self.weight, self.bias, self.eps)
+            return super().forward(input)
+        made = cast(tuple[Tensor, ...], _Normalise.apply(input, self.weight, self.bias, self.eps))
         out, mean, variance, count = made
         with torch.no_grad():
+            assert self.num_batches_tracked is not None and self.running_mean is not None
+            assert self.running_var is not None
             self.num_batches_tracked += 1
             weight = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, weight)
@@ -187,13 +201,17 @@ class _JointStep(LearnedStep):
         return sums[0] / sums[1]
 
 
-JOINT: dict[type, type] = {nn.BatchNorm1d: _JointNorm1d, nn.BatchNorm2d: _JointNorm2d, LearnedStep: _JointStep}
+JOINT: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _JointNorm1d,
+    nn.BatchNorm2d: _JointNorm2d,
+    LearnedStep: _JointStep,
+}
 
 
 @contextmanager
 def joint_statistics(model: nn.Module, members: Team) -> Iterator[None]:
     """Within the block, what the model takes from a batch as a whole it takes from the parts of all processes."""
-    modules: list[Any] = [m for m in model.modules() if type(m) in JOINT] if members.size > 1 else []
+    modules = [m for m in model.modules() if type(m) in JOINT] if members.size > 1 else []
     kinds = [type(m) for m in modules]
     for module in modules:
         module.__class__ = JOINT[type(module)]

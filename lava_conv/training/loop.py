@@ -44,15 +44,9 @@ CHECKPOINT_KEYS = (
 )  # fmt: skip
 
 
-class _Kept(TypedDict, total=False):
-    """What only some checkpoints hold: `skip_easy` keeps the last losses, distillation what the teachers say."""
-
-    scores: Tensor
-    soft: Tensor
-
-
-class Checkpoint(_Kept):
-    """The contents of a checkpoint; the recipe in its flat form."""
+class Checkpoint(TypedDict):
+    """The contents of a checkpoint; the recipe in its flat form. Some hold `scores`, of skip_easy, and `soft`, of the
+    teachers, too."""
 
     version: int
     recipe: dict[str, Any]
@@ -189,7 +183,9 @@ def _check_kinds(data: object, recipe: object) -> None:
             f"lava_conv.training.Dataset(name, x_train, y_train, x_test, y_test)"
         )
     if not isinstance(recipe, Recipe):
-        raise DataError(f"recipe is of type {type(recipe).__name__}, needed is a Recipe; make one: Recipe(**options)")
+        raise DataError(
+            f"recipe is of type {type(recipe).__name__}, needed is a Recipe; make one: Recipe.flat(**options)"
+        )
 
 
 def _losses(network: nn.Module, x: Tensor, y: Tensor, recipe: Recipe, soft: Tensor | None) -> Tensor:
@@ -392,7 +388,7 @@ def _go_on(
         generator.set_state(state["generator"])
         drawn.set_state(state["rng"])
         if recipe.skip_easy:
-            selection.scores.copy_(state.get("scores", torch.empty(0)))
+            selection.scores.copy_(cast(Tensor, state.get("scores")))
         return list(state["losses"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{path}: the checkpoint does not fit its own recipe ({reason(error)})") from None
@@ -408,8 +404,10 @@ def _state(
     losses: list[float],
     selection: Selection,
     soft: Tensor | None,
-) -> Checkpoint:
-    state: Checkpoint = {
+) -> dict[str, object]:
+    extra: dict[str, object] = {"scores": selection.scores} if recipe.skip_easy else {}
+    extra |= {} if soft is None else {"soft": soft}
+    return extra | {
         "version": CHECKPOINT_VERSION,
         "recipe": recipe.as_flat(),
         "shape": list(seen_shape(recipe, data)),
@@ -421,11 +419,6 @@ def _state(
         "generator": generator.get_state(),
         "rng": drawn.get_state(),
     }
-    if recipe.skip_easy:
-        state["scores"] = selection.scores
-    if soft is not None:
-        state["soft"] = soft
-    return state
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:

@@ -8,10 +8,11 @@ where N(t) is the activation of what has arrived so far. That is both neurons' d
 step the logits are those of the integer simulator. Everything between activations is affine and acts on running counts.
 """
 
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import Target
 
 from lava_conv.frontends.operations.addition import is_add
 from lava_conv.qat.layers import Quantiser
@@ -53,18 +54,18 @@ class _Steps(fx.Interpreter):
         self.extra_traceback = False  # else fx adds its own lines to the words of every error
         self.steps, self.count = steps, count
 
-    def run_node(self, n: fx.Node) -> Any:
+    def run_node(self, n: fx.Node) -> object:
         if is_add(n):
             a, b = (self.env[node] for node in n.all_input_nodes)
             return self._all_steps(a) + self._all_steps(b) if len(a) != len(b) else a + b
         return super().run_node(n)
 
-    def call_module(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        module = self.fetch_attr(target)
+    def call_module(self, target: Target, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        module = self.fetch_attr(str(target))
         if not isinstance(module, Quantiser):
             return super().call_module(target, args, kwargs)
         unit = module.unit()
-        wanted = module(self._all_steps(args[0])) / unit
+        wanted = module(self._all_steps(cast(Tensor, args[0]))) / unit
         wanted = wanted.reshape(self.steps, self.count, *wanted.shape[1:])
         counts = [wanted[0].clamp(-1, 1)]
         for t in range(1, self.steps):

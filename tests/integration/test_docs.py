@@ -20,6 +20,9 @@ SHOWN = {
     "training-1": lambda names, out: (
         names["graph"].reference(names["data"].x_test).accuracy(names["data"].y_test) > 0.9
     ),
+    "training-2": lambda names, out: (
+        names["trained"].recipe == names["recipe"] and names["again"].quantisation is None and names["again"].seed == 1
+    ),
 }
 
 

@@ -111,7 +111,7 @@ def test_a_checkpoint_of_version_0_1_loads_and_resumes(tmp_path, old, recipe):
     recipe, old = recipe.changed(epochs=2, batch=10), VERSION_0_1 | old | {"epochs": 2, "batch": 10}
     whole = train(tiny(), recipe)
     with pytest.raises(KeyboardInterrupt):
-        train(tiny(), recipe, tmp_path / "x.pt", progress=stop_after_one)
+        train(tiny(), recipe, tmp_path / "x.pt", after_epoch=stop_after_one)
     rewrite(tmp_path / "x.pt", lambda state: state.update(recipe=old))
     assert load_trained(tmp_path / "x.pt").recipe == recipe
     resumed = train(tiny(), recipe, tmp_path / "x.pt", resume=True)

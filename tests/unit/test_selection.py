@@ -83,7 +83,7 @@ def test_wrong_shares_and_checkpoints(tmp_path):
     data = load_dataset("digits")
     data = replace(data, x_train=data.x_train[:40], y_train=data.y_train[:40])
     for share in (-0.1, 0.95, np.nan):
-        with pytest.raises(lc.DataError, match=r"skip_easy is .*, allowed is 0 to 0.9"):
+        with pytest.raises(lc.DataError, match=r"skip_easy is .*, allowed is a number, 0 to 0.9"):
             train(data, SKIPPING.changed(skip_easy=share))
     path = tmp_path / "x.pt"
     train(data, SKIPPING.changed(epochs=1), path)

@@ -30,7 +30,7 @@ from lava_conv.qat.layers import (
     TernaryConv2d,
     TernaryLinear,
 )
-from lava_conv.qat.options import CA_LIF, DYNAMIC_THRESHOLD
+from lava_conv.qat.options import DYNAMIC_THRESHOLD
 from lava_conv.qat.pooling import pair
 from lava_conv.torch_tools.convolution import conv
 
@@ -218,7 +218,7 @@ def _prepare(walk: Walk, node: fx.Node, module: Any) -> None:
         return
     first = all(walk.flows[source].kind == "pixels" for source in flow.sources)
     layer = _quantised(module, ternary=walk.options.method == DYNAMIC_THRESHOLD and not first).from_float(module)
-    if walk.options.method == CA_LIF and not first:
+    if isinstance(layer, Int8Weight) and not first:
         layer.narrow(walk.options.weight_bits)
     walk.exchange(node, layer)
     walk.flows[node] = Flow("sum", channels, flow.sources, [Lazy(layer, (), s) for s in flow.sources])
