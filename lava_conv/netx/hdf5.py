@@ -41,6 +41,7 @@ OTHER_KINDS = {  # see `lava_conv.files.kind_of`
 }
 MAX_SHOWN = 80  # characters of what a file holds, in an error
 LOWER: Any = h5py  # its annotations leave the lower interface out
+Pair = tuple[int, int]
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)  # what h5py raises
 
 
@@ -278,7 +279,7 @@ def read_scalar(group: h5py.Group, name: str, path: str, default: int) -> int:
     return int(read_numbers(group, name, path, ranks=(0,))) if name in group else default
 
 
-def read_pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[int, int]:
+def read_pair(group: h5py.Group, name: str, path: str, default: int) -> Pair:
     """Two integers (H, W), stored as two or as one; `default` where there are none."""
     if name not in group:
         return (default, default)
@@ -288,6 +289,14 @@ def read_pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[in
     if value.max() > MAX_PAIR:
         raise NetFormatError(f"{path}/{name} is {value.max()}, allowed is at most {MAX_PAIR}")
     return (int(value[0]), int(value[-1]))
+
+
+def read_geometry(group: h5py.Group, path: str) -> tuple[Pair, Pair, Pair, int]:
+    """stride, padding, dilation and groups of a convolution; what is absent is 1, padding 0."""
+    stride, padding, dilation = (
+        read_pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+    )
+    return stride, padding, dilation, read_scalar(group, "groups", path, 1)
 
 
 def read_shape(group: h5py.Group, path: str) -> tuple[int, ...]:
