@@ -5,7 +5,7 @@ The taps of a convolution are the positions of its kernel, those of a dense syna
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +145,7 @@ class DenseTaps:
 
 
 # By the type of the layer's own synapse.
-TAPS: dict[str, Callable[[Any, Shape], Taps]] = {Conv.file_type: ConvTaps, Dense.file_type: DenseTaps}
+TAPS: dict[str, Callable[..., Taps]] = {Conv.file_type: ConvTaps, Dense.file_type: DenseTaps}
 
 
 def taps_of(main: Weighted, before: Shape) -> Taps:

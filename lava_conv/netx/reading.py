@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -17,6 +17,7 @@ from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.network.fixedpoint import INPUT_BITS, WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.network.graph import Graph, Layer, Skip
 from lava_conv.network.neurons import NEURONS
+from lava_conv.network.neurons.base import Values
 from lava_conv.network.synapses import SYNAPSES, Conv, Dense, Identity, Synapse, Weighted
 from lava_conv.netx.hdf5 import (
     FRACTIONS,
@@ -186,7 +187,7 @@ def _read_weight(group: h5py.Group, path: str, rank: int) -> NDArray[np.int8]:
     return found.values
 
 
-def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
+def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Values]:
     if "neuron" not in group:
         raise NetFormatError(f"{path}/neuron is missing; every conv and dense layer needs one")
     group, path = read_group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"

@@ -7,7 +7,7 @@ that can.
 import math
 import os
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import h5py
 import numpy as np
@@ -69,6 +69,9 @@ EXTRAS = {
 }
 
 
+Parameter = bool | int | float | str
+
+
 class StockLayer(NamedTuple):
     """One layer as the file has it. weight: shape of its weights; low, high: their range; parameters: the neuron's
     scalars. problems: why it cannot be run here."""
@@ -79,7 +82,7 @@ class StockLayer(NamedTuple):
     low: float
     high: float
     neuron: str
-    parameters: dict[str, Any]
+    parameters: dict[str, Parameter]
     problems: tuple[str, ...]
 
 
@@ -148,12 +151,12 @@ def _layer(group: h5py.Group, path: str, before: tuple[int, ...] | None, last: b
     return StockLayer(shown_name(kind), shape, weight, low, high, neuron, parameters, tuple(problems))
 
 
-def _neuron(group: h5py.Group, path: str) -> tuple[str, dict[str, Any]]:
+def _neuron(group: h5py.Group, path: str) -> tuple[str, dict[str, Parameter]]:
     if "neuron" not in group:
         return "", {}
     group, path = read_group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
     kind = read_text(group, "type", path) if "type" in group else "without type"
-    found: dict[str, Any] = {}
+    found: dict[str, Parameter] = {}
     names = sorted(set(group) - {"type"})
     if len(names) > MAX_PARAMETERS:
         raise NetFormatError(f"{path} holds {len(names):,} parameters, allowed are {MAX_PARAMETERS}")
@@ -162,7 +165,7 @@ def _neuron(group: h5py.Group, path: str) -> tuple[str, dict[str, Any]]:
     return shown_name(kind), found
 
 
-def _parameter(group: h5py.Group, name: str, path: str) -> Any:
+def _parameter(group: h5py.Group, name: str, path: str) -> Parameter:
     """A scalar, or in words what there is else."""
     data = read_dataset(group, name, path)
     if data.size == 1 and data.ndim < 2 and data.dtype.kind in "SO":

@@ -1,7 +1,7 @@
 """What synapses share: shapes, checked weights, exact products, and what those with a weight have in common."""
 
 from functools import cached_property
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from lava_conv.errors import ConversionError
 from lava_conv.network.fixedpoint import FLOAT32_EXACT, WEIGHT_MAX, WEIGHT_MIN
 
+# A synapse holds int8; it is made from whole numbers of any type.
+Weight: TypeAlias = NDArray[Any]
 Shape = tuple[int, ...]
 Interval = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
-def as_int8(weight: NDArray[Any]) -> NDArray[np.int8]:
+def as_int8(weight: Weight) -> NDArray[np.int8]:
     """Integers of any type within -128..127 as int8.
 
     Raises:
@@ -31,7 +33,7 @@ def as_int8(weight: NDArray[Any]) -> NDArray[np.int8]:
     return np.ascontiguousarray(whole, np.int8)
 
 
-def exact_type(x: NDArray[np.integer], magnitude: int) -> type[np.floating[Any]]:
+def exact_type(x: NDArray[np.integer], magnitude: int) -> type[np.float32] | type[np.float64]:
     """The float type in which BLAS adds up products exactly, in whatever order: float32 while no partial sum can reach
     2**24, else float64 (2**53).
 
@@ -49,7 +51,7 @@ K = TypeVar("K", bound="Kernel")
 class Kernel:
     """What synapses with a weight (outputs, ...) share."""
 
-    weight: NDArray[Any]
+    weight: Weight
     file_type: ClassVar[str]
     scale: ClassVar[int] = 1  # what it multiplies spikes by before they meet the weights
 

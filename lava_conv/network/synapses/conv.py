@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError
-from lava_conv.network.synapses.base import Interval, Kernel, Shape, as_int8, exact_type
+from lava_conv.network.synapses.base import Interval, Kernel, Shape, Weight, as_int8, exact_type
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Conv(Kernel):
     file_type: ClassVar[str] = "conv"
     input_rank: ClassVar[int] = 3
 
-    weight: NDArray[Any]
+    weight: Weight
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)

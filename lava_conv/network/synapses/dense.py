@@ -1,13 +1,13 @@
 """The dense synapse: every input to every output."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError
-from lava_conv.network.synapses.base import Interval, Kernel, Shape, as_int8, exact_type
+from lava_conv.network.synapses.base import Interval, Kernel, Shape, Weight, as_int8, exact_type
 from lava_conv.network.synapses.conv import Conv
 
 BLOCK = 1 << 18  # weights that are turned into floating point at a time
@@ -28,7 +28,7 @@ class Dense(Kernel):
     file_type: ClassVar[str] = "dense"
     input_rank: ClassVar[int] = 1
 
-    weight: NDArray[Any]
+    weight: Weight
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weight", as_int8(self.weight))
