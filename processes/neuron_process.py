@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
@@ -113,12 +112,13 @@ class NeuronProcess(AbstractProcess):
         fields = self.neuron.channel_fields + self.neuron.scalar_fields
         if unknown := [name for name in values if name not in fields]:
             raise TypeError(f"{label}: there is no parameter {unknown[0]}; there are {', '.join(fields)}")
-        arrays = {name: numbers(label, name, value) for name, value in values.items()}
-        for name, value in arrays.items():
+        checked: dict[str, Numbers | int] = {}
+        for name, value in {name: numbers(label, name, value) for name, value in values.items()}.items():
+            checked[name] = value
             if name in self.neuron.scalar_fields:
                 if value.size != 1 or _fraction(value) is not None:
                     raise RangeError(f"{label}: {name} is {values[name]}, allowed is one integer")
-                arrays[name] = int(value.reshape(()))  # type: ignore[assignment]
+                checked[name] = int(value.reshape(()))
                 continue
             try:
                 np.broadcast_to(value, shape)
@@ -128,10 +128,10 @@ class NeuronProcess(AbstractProcess):
                     f"last, so a value per channel is {shape[-1:]}"
                 ) from None
         try:
-            params = self.neuron.Params(**arrays)
+            params = self.neuron.Params(**checked)
         except TypeError:
             defaults = getattr(self.neuron.Params, "_field_defaults", {})
-            missing = [name for name in fields if name not in arrays and name not in defaults]
+            missing = [name for name in fields if name not in checked and name not in defaults]
             raise TypeError(f"{label}: {', '.join(missing)} must be given") from None
         if problem := self.neuron.check(params):
             raise RangeError(f"{label}: {problem}")
@@ -215,18 +215,20 @@ class NeuronModel(VarModel):
             raise RangeError(f"{self.label}, step {self.time_step}: {problem}")
         self._params = params
         function = compiled(self.neuron) if self._whole and kernels.AVAILABLE else None
-        self._advance = self._step if function is None else partial(self._step_compiled, function)
+        if function is not None:
+            self._compiled: Callable[..., None] = function
+        self._advance = self._step_compiled if function is not None else self._step
         states = tuple(getattr(self, name).reshape(-1) for name in self.neuron.State._fields)
         flat = tuple(np.ascontiguousarray(value, np.int32).reshape(-1) for value in channels.values())
         self._arguments = (states, flat, tuple(scalars.values()) or (0,))
         self._spikes = np.empty(self._potential.shape, np.int8 if self.neuron.spiking else np.int32)
 
-    def _step_compiled(self, function: Callable[..., None], a_in: Numbers, fresh: bool) -> Numbers:
+    def _step_compiled(self, a_in: Numbers, fresh: bool) -> Numbers:
         """The state's arrays change in place."""
         drive = np.ascontiguousarray(a_in).reshape(1, 1, -1)
         if self._checked and leaves_range(self.neuron)(drive, fresh, *self._arguments):
             self._step(a_in, fresh)  # says where
-        function(drive, 0, 1, self._spikes.reshape(1, 1, -1), 0, 0, drive.size, fresh, *self._arguments)
+        self._compiled(drive, 0, 1, self._spikes.reshape(1, 1, -1), 0, 0, drive.size, fresh, *self._arguments)
         return self._spikes
 
     def _step(self, a_in: Numbers, fresh: bool) -> Numbers:

@@ -8,6 +8,7 @@ from lava_conv.lava.start import missing  # before Lava
 # isort: split
 import os
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from lava_conv.lava.types import LavaObject
 from lava_conv.network.fixedpoint import INPUT_MESSAGE_BITS, SPIKE_MESSAGE_BITS
 from lava_conv.network.graph import Graph, Layer
 from lava_conv.network.reference import check_images
-from lava_conv.network.synapses import Conv, Dense, Identity, Shape
+from lava_conv.network.synapses import Conv, Dense, Shape, Synapse
 from lava_conv.progress import Progress
 from lava_conv.record import Counts, NoSpikes, Record
 
@@ -84,8 +85,33 @@ def _warm_up(graph: Graph) -> None:
     """Load the compiled loops of the synapses before Lava forks, so that its processes share them."""
     for index, _, _ in graph.neuron_layers():
         for feed in graph.inputs(index):
-            if isinstance(feed.synapse, Conv | Dense):
-                warm_up_events(feed.synapse)
+            if (kernel := feed.synapse.kernel) is not None:
+                warm_up_events(kernel)
+
+
+def _conv_block(synapse: Conv, shape: Shape, **options: LavaObject) -> LavaObject:
+    channels, height, width = shape
+    return LavaConv(
+        weight=np.ascontiguousarray(synapse.weight[:, :, ::-1, ::-1].transpose(0, 2, 3, 1), np.int32),
+        input_shape=(height, width, channels),
+        stride=synapse.stride,
+        padding=synapse.padding,
+        dilation=synapse.dilation,
+        groups=synapse.groups,
+        **options,
+    )
+
+
+def _dense_block(synapse: Dense, shape: Shape, **options: LavaObject) -> LavaObject:
+    weight = synapse.weight
+    if len(shape) == 3:  # columns in the order in which Lava flattens it: H,W,C instead of C,H,W
+        weight = weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(weight.shape)
+    # Lava truncates odd weights of mixed sign to even ones: double them, and halve the sum.
+    return LavaDense(weights=2 * weight.astype(np.int32), weight_exp=-1, sign_mode=SignMode.MIXED, **options)
+
+
+# By the type of a synapse: (synapse, shape of what it reads, before a flatten layer if there is one) -> Lava's block.
+BLOCKS: dict[str, Callable[..., LavaObject]] = {Conv.file_type: _conv_block, Dense.file_type: _dense_block}
 
 
 class _Network:
@@ -141,55 +167,25 @@ class _Network:
             **layer.params._asdict(),
         )
 
-    def _connect(
-        self, source: int, synapse: Conv | Dense | Identity, index: int, neuron: LavaObject, number: int
-    ) -> None:
+    def _connect(self, source: int, synapse: Synapse, index: int, neuron: LavaObject, number: int) -> None:
         """One synapse; a skip first waits until its spikes belong to the same window as the main path's."""
         layers = self.graph.layers
         name = f"layer {index} ({layers[index].kind}{f', skip {number - 1}' if number else ''})"
         port, shape = self._ports[source], layers[source].shape
-        late = self._depths[index] - self._depths[source] - (not isinstance(synapse, Identity))
+        kernel = synapse.kernel
+        late = self._depths[index] - self._depths[source] - (kernel is not None)
         if late:
-            scale = synapse.scale if isinstance(synapse, Identity) else 1
-            delay = Delay(shape=_channels_last(shape), steps=late, scale=scale, name=f"{name}, delay")
+            delay = Delay(shape=_channels_last(shape), steps=late, scale=synapse.scale, name=f"{name}, delay")
             port.connect(delay.s_in)
             port = delay.s_out
-        if isinstance(synapse, Identity):
+        if kernel is None:
             port.connect(neuron.a_in)
             return
         bits = INPUT_MESSAGE_BITS if self.graph.origin(source) == 0 else SPIKE_MESSAGE_BITS
-        if isinstance(synapse, Conv):
-            channels, height, width = shape
-            block = LavaConv(
-                weight=np.ascontiguousarray(synapse.weight[:, :, ::-1, ::-1].transpose(0, 2, 3, 1), np.int32),
-                input_shape=(height, width, channels),
-                stride=synapse.stride,
-                padding=synapse.padding,
-                dilation=synapse.dilation,
-                groups=synapse.groups,
-                num_message_bits=bits,
-                name=name,
-            )
-        else:
-            # Lava truncates odd weights of mixed sign to even ones: double them, and halve the sum.
-            block = LavaDense(
-                weights=2 * self._dense_weight(synapse, source).astype(np.int32),
-                weight_exp=-1,
-                sign_mode=SignMode.MIXED,
-                num_message_bits=bits,
-                name=name,
-            )
+        behind = layers[self.graph.source(source)].shape if layers[source].is_view else shape
+        block = BLOCKS[kernel.file_type](kernel, behind, num_message_bits=bits, name=name)
         port.connect(block.s_in)
         block.a_out.connect(neuron.a_in)
-
-    def _dense_weight(self, synapse: Dense, source: int) -> NDArray[np.int8]:
-        """Columns in the order in which Lava flattens the layer it reads: H,W,C instead of C,H,W."""
-        if not self.graph.layers[source].is_view:
-            return synapse.weight
-        shape = self.graph.layers[self.graph.source(source)].shape
-        if len(shape) != 3:
-            return synapse.weight
-        return synapse.weight.reshape(-1, *shape).transpose(0, 2, 3, 1).reshape(synapse.weight.shape)
 
     def record(self) -> Record:
         """What the probes wrote, in the order and the shapes of the simulator's Record."""

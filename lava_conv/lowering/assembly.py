@@ -4,15 +4,15 @@ A stock file is a chain: each layer reads the one before. What a later layer nee
 therefore carried along by neurons that repeat it, and so are the constant channels that bring every layer its bias.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lava_conv.errors import ConversionError
 from lava_conv.lowering.layer_integers import CONSTANT_BASE, CONSTANTS, ONE, Ints, LayerIntegers
+from lava_conv.lowering.taps import Taps
 from lava_conv.network.fixedpoint import WEIGHT_MAX
-from lava_conv.network.synapses import Conv, Dense, Identity, Shape, Synapse
+from lava_conv.network.synapses import Shape, Weighted, elementwise
 
 COUNT, OVER, CONSTANT = "count", "over", "constant"  # what a wire carries
 
@@ -44,7 +44,7 @@ class Stage(NamedTuple):
     """
 
     layer: int
-    synapse: Conv | Dense
+    synapse: Weighted
     shape: Shape
     wires: dict[Key, Wire]
     readout: bool = False
@@ -80,110 +80,20 @@ def digits(bias: Ints) -> dict[int, Ints]:
     return found
 
 
-def feed_block(synapse: Synapse, weight: Ints, main: Conv | Dense, source: Shape, step: tuple[int, int]) -> Ints:
-    """The weights of one input on the taps of the layer's own synapse: (O, channels, *taps).
-
-    Args:
-        synapse: of the graph, whose geometry the weights have.
-        weight: its integers in 64ths, a row for each neuron: (O, I/groups, kH, kW), (O, I), or (O,) of an identity.
-        main: the layer's own synapse.
-        source: shape of what it reads, in the graph.
-        step: every how many-th row and column of it arrives here.
-
-    Raises:
-        ConversionError: it reads pixels that the layer's own synapse does not.
-    """
-    if isinstance(main, Dense):
-        matrix = np.diag(weight) if isinstance(synapse, Identity) else weight
-        return matrix.reshape(len(matrix), source[0], *source[1:])
-    if isinstance(synapse, Identity):
-        synapse = Conv(np.ones((len(weight), 1, 1, 1), np.int8), groups=len(weight))
-        weight = weight[:, None, None, None]
-    assert isinstance(synapse, Conv)
-    alone = synapse.weight.shape[2:] == (1, 1) and synapse.padding == (0, 0)
-    if tuple(a * b for a, b in zip(step, main.stride, strict=True)) != synapse.stride or (step != (1, 1) and not alone):
-        raise ConversionError(
-            f"an input with stride {synapse.stride} and a kernel of {synapse.weight.shape[2:]} reads pixels that the "
-            f"layers in between, with strides of {step} in all, do not carry"
-        )
-    full = np.zeros((len(weight), source[0], *main.weight.shape[2:]), np.int64)
-    rows, columns = (_same_taps(synapse, main, axis) for axis in (0, 1))
-    inputs, outputs = weight.shape[1], len(weight) // synapse.groups
-    for group in range(synapse.groups):
-        here = slice(group * outputs, (group + 1) * outputs)
-        there = np.arange(group * inputs, (group + 1) * inputs)
-        full[here, there[:, None, None], rows[:, None], columns] = weight[here]
-    return full
-
-
-def _same_taps(synapse: Conv, main: Conv, axis: int) -> NDArray[np.int64]:
-    """The taps of `main` that read the pixels which those of `synapse` read."""
-    offsets, known = _offsets(synapse, axis), _offsets(main, axis)
-    if not np.isin(offsets, known).all():
-        raise ConversionError("an input reads pixels outside of the layer's own kernel")
-    return np.searchsorted(known, offsets)
-
-
-def centre(main: Conv | Dense, before: Shape) -> tuple[int, ...]:
-    """The tap that reads the pixel at the output's own place.
-
-    Raises:
-        ConversionError: there is none.
-    """
-    if isinstance(main, Dense) and len(before) == 1:
-        return ()
-    taps = []
-    for axis in (0, 1):
-        known = _offsets(main, axis) if isinstance(main, Conv) else np.zeros(0)
-        if 0 not in known:
-            raise ConversionError(
-                "no tap of its kernel reads the pixel at the output's own place, so that no shortcut can pass it"
-            )
-        taps.append(int(np.flatnonzero(known == 0)[0]))
-    return tuple(taps)
-
-
-def inner(main: Conv | Dense, before: Shape) -> tuple[int, ...]:
-    """A tap that never reads padding: constants come in there.
-
-    Raises:
-        ConversionError: there is none.
-    """
-    if isinstance(main, Dense):
-        return (0,) * (len(before) - 1)
-    taps = []
-    for axis in (0, 1):
-        first = _offsets(main, axis)
-        reach = before[1 + axis] + main.padding[axis] - first[-1]  # rows of the padded input that a first tap may read
-        last = first + ((reach - 1) // main.stride[axis]) * main.stride[axis]
-        inside = np.flatnonzero((first >= 0) & (last < before[1 + axis]))
-        if not len(inside):
-            raise ConversionError(
-                "every tap of its kernel reads padding somewhere, so that no constant reaches all of its neurons"
-            )
-        taps.append(int(inside[len(inside) // 2]))
-    return tuple(taps)
-
-
-def _offsets(main: Conv, axis: int) -> NDArray[np.int64]:
-    """Where each tap reads, in pixels from the output's own place times the stride."""
-    return np.arange(main.weight.shape[2 + axis]) * main.dilation[axis] - main.padding[axis]
-
-
 def assemble(
-    layer: int, main: Conv | Dense, before: Shape, wires: dict[Key, Wire], rows: list[Rows], readout: bool = False
+    layer: int, taps: Taps, before: Shape, wires: dict[Key, Wire], rows: list[Rows], readout: bool = False
 ) -> Stage:
     """One stage of given neurons.
 
     Args:
         layer: of the graph, whose counts it makes.
-        main: gives kernel size, stride, padding, dilation.
+        taps: of its own synapse.
         before: shape of what it reads.
         wires: what the channels of that carry, constants among them.
         rows: the neurons, in order.
         readout: whether the sums are the logits.
     """
-    kernel = np.zeros((sum(len(r.of) for r in rows), before[0], *_tap_shape(main, before)), np.int64)
+    kernel = np.zeros((sum(len(r.of) for r in rows), before[0], *taps.shape), np.int64)
     made: dict[Key, Wire] = {}
     start = 0
     for r in rows:
@@ -192,30 +102,27 @@ def assemble(
             here[:, wires[key].at : wires[key].at + len(wires[key].of)] += block
         for constant, weight in digits(r.bias).items():
             if weight.any():
-                here[(slice(None), wires[(CONSTANT, constant)].at, *inner(main, before))] += weight
+                here[(slice(None), wires[(CONSTANT, constant)].at, *taps.inner())] += weight
         made[r.key] = Wire(start, r.of)
         start += len(r.of)
-    if isinstance(main, Conv):
-        synapse: Conv | Dense = Conv(kernel, main.stride, main.padding, main.dilation)
-        return Stage(layer, synapse, synapse.output_shape(before), made, readout)
-    if kernel.max() <= 0 and (CONSTANT, 0) in wires:
-        kernel[(0, wires[(CONSTANT, 0)].at, *inner(main, before))] = 1
-    return Stage(layer, Dense(kernel.reshape(start, -1)), (start,), made, readout)
+    synapse = taps.synapse(kernel)
+    if synapse.input_rank == 1:
+        before = (math.prod(before),)
+        if kernel.max() <= 0 and (CONSTANT, 0) in wires:
+            kernel[(0, wires[(CONSTANT, 0)].at, *taps.inner())] = 1
+            synapse = taps.synapse(kernel)
+    return Stage(layer, synapse, synapse.output_shape(before), made, readout)
 
 
-def _tap_shape(main: Conv | Dense, before: Shape) -> Shape:
-    return main.weight.shape[2:] if isinstance(main, Conv) else before[1:]
-
-
-def repeated(key: Key, wire: Wire, main: Conv | Dense, before: Shape) -> Rows:
+def repeated(key: Key, wire: Wire, taps: Taps) -> Rows:
     """Neurons that send what they get: 64/64 of it.
 
     Raises:
         ConversionError: the layer's geometry does not let it through.
     """
-    block = np.zeros((len(wire.of), len(wire.of), *_tap_shape(main, before)), np.int64)
+    block = np.zeros((len(wire.of), len(wire.of), *taps.shape), np.int64)
     same = np.arange(len(wire.of))
-    block[(same, same, *(inner(main, before) if key[0] == CONSTANT else centre(main, before)))] = ONE
+    block[(same, same, *(taps.inner() if key[0] == CONSTANT else taps.centre()))] = ONE
     return Rows(key, wire.of, {key: block}, np.zeros(len(wire.of), np.int64))
 
 
@@ -229,10 +136,6 @@ def divided(layer: int, shape: Shape, wires: dict[Key, Wire], integers: LayerInt
             if (kind, layer) in wires:
                 at, of = wires[(kind, layer)]
                 weight[at : at + len(of)] = ONE // now[of]
-        if len(shape) == 3:
-            synapse: Conv | Dense = Conv(weight[:, None, None, None], groups=shape[0])
-        else:
-            synapse = Dense(np.diag(weight))
-        stages.append(Stage(layer, synapse, shape, wires, divides=True))
+        stages.append(Stage(layer, elementwise(weight, len(shape) == 1), shape, wires, divides=True))
         left //= now
     return stages

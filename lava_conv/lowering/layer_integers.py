@@ -6,7 +6,8 @@ delta) and a division by q, a power of two, by one more layer. Where the count h
 with the bias b' - 64 q n counts what is beyond, and the next layer subtracts it.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -210,7 +211,7 @@ def _free_steps(theta: Ints, delta: Ints, high: Ints, limit: int) -> tuple[Ints,
     return np.where(free, first - delta, theta), delta
 
 
-def _scaled(raw: list[Ints], theta: Ints, delta: Ints, condition: Any) -> tuple[list[Ints], Ints, Ints]:
+def _scaled(raw: list[Ints], theta: Ints, delta: Ints, condition: Callable[..., None]) -> tuple[list[Ints], Ints, Ints]:
     """Weights and bias in 64ths of a step, and what is still to be divided by, per channel."""
     common = np.gcd.reduce([np.gcd.reduce(np.abs(w).reshape(len(w), -1), axis=1) for w in raw]) * ONE
     divisor = delta // np.gcd(common, delta)

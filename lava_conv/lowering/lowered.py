@@ -20,11 +20,12 @@ from lava_conv.lowering.layer_integers import (
     layer_integers,
     range_conditions,
 )
+from lava_conv.lowering.taps import Taps, taps_of
 from lava_conv.memory import check_memory
 from lava_conv.network.fixedpoint import INPUT_MAX
 from lava_conv.network.graph import Graph, Skip
 from lava_conv.network.reference import REFERENCE_CHUNK, REFERENCE_VALUES, check_images
-from lava_conv.network.synapses import Conv, Dense, Shape
+from lava_conv.network.synapses import Shape, Weighted
 from lava_conv.progress import Progress
 from lava_conv.record import Counts, Parts, Record, smallest
 
@@ -299,25 +300,25 @@ def _chain(
         later = [i for i in plan if i > index]
         try:
             feeds = graph.inputs(index)
-            main = _main(graph, feeds, before)
-            rows = _rows(graph, index, plan, feeds, main, strides)
+            taps = taps_of(_main(graph, feeds, before), shape)
+            rows = _rows(graph, index, plan, feeds, taps, strides)
             wanted = {graph.origin(f.source) for i in later for f in graph.inputs(i)} - {index}
             asked = set().union(*(used[i] for i in later))
             for key, wire in wires.items():
                 if key[1] in (asked if key[0] == CONSTANT else wanted):
-                    rows.append(assembly.repeated(key, wire, main, shape))
-            stages.append(assembly.assemble(index, main, shape, wires, rows, not graph.neuron(index).spiking))
+                    rows.append(assembly.repeated(key, wire, taps))
+            stages.append(assembly.assemble(index, taps, shape, wires, rows, not graph.neuron(index).spiking))
         except ConversionError as error:
             raise _PathError(index, str(error)) from None
         shape, wires = stages[-1].shape, stages[-1].wires
-        step = main.stride if isinstance(main, Conv) else (1, 1)
-        strides = {i: (s[0] * step[0], s[1] * step[1]) for i, s in strides.items()} | {index: (1, 1)}
+        down, right = taps.stride
+        strides = {i: (s[0] * down, s[1] * right) for i, s in strides.items()} | {index: (1, 1)}
         stages += assembly.divided(index, shape, wires, integers)
         before = index
     return tuple(stages)
 
 
-def _main(graph: Graph, feeds: tuple[Skip, ...], before: int) -> Conv | Dense:
+def _main(graph: Graph, feeds: tuple[Skip, ...], before: int) -> Weighted:
     """The synapse that reads the layer before; its geometry is the stage's."""
     for feed in feeds:
         if graph.origin(feed.source) == before and (kernel := feed.synapse.kernel) is not None:
@@ -326,7 +327,7 @@ def _main(graph: Graph, feeds: tuple[Skip, ...], before: int) -> Conv | Dense:
 
 
 def _rows(
-    graph: Graph, index: int, plan: dict[int, LayerIntegers], feeds: tuple[Skip, ...], main: Conv | Dense,
+    graph: Graph, index: int, plan: dict[int, LayerIntegers], feeds: tuple[Skip, ...], taps: Taps,
     strides: dict[int, tuple[int, int]],
 ) -> list[Rows]:  # fmt: skip
     """The layer's own neurons: those that count, and those that count what is beyond the limit."""
@@ -334,7 +335,7 @@ def _rows(
     blocks: dict[Key, Ints] = {}
     for feed, weight in zip(feeds, integers.weights, strict=True):
         source = graph.origin(feed.source)
-        block = assembly.feed_block(feed.synapse, weight, main, graph.layers[source].shape, strides[source])
+        block = taps.block(feed.synapse, weight, graph.layers[source].shape, strides[source])
         parts = {(COUNT, source): block}
         if source and len(over := plan[source].over):
             parts[(OVER, source)] = -block[:, over]

@@ -4,7 +4,7 @@ All numbers of a network are integers. The widths below are those of Loihi-class
 models; nothing else in the project writes them as literals.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,15 @@ MAX_STEPS = 64  # the number of steps that `convert` proves the bounds for unles
 TIE = 2.0**-40  # a quantiser's half is met this far below: sums of float64 products miss ties by less
 FLOAT32_EXACT = 1 << 24  # integers below this magnitude add up exactly in float32
 
+Array: TypeAlias = Any  # a numpy array or a torch tensor of integers; the dynamics of neurons must not care which
 
-def saturate(x: Any) -> Any:
+
+def saturate(x: Array) -> Array:
     """Clip `x` (any shape, numpy or torch) to the signed 24-bit range of a neuron's state."""
     return x.clip(STATE_MIN, STATE_MAX)
 
 
-def is_float(x: Any) -> bool:
+def is_float(x: Array) -> bool:
     """Whether a numpy array or torch tensor holds floats."""
     return "float" in str(x.dtype)
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,12 @@ from lava_conv.network import bounds, reference, summary
 from lava_conv.network.bounds import LayerBounds
 from lava_conv.network.fixedpoint import INPUT_BITS, STEPS_LIMIT
 from lava_conv.network.neurons import NEURONS, Neuron, map_channels
+from lava_conv.network.neurons.base import Values
 from lava_conv.network.synapses import OWN, Shape, Synapse, Weighted, same_synapse
 from lava_conv.progress import Progress
 from lava_conv.record import Record
 
+Number = TypeVar("Number", bound=np.generic)
 INPUT_CODES = ("flash", "constant")
 INPUT = "input"
 VIEWS: dict[str, Callable[[Shape], Shape]] = {"flatten": lambda before: (math.prod(before),)}  # kind -> its shape
@@ -49,7 +51,7 @@ class Layer:
     shape: Shape
     synapse: Weighted | None = None
     neuron: str = ""
-    params: Any = None
+    params: Values = None
     skips: tuple[Skip, ...] = ()
     source: int | None = None
 
@@ -63,11 +65,11 @@ class Layer:
         """Whether it only rearranges what it reads: no synapse, no neurons, no time."""
         return self.kind in VIEWS
 
-    def view(self, values: NDArray[Any]) -> NDArray[Any]:
+    def view(self, values: NDArray[Number]) -> NDArray[Number]:
         """What it reads, (N, ...), as the next layer sees it, (N, *shape); of a view."""
         return values.reshape(len(values), *self.shape)
 
-    def view_channels(self, values: NDArray[Any], before: Shape) -> NDArray[Any]:
+    def view_channels(self, values: NDArray[Number], before: Shape) -> NDArray[Number]:
         """One value per channel of the layer before, whose shape is `before`, as one per channel of this view."""
         return np.repeat(values, math.prod(before[1:]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,14 +66,15 @@ def chunk_size(graph: Graph) -> int:
 def _settle(graph: Graph, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64], dict[int, NDArray[np.integer]]]:
     """(logits (N, classes), counts of each spiking layer, in as few bytes as hold them)."""
     repeats = graph.steps if graph.input_code == "constant" else 1
-    values: list[Any] = [smallest(images.astype(np.int64) * repeats)]
+    values = {0: smallest(images.astype(np.int64) * repeats)}  # by layer
     counts: dict[int, NDArray[np.integer]] = {}
     last_uses = graph.last_uses()
     for index, layer in enumerate(graph.layers[1:], 1):
         if layer.is_view:
-            values.append(layer.view(values[graph.source(index)]))
+            values[index] = layer.view(values[graph.source(index)])
             continue
-        drive: Any = sum(s.synapse.apply(values[s.source]) for s in graph.inputs(index))
+        first, *others = (s.synapse.apply(values[s.source]) for s in graph.inputs(index))
+        drive = sum(others, first)
         if (largest := max(-int(drive.min()), int(drive.max()))) > BOUND_LIMIT:
             raise RangeError(
                 f"layer {index} ({layer.kind}): the settled input is {largest}, the limit is {BOUND_LIMIT}; "
@@ -85,13 +86,13 @@ def _settle(graph: Graph, images: NDArray[np.uint8]) -> tuple[NDArray[np.int64],
         settled = neuron.settle(drive, params)
         if neuron.spiking:
             settled = counts[index] = smallest(settled)
-        values.append(settled)
+        values[index] = settled
         for done in [i for i, use in last_uses.items() if use == index]:
-            values[done] = None  # no later layer reads it
-    return values[-1], counts
+            del values[done]  # no later layer reads it
+    return values[len(graph.layers) - 1].astype(np.int64, copy=False), counts
 
 
-def check_images(graph: Graph, images: Any) -> NDArray[np.uint8]:
+def check_images(graph: Graph, images: object) -> NDArray[np.uint8]:
     """The images as a contiguous uint8 (N, C, H, W) array; DataError says what is wrong with them."""
     graph_of(graph)
     images = array_of(images)
@@ -104,4 +105,4 @@ def check_images(graph: Graph, images: Any) -> NDArray[np.uint8]:
         )
     if len(images) == 0:
         raise DataError("images is empty; at least one image is needed")
-    return np.ascontiguousarray(images)
+    return np.ascontiguousarray(images, np.uint8)

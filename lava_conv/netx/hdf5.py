@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import h5py
 import numpy as np
@@ -40,7 +40,11 @@ OTHER_KINDS = {  # see `lava_conv.files.kind_of`
     "a pickle": "write weights with torch.save, and make a network of them with lava_conv.convert",
 }
 MAX_SHOWN = 80  # characters of what a file holds, in an error
-LOWER: Any = h5py  # its annotations leave the lower interface out
+Lower: TypeAlias = Any  # h5py's annotations leave its lower interface out
+LOWER: Lower = h5py
+Pair = tuple[int, int]
+Number = TypeVar("Number", bound=np.generic)
+Read = TypeVar("Read", int, str)
 UNREADABLE = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)  # what h5py raises
 
 
@@ -63,13 +67,13 @@ def opened(path: str | os.PathLike[str], remedy: str) -> Iterator[h5py.File]:
         raise NetFormatError(f"{name}: not a readable HDF5 file ({reason}); {remedy}") from None
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """What a file holds, in one short line that any terminal prints."""
     text = " ".join(repr(value).split())
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 
 
-def shown_name(name: Any) -> str:
+def shown_name(name: object) -> str:
     """The same for a name or a dtype, without quotes."""
     return shown(str(name)).replace("'", "")
 
@@ -114,7 +118,7 @@ def most_elements(size: int) -> int:
     return max(FREE_ELEMENTS, min(EXPANSION * size, MANY_ELEMENTS), EXPANSION_OF_MANY * size)
 
 
-def declared_elements(group: Any, depth: int = 3) -> int:
+def declared_elements(group: Lower, depth: int = 3) -> int:
     """How many elements the datasets of a layer declare, those of its neuron and skips included.
 
     What is not stored in place, or too large by itself, is left out: it is refused where it is read.
@@ -136,7 +140,7 @@ def declared_elements(group: Any, depth: int = 3) -> int:
     return total
 
 
-def _virtual(dataset: Any) -> bool:
+def _virtual(dataset: Lower) -> bool:
     return dataset.get_create_plist().get_layout() == LOWER.h5d.VIRTUAL
 
 
@@ -149,7 +153,7 @@ def only_keys(group: h5py.Group, path: str, allowed: set[str]) -> None:
         )
 
 
-def _member(group: h5py.Group, name: str, path: str) -> Any:
+def _member(group: h5py.Group, name: str, path: str) -> h5py.HLObject:
     """An object stored in the file itself, under this name only: links out of it are never followed."""
     link = group.get(name, getlink=True)
     if not isinstance(link, h5py.HardLink):
@@ -212,7 +216,7 @@ def _numeric(group: h5py.Group, name: str, path: str, ranks: tuple[int, ...]) ->
     return data
 
 
-def _finite(value: NDArray[Any], place: str) -> NDArray[Any]:
+def _finite(value: NDArray[Number], place: str) -> NDArray[Number]:
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise NetFormatError(f"{place} holds NaN or infinity; the training diverged or the file is damaged")
     return value
@@ -278,7 +282,7 @@ def read_scalar(group: h5py.Group, name: str, path: str, default: int) -> int:
     return int(read_numbers(group, name, path, ranks=(0,))) if name in group else default
 
 
-def read_pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[int, int]:
+def read_pair(group: h5py.Group, name: str, path: str, default: int) -> Pair:
     """Two integers (H, W), stored as two or as one; `default` where there are none."""
     if name not in group:
         return (default, default)
@@ -288,6 +292,14 @@ def read_pair(group: h5py.Group, name: str, path: str, default: int) -> tuple[in
     if value.max() > MAX_PAIR:
         raise NetFormatError(f"{path}/{name} is {value.max()}, allowed is at most {MAX_PAIR}")
     return (int(value[0]), int(value[-1]))
+
+
+def read_geometry(group: h5py.Group, path: str) -> tuple[Pair, Pair, Pair, int]:
+    """stride, padding, dilation and groups of a convolution; what is absent is 1, padding 0."""
+    stride, padding, dilation = (
+        read_pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
+    )
+    return stride, padding, dilation, read_scalar(group, "groups", path, 1)
 
 
 def read_shape(group: h5py.Group, path: str) -> tuple[int, ...]:
@@ -318,11 +330,11 @@ def _descriptor(file: h5py.File) -> int:
     return file.id.get_vfd_handle()
 
 
-def _is_text(dtype: np.dtype[Any]) -> bool:
+def _is_text(dtype: np.dtype[np.generic]) -> bool:
     return dtype.kind == "S" or h5py.check_string_dtype(dtype) is not None
 
 
-def read_attribute(file: h5py.File, name: str, kind: type, default: Any) -> Any:
+def read_attribute(file: h5py.File, name: str, kind: type[Read], default: Read | None) -> Read:
     """An integer or a printable string of the file; the default, unless that is None, where there is none."""
     if name not in file.attrs:
         if default is None:
@@ -332,9 +344,9 @@ def read_attribute(file: h5py.File, name: str, kind: type, default: Any) -> Any:
     if kind is str and isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if kind is int and isinstance(value, np.integer | int) and not isinstance(value, bool):
-        return int(value)
+        return kind(value)
     if kind is str and isinstance(value, str):
-        return _printable(str(value), name)
+        return kind(_printable(value, name))
     raise NetFormatError(f"/@{name} is {shown(value)}, expected {'an integer' if kind is int else 'a string'}")
 
 
@@ -349,7 +361,7 @@ def read_texts_attribute(file: h5py.File, name: str) -> tuple[str, ...]:
     return tuple(_printable(text, name) for text in texts)
 
 
-def _attribute(file: h5py.File, name: str) -> Any:
+def _attribute(file: h5py.File, name: str) -> object:
     stored = file.attrs.get_id(name)
     if stored.get_storage_size() > MAX_ATTRIBUTE:
         raise NetFormatError(f"/@{name} has {stored.get_storage_size():,} bytes, allowed are {MAX_ATTRIBUTE:,}")

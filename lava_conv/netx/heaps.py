@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import accumulate
-from typing import Any
 
 from lava_conv.errors import NetFormatError
 
@@ -47,7 +46,7 @@ def check_heaps(path: str | os.PathLike[str]) -> None:
             raise NetFormatError(f"the file has {size:,} bytes, allowed are {MAX_FILE:,}")
         base = next(_places(file, SIGNATURE), 0)  # what addresses count from
         with suppress(struct.error):
-            version, sizes = _read(file, SUPERBLOCK, base)
+            version, sizes = SUPERBLOCK.unpack(os.pread(file, SUPERBLOCK.size, base))
             if version in SIZES_AT and not sizes.startswith(b"\x08\x08", SIZES_AT[version]):
                 raise OSError("its addresses or lengths do not take 8 bytes")
         left = MAX_PIECES
@@ -69,7 +68,7 @@ def _places(file: int, word: bytes) -> Iterator[int]:
         start += len(block) - len(word) + 1
 
 
-def _read(file: int, layout: struct.Struct, at: int) -> tuple[Any, ...]:
+def _read(file: int, layout: struct.Struct, at: int) -> tuple[int, ...]:
     return layout.unpack(os.pread(file, layout.size, at))
 
 

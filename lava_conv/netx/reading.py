@@ -5,7 +5,9 @@ Every error names the path inside the file where reading stopped.
 
 import math
 import os
-from typing import Any
+from collections.abc import Callable
+from dataclasses import fields
+from typing import TypeVar
 
 import h5py
 import numpy as np
@@ -15,16 +17,17 @@ from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.network.fixedpoint import INPUT_BITS, WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.network.graph import Graph, Layer, Skip
 from lava_conv.network.neurons import NEURONS
-from lava_conv.network.synapses import Conv, Dense, Identity, Synapse
+from lava_conv.network.neurons.base import Values
+from lava_conv.network.synapses import SYNAPSES, Conv, Dense, Identity, Synapse, Weighted
 from lava_conv.netx.hdf5 import (
     FRACTIONS,
     only_keys,
     opened,
     read_attribute,
+    read_geometry,
     read_group,
     read_layers,
     read_numbers,
-    read_pair,
     read_scalar,
     read_shape,
     read_text,
@@ -38,11 +41,10 @@ from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION, stored_fields
 
 MAX_NEURONS = 1 << 26  # of a network, its input and paddings included: what a run needs at the least
 MAX_FLAT = 3 << 20  # of all flat layers, whose bounds are held neuron by neuron
-CONV_KEYS = {"weight", "stride", "padding", "dilation", "groups"}
-SKIP_KEYS = {"conv": CONV_KEYS, "identity": {"scale"}, "dense": {"weight"}}
 # Written by other netx exporters beside the shape; they repeat what the weight already says.
 REDUNDANT_KEYS = {"inChannels", "outChannels", "kernelSize", "inFeatures", "outFeatures"}
 ROOT_KEYS = {"layer", "simulation"}
+Read = TypeVar("Read", bound=Synapse)
 ATTRIBUTES = {"steps", "input_code", "input_bits", "labels"}  # those that Graph checks
 
 
@@ -128,15 +130,13 @@ def _read_layer(group: h5py.Group, path: str) -> Layer:
     if kind == "flatten":
         only_keys(group, path, {"type", "shape", "from"})
         return Layer("flatten", read_shape(group, path), source=_source(group, path))
-    if kind not in ("conv", "dense"):
+    if kind not in OWN_READERS:
         raise NetFormatError(
             f"{path}/type is {shown(kind)}, allowed are input, conv, flatten and dense; "
             f"write average pooling as a depthwise conv and replace max pooling before training"
         )
-    keys = {"type", "shape", "from", "neuron", "skip"} | REDUNDANT_KEYS | (CONV_KEYS if kind == "conv" else {"weight"})
-    only_keys(group, path, keys)
-    synapse = _read_synapse(group, path, kind)
-    assert isinstance(synapse, Conv | Dense)
+    only_keys(group, path, {"type", "shape", "from", "neuron", "skip"} | REDUNDANT_KEYS | _keys(kind))
+    synapse = _reading(OWN_READERS[kind], group, path)
     neuron, params = _read_neuron(group, path)
     skips = _read_skips(group, path)
     return Layer(kind, read_shape(group, path), synapse, neuron, params, skips, source=_source(group, path))
@@ -147,23 +147,39 @@ def _source(group: h5py.Group, path: str) -> int | None:
     return read_scalar(group, "from", path, 0) if "from" in group else None
 
 
-def _read_synapse(group: h5py.Group, path: str, kind: str) -> Synapse:
+def _reading(reader: Callable[[h5py.Group, str], Read], group: h5py.Group, path: str) -> Read:
     try:
-        if kind == "identity":
-            return Identity(read_scalar(group, "scale", path, 1))
-        weight = _read_weight(group, path, ranks=(4,) if kind == "conv" else (2,))
-        if kind == "dense":
-            return Dense(weight)
-        pairs = [
-            read_pair(group, name, path, default) for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
-        ]
-        return Conv(weight, *pairs, groups=read_scalar(group, "groups", path, 1))
+        return reader(group, path)
     except ConversionError as error:
         raise NetFormatError(f"{path}: {error}") from None
 
 
-def _read_weight(group: h5py.Group, path: str, ranks: tuple[int, ...]) -> NDArray[np.int8]:
-    found = read_weight(group, "weight", path, ranks)
+def _read_conv(group: h5py.Group, path: str) -> Conv:
+    return Conv(_read_weight(group, path, rank=4), *read_geometry(group, path))
+
+
+def _read_dense(group: h5py.Group, path: str) -> Dense:
+    return Dense(_read_weight(group, path, rank=2))
+
+
+def _read_identity(group: h5py.Group, path: str) -> Identity:
+    return Identity(read_scalar(group, "scale", path, 1))
+
+
+# By the type of a synapse: (group, path) -> the synapse. A layer may have those in OWN as its own.
+OWN_READERS: dict[str, Callable[[h5py.Group, str], Weighted]] = {"conv": _read_conv, "dense": _read_dense}
+SKIP_READERS: dict[str, Callable[[h5py.Group, str], Synapse]] = {
+    "conv": _read_conv, "identity": _read_identity, "dense": _read_dense,
+}  # fmt: skip
+
+
+def _keys(kind: str) -> set[str]:
+    """The datasets of a synapse: its fields."""
+    return {field.name for field in fields(SYNAPSES[kind])}
+
+
+def _read_weight(group: h5py.Group, path: str, rank: int) -> NDArray[np.int8]:
+    found = read_weight(group, "weight", path, (rank,))
     if not found.whole:
         raise NetFormatError(f"{path}/weight {FRACTIONS}")
     if found.values is None:
@@ -171,7 +187,7 @@ def _read_weight(group: h5py.Group, path: str, ranks: tuple[int, ...]) -> NDArra
     return found.values
 
 
-def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Any]:
+def _read_neuron(group: h5py.Group, path: str) -> tuple[str, Values]:
     if "neuron" not in group:
         raise NetFormatError(f"{path}/neuron is missing; every conv and dense layer needs one")
     group, path = read_group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
@@ -216,10 +232,10 @@ def _read_skips(group: h5py.Group, path: str) -> tuple[Skip, ...]:
         place = f"{path}/{number}"
         item = read_group(root, str(number), place)
         kind = read_text(item, "type", place)
-        if kind not in SKIP_KEYS:
-            raise NetFormatError(f"{place}/type is {shown(kind)}, allowed are {', '.join(SKIP_KEYS)}")
-        only_keys(item, place, {"type", "from"} | SKIP_KEYS[kind])
+        if kind not in SKIP_READERS:
+            raise NetFormatError(f"{place}/type is {shown(kind)}, allowed are {', '.join(SKIP_READERS)}")
+        only_keys(item, place, {"type", "from"} | _keys(kind))
         if "from" not in item:
             raise NetFormatError(f"{place}/from is missing; it names the layer that the skip starts at")
-        skips.append(Skip(read_scalar(item, "from", place, 0), _read_synapse(item, place, kind)))
+        skips.append(Skip(read_scalar(item, "from", place, 0), _reading(SKIP_READERS[kind], item, place)))
     return tuple(skips)

@@ -6,25 +6,26 @@ that can.
 
 import math
 import os
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError, NetFormatError
 from lava_conv.network.fixedpoint import WEIGHT_MAX, WEIGHT_MIN
 from lava_conv.network.neurons import NEURONS
 from lava_conv.network.summary import aligned
-from lava_conv.network.synapses import Conv, Dense
+from lava_conv.network.synapses import Conv, Dense, Weighted
 from lava_conv.netx.hdf5 import (
     MAX_ITEM,
     Weight,
     opened,
     read_dataset,
+    read_geometry,
     read_group,
     read_layers,
-    read_pair,
-    read_scalar,
     read_shape,
     read_text,
     read_weight,
@@ -33,7 +34,12 @@ from lava_conv.netx.hdf5 import (
 )
 
 REMEDY = "write it again with the tool that made it"
-RANKS = {"conv": 4, "dense": 2}
+RANKS = {"conv": 4, "dense": 2}  # of the weight
+# By the type of a layer: (weight, group, path) -> its synapse.
+READERS: dict[str, Callable[[NDArray[np.int8], h5py.Group, str], Weighted]] = {
+    "conv": lambda weight, group, path: Conv(weight, *read_geometry(group, path)),
+    "dense": lambda weight, group, path: Dense(weight),
+}
 MAX_PARAMETERS = 100  # of a neuron; lava-dl's have up to ten or so
 TYPES = {
     "pool": "pooling is not in the format; average pooling is a depthwise convolution of ones, max pooling is replaced "
@@ -63,6 +69,9 @@ EXTRAS = {
 }
 
 
+Parameter = bool | int | float | str
+
+
 class StockLayer(NamedTuple):
     """One layer as the file has it. weight: shape of its weights; low, high: their range; parameters: the neuron's
     scalars. problems: why it cannot be run here."""
@@ -73,7 +82,7 @@ class StockLayer(NamedTuple):
     low: float
     high: float
     neuron: str
-    parameters: dict[str, Any]
+    parameters: dict[str, Parameter]
     problems: tuple[str, ...]
 
 
@@ -142,12 +151,12 @@ def _layer(group: h5py.Group, path: str, before: tuple[int, ...] | None, last: b
     return StockLayer(shown_name(kind), shape, weight, low, high, neuron, parameters, tuple(problems))
 
 
-def _neuron(group: h5py.Group, path: str) -> tuple[str, dict[str, Any]]:
+def _neuron(group: h5py.Group, path: str) -> tuple[str, dict[str, Parameter]]:
     if "neuron" not in group:
         return "", {}
     group, path = read_group(group, "neuron", f"{path}/neuron"), f"{path}/neuron"
     kind = read_text(group, "type", path) if "type" in group else "without type"
-    found: dict[str, Any] = {}
+    found: dict[str, Parameter] = {}
     names = sorted(set(group) - {"type"})
     if len(names) > MAX_PARAMETERS:
         raise NetFormatError(f"{path} holds {len(names):,} parameters, allowed are {MAX_PARAMETERS}")
@@ -156,7 +165,7 @@ def _neuron(group: h5py.Group, path: str) -> tuple[str, dict[str, Any]]:
     return shown_name(kind), found
 
 
-def _parameter(group: h5py.Group, name: str, path: str) -> Any:
+def _parameter(group: h5py.Group, name: str, path: str) -> Parameter:
     """A scalar, or in words what there is else."""
     data = read_dataset(group, name, path)
     if data.size == 1 and data.ndim < 2 and data.dtype.kind in "SO":
@@ -188,14 +197,14 @@ def _synapse_problems(
     try:
         # zeros stand for the weight: only its shape decides
         blank = np.zeros(weight.shape, np.int8)
-        pairs = [read_pair(group, n, path, d) for n, d in (("stride", 1), ("padding", 0), ("dilation", 1))]
-        synapse = Dense(blank) if kind == "dense" else Conv(blank, *pairs, groups=read_scalar(group, "groups", path, 1))
-        made = synapse.output_shape(_flat(before) if kind == "dense" else before or ())
+        synapse = READERS[kind](blank, group, path)
+        flat = synapse.input_rank == 1
+        made = synapse.output_shape(_flat(before) if flat else before or ())
     except (ConversionError, NetFormatError) as error:
         return [*problems, str(error)]
-    if made != (_flat(shape) if kind == "dense" else shape):
+    if made != (_flat(shape) if flat else shape):
         problems.append(f"shape is {shape}, but input and weight make it {made}")
-    elif kind == "dense" and len(shape) != 1:
+    elif flat and len(shape) != 1:
         problems.append("a dense layer's shape is one number here; the others are 1 and can be left out")
     return problems
 

@@ -4,10 +4,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from lava_conv.arguments import graph_of
 from lava_conv.errors import DataError, NetFormatError
@@ -18,9 +19,20 @@ from lava_conv.network.synapses import Shape, Synapse, Weighted
 from lava_conv.netx.hdf5 import declared_elements, most_elements
 from lava_conv.netx.schema import FORMAT, STOCK_FORMAT, VERSION, stored_fields
 
+Attribute = int | str | NDArray[np.int64]
+
+
+class Packing(TypedDict, total=False):
+    """Options of h5py's create_dataset."""
+
+    compression: str
+    compression_opts: int
+    shuffle: bool
+
+
 # Level 6 takes an eighth of the time of level 9 and a thousandth more room. HDF5's scale-offset filter would halve that
 # and is faster still, but libhdf5 (2.0.0 at the latest) can be made to crash by it, so that files with it are not read.
-PACKING: dict[str, Any] = {"compression": "gzip", "compression_opts": 6, "shuffle": True}
+PACKING: Packing = {"compression": "gzip", "compression_opts": 6, "shuffle": True}
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -36,7 +48,7 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
 
 
 def save_stock(
-    path: str | os.PathLike[str], shape: Shape, layers: Sequence[tuple[Weighted, Shape]], **attributes: Any
+    path: str | os.PathLike[str], shape: Shape, layers: Sequence[tuple[Weighted, Shape]], **attributes: Attribute
 ) -> None:
     """Write a chain of layers with stock SigmaDelta neurons, the last one with Sigma, as stock netx reads it.
 
@@ -52,7 +64,7 @@ def save_stock(
     _write(path, lambda file, packing: _write_stock(file, packing, shape, layers, attributes))
 
 
-Fill = Callable[[h5py.File, dict[str, Any]], None]  # writes into an empty file, with this packing of weights
+Fill = Callable[[h5py.File, Packing], None]  # writes into an empty file, with this packing of weights
 
 
 def _write(path: str | os.PathLike[str], fill: Fill) -> None:
@@ -67,7 +79,7 @@ def _write(path: str | os.PathLike[str], fill: Fill) -> None:
         raise NetFormatError(f"{target}: cannot be written ({' '.join(str(error).split())})") from None
 
 
-def _image(fill: Fill, packing: dict[str, Any]) -> tuple[bytes, int]:
+def _image(fill: Fill, packing: Packing) -> tuple[bytes, int]:
     """The bytes of an HDF5 file, and how many elements it declares.
 
     It is made in memory: on a full disk libhdf5 (2.0.0 at the latest) ends the process.
@@ -75,16 +87,15 @@ def _image(fill: Fill, packing: dict[str, Any]) -> tuple[bytes, int]:
     with h5py.File("net", "w", driver="core", backing_store=False, libver=("earliest", "v110")) as file:
         fill(file, packing)
         file.flush()
-        layers: Any = file["layer"]
-        return file.id.get_file_image(), declared_elements(layers.id, depth=4)
+        return file.id.get_file_image(), declared_elements(file["layer"].id, depth=4)
 
 
 def _write_stock(
     file: h5py.File,
-    packing: dict[str, Any],
+    packing: Packing,
     shape: Shape,
     layers: Sequence[tuple[Weighted, Shape]],
-    attributes: dict[str, Any],
+    attributes: dict[str, Attribute],
 ) -> None:
     file.attrs.update({"format": STOCK_FORMAT, **attributes})
     root = file.create_group("layer")
@@ -109,7 +120,7 @@ def _write_stock(
         shape = out
 
 
-def _write_graph(file: h5py.File, graph: Graph, packing: dict[str, Any]) -> None:
+def _write_graph(file: h5py.File, graph: Graph, packing: Packing) -> None:
     file.attrs.update({"format": FORMAT, "version": VERSION, "steps": graph.steps, "input_code": graph.input_code})
     file.attrs.update({"input_bits": graph.input_bits, "generator": graph.generator})
     if graph.labels:
@@ -132,7 +143,7 @@ def _write_graph(file: h5py.File, graph: Graph, packing: dict[str, Any]) -> None
             _write_synapse(item, skip.synapse, packing)
 
 
-def _write_synapse(group: h5py.Group, synapse: Synapse, packing: dict[str, Any]) -> None:
+def _write_synapse(group: h5py.Group, synapse: Synapse, packing: Packing) -> None:
     """The fields of the synapse by name: arrays packed, in float32 as netx has them, the rest as int64."""
     for field in fields(synapse):
         value = getattr(synapse, field.name)

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lava_conv.errors import ConversionError
+from lava_conv.network.fixedpoint import Array
 
-Array: TypeAlias = Any  # a numpy array or a torch tensor of integers; `step` must not care which
 Values: TypeAlias = Any  # the Params or the State of a neuron: each has NamedTuples of its own
 ValuesType: TypeAlias = type[Any]
 
