@@ -40,7 +40,7 @@ def convert(checkpoint: str, target: str, steps: int, max_steps: int | None, as_
         raise DataError(f"{checkpoint}: was trained without quantisation; `lava-conv calibrate` converts it")
     example = np.random.default_rng(0).integers(0, 256, (16, *trained.shape), dtype=np.uint8)
     with (
-        log_shown("lava_conv.conversion.assembly", "lava_conv.conversion.verify"),
+        log_shown("lava_conv.frontends.convert", "lava_conv.conversion.assembly", "lava_conv.conversion.verify"),
         progress("converting", shown=not as_json) as advance,
     ):
         graph = lc.convert(trained.model, example, steps, max_steps, progress=advance)
