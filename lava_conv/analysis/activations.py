@@ -10,11 +10,12 @@ from torch import fx, nn
 
 from lava_conv.errors import DataError
 from lava_conv.frontends.effective import effective
+from lava_conv.frontends.operations import is_leaf
 from lava_conv.frontends.operations.activation import RELUS
 from lava_conv.frontends.tracing import trace
 from lava_conv.network.graph import Graph
 from lava_conv.qat.evaluation import in_float64
-from lava_conv.qat.layers import LEAVES, Quantiser
+from lava_conv.qat.layers import Quantiser
 
 
 class _Keeper(fx.Interpreter):
@@ -55,7 +56,7 @@ def in_counts(
     Raises:
         DataError: the model's activations are not one for each spiking layer, in order.
     """
-    traced = trace(in_float64(effective(model, torch.float64)), lambda m: isinstance(m, LEAVES))
+    traced = trace(in_float64(effective(model, torch.float64)), is_leaf)
     keeper = _Keeper(traced)
     with torch.inference_mode():
         keeper.run(torch.tensor(images, dtype=torch.float64))

@@ -12,9 +12,10 @@ from torch import Tensor, fx, nn
 from lava_conv.arguments import images_of
 from lava_conv.errors import DataError
 from lava_conv.frontends.nodes import insert, module_of
+from lava_conv.frontends.operations import is_leaf
 from lava_conv.frontends.tracing import trace
 from lava_conv.network.fixedpoint import INPUT_MAX
-from lava_conv.qat.layers import LEAVES, Pixels, check_pixels, refuse_no_pixels
+from lava_conv.qat.layers import Pixels, check_pixels, refuse_no_pixels
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def fold_normalisation(model: nn.Module, mean: Statistics, std: Statistics, larg
     """
     if mean is None and std is None:
         return model
-    traced: fx.GraphModule = trace(model, lambda m: isinstance(m, LEAVES))
+    traced: fx.GraphModule = trace(model, is_leaf)
     for node in [n for n in traced.graph.nodes if n.op == "placeholder"]:
         readers: dict[int, Convolution] = {}
         for user in node.users:

@@ -9,16 +9,17 @@ signs, so that both summands of every addition are spike trains that enter one n
 from torch import fx, nn
 
 from lava_conv.frontends.nodes import insert, module_of
+from lava_conv.frontends.operations import is_leaf
 from lava_conv.frontends.operations.addition import is_add
 from lava_conv.frontends.operations.identity import NOTHING
 from lava_conv.frontends.operations.normalisation import NORMS
 from lava_conv.frontends.tracing import trace
-from lava_conv.qat.layers import LEAVES, Stream
+from lava_conv.qat.layers import Stream
 
 
 def restructure(model: nn.Module) -> tuple[fx.GraphModule, int]:
     """The model traced, with a `Stream` behind every sum that one branch adds to and another does not; their number."""
-    traced = trace(model, lambda m: isinstance(m, LEAVES))
+    traced = trace(model, is_leaf)
     found = [node for node in traced.graph.nodes if _is_sum(traced, node) and _branches(traced, node)]
     for node in found:
         insert(traced, node, Stream(), f"{node.name}_stream")

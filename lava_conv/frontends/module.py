@@ -9,14 +9,13 @@ from lava_conv.errors import ConversionError, problem
 from lava_conv.frontends.effective import effective
 from lava_conv.frontends.frontend import Opened
 from lava_conv.frontends.nodes import module_of, name_of, place, remedy_of
-from lava_conv.frontends.operations import entry_of, entry_of_call
+from lava_conv.frontends.operations import entry_of, entry_of_call, is_leaf
 from lava_conv.frontends.operations.entry import Arriving, Unsupported
 from lava_conv.frontends.operations.image import Image
 from lava_conv.frontends.operations.refused import GENERAL
 from lava_conv.frontends.program import Operation, Program, Shape, Step
 from lava_conv.frontends.tracing import trace
 from lava_conv.qat.evaluation import in_float64
-from lava_conv.qat.layers import LEAVES
 
 
 def accepts(model: nn.Module) -> bool:
@@ -35,7 +34,7 @@ def open_model(model: nn.Module, shape: Shape, input_scale: float) -> Opened:
     Raises:
         ConversionError: the forward cannot be traced.
     """
-    traced = trace(in_float64(effective(model, torch.float64)), lambda m: isinstance(m, LEAVES))
+    traced = trace(in_float64(effective(model, torch.float64)), is_leaf)
     return Opened(model, read(traced, shape), 1.0, exact=True)
 
 

@@ -19,7 +19,7 @@ from torch.nn.modules.conv import _ConvNd
 from lava_conv.errors import DataError
 from lava_conv.network.fixedpoint import INPUT_MAX, TIE, WEIGHT_MAX
 from lava_conv.network.neurons import ca_lif, dynamic_threshold
-from lava_conv.qat.pooling import Checked, Pool, frame, window
+from lava_conv.qat.pooling import Pool, frame, window
 from lava_conv.torch_tools.convolution import conv
 
 if TYPE_CHECKING:
@@ -559,6 +559,3 @@ def check_pixels(x: Tensor) -> Tensor:
     if not torch.isfinite(x).all() or bool((whole != x).any()) or bool((x < 0).any()) or bool((x > INPUT_MAX).any()):
         raise ValueError("pixels must be whole numbers in 0..255")
     return x.to(torch.uint8)
-
-
-LEAVES = (QuantisedWeight, Quantiser, Pixels, Average, Stream, Checked)  # what tracing keeps whole

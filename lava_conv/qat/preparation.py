@@ -10,10 +10,10 @@ from lava_conv.errors import ConversionError, DataError
 from lava_conv.frontends import gate
 from lava_conv.frontends.calls import plain
 from lava_conv.frontends.effective import effective
+from lava_conv.frontends.operations import is_leaf
 from lava_conv.frontends.probe import probe
 from lava_conv.frontends.tracing import trace
 from lava_conv.options import takes
-from lava_conv.qat import layers as own
 from lava_conv.qat.options import Preparation
 from lava_conv.qat.walk import Walk
 
@@ -43,7 +43,7 @@ def prepare(model: nn.Module, options: Preparation) -> fx.GraphModule:
             raise ConversionError(
                 f"{name} is {parameter.dtype}, too coarse to train rounded weights; pass model.float()"
             )
-    traced = trace(effective(model), lambda m: isinstance(m, own.LEAVES))
+    traced = trace(effective(model), is_leaf)
     example = probe(model, traced) if options.example_input is None else _example(options.example_input)
     if example is None:
         Walk(traced, options)  # what is refused anyway says more

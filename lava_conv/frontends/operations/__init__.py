@@ -41,7 +41,12 @@ CALLS: dict[Any, AsModule] = {call: make for entry in ENTRIES for call, make in 
 
 def entry_of(module: nn.Module) -> Entry:
     """The entry that knows a module; that of what is refused if none does."""
-    return next(entry for entry in ENTRIES if isinstance(module, entry.modules))
+    return next(entry for entry in ENTRIES if isinstance(module, (*entry.modules, *entry.own)))
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether tracing keeps a module whole that is none of torch's."""
+    return any(isinstance(module, entry.own) for entry in ENTRIES)
 
 
 def entry_of_call(node: fx.Node) -> tuple[Entry, list[fx.Node]] | None:

@@ -152,5 +152,5 @@ CALLS: dict[Any, AsModule] = {
     "clamp": _clamp,
     "clamp_": _clamp,
 }
-ENTRY = Entry(_read, _prepare, (Quantiser, *RELUS), CALLS)
-STREAM = Entry(_read_stream, _prepare_stream, (Stream,))
+ENTRY = Entry(_read, _prepare, RELUS, (Quantiser,), CALLS)
+STREAM = Entry(_read_stream, _prepare_stream, own=(Stream,))

@@ -29,15 +29,17 @@ class Entry:
             module of an operation that stays a call. A ConversionError, "what; remedy" without the place, becomes part
             of the list of everything that is refused.
         prepare: (walk, node, module): what `lava_conv.qat.prepare` puts in the place of a float module.
-        modules: torch's modules that mean it, and our quantised ones.
+        modules: torch's modules that mean it.
         calls: functions and methods that mean it, with the module that does the same; one that gives None may leave a
             remedy in `node.meta["remedy"]`.
+        own: modules outside torch that mean it; tracing keeps them whole.
         tensors: of an operation that stays a call, the tensors that a node joins; None: the node is something else.
     """
 
     read: Callable[[Any, Arriving], Operation]
     prepare: Callable[[Walk, fx.Node, Any], None]
     modules: tuple[type, ...] = ()
+    own: tuple[type, ...] = ()
     calls: Mapping[Any, AsModule] = field(default_factory=dict)
     tensors: Callable[[fx.Node], list[fx.Node] | None] = lambda node: None
 

@@ -63,4 +63,4 @@ CALLS: dict[Any, AsModule] = {
     "contiguous": _nothing,
     "float": _nothing,
 }
-ENTRY = Entry(_read, _prepare, NOTHING, CALLS)
+ENTRY = Entry(_read, _prepare, NOTHING, calls=CALLS)

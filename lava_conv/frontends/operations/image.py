@@ -61,4 +61,4 @@ def _prepare(walk: Walk, node: fx.Node, module: Pixels) -> None:
         walk.refuse(node, module)
 
 
-ENTRY = Entry(_read, _prepare, (Pixels,))
+ENTRY = Entry(_read, _prepare, own=(Pixels,))

@@ -17,7 +17,7 @@ from lava_conv.frontends.operations.entry import Arriving, AsModule, Entry
 from lava_conv.frontends.operations.refused import unsupported
 from lava_conv.frontends.program import Operation, Shape
 from lava_conv.qat.layers import Average
-from lava_conv.qat.pooling import POOLS, Window, checked, fits, frame, pair, window
+from lava_conv.qat.pooling import POOLS, Checked, Window, checked, fits, frame, pair, window
 
 if TYPE_CHECKING:
     from lava_conv.conversion.algebra import Value
@@ -162,5 +162,5 @@ MAX_CALLS: dict[Any, AsModule] = {
     functional.max_pool2d: _with(nn.MaxPool2d, MAX_WINDOWS),
     torch.max_pool2d: _with(nn.MaxPool2d, MAX_WINDOWS),
 }
-ENTRY = Entry(_read, _prepare, (*POOLS, Average), CALLS)
-MAXIMUM = Entry(_read_max, _prepare_max, MAX_POOLS, MAX_CALLS)
+ENTRY = Entry(_read, _prepare, POOLS, (Average, Checked), CALLS)
+MAXIMUM = Entry(_read_max, _prepare_max, MAX_POOLS, calls=MAX_CALLS)

@@ -74,4 +74,4 @@ CALLS: dict[Any, AsModule] = {
     torch.sigmoid: lambda node: nn.Sigmoid(),
     torch.tanh: lambda node: nn.Tanh(),
 }
-ENTRY = Entry(_read, _prepare, (nn.Module,), CALLS)  # whatever no other entry knows
+ENTRY = Entry(_read, _prepare, (nn.Module,), calls=CALLS)  # whatever no other entry knows

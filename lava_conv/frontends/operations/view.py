@@ -88,4 +88,4 @@ CALLS: dict[Any, AsModule] = {
     "reshape": _view,
     torch.reshape: _view,
 }
-ENTRY = Entry(_read, _prepare, (nn.Flatten,), CALLS)
+ENTRY = Entry(_read, _prepare, (nn.Flatten,), calls=CALLS)

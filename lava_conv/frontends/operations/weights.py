@@ -235,4 +235,4 @@ def _quantised(module: nn.Module, ternary: bool) -> type[QuantisedWeight]:
     return next(pair[ternary] for kind, pair in QUANTISED.items() if isinstance(module, kind))
 
 
-ENTRY = Entry(_read, _prepare, (nn.Conv1d, nn.Conv2d, nn.Linear))
+ENTRY = Entry(_read, _prepare, (nn.Conv1d, nn.Conv2d, nn.Linear), (QuantisedWeight,))
