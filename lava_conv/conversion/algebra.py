@@ -217,7 +217,7 @@ class Staircase:
 
     def counts(self, y: Floats, most: int) -> Ints:
         """The counts of pre-activations y, at most `most`."""
-        return staircase(y / self.step + self.zero + self.half, 0.0, 1.0, most, self.half_even)
+        return staircase(y / self.step + self.zero + self.half, 0.0, 1.0, most, self.half_even, self.zero)
 
 
 def on_one_grid(

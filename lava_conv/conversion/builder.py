@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lava_conv.conversion import algebra
 from lava_conv.conversion.algebra import Floats, Ints, Part, Spikes, Staircase, Sum, Sums, Value
 from lava_conv.conversion.thresholds import Thresholds, nearest_thresholds, search_thresholds
-from lava_conv.conversion.verify import Activation
+from lava_conv.conversion.verify import HALVES, Activation
 from lava_conv.errors import ConversionError, RangeError
 from lava_conv.frontends.program import Step
 from lava_conv.network.bounds import drive_range
@@ -202,13 +202,13 @@ class Builder:
     ) -> Thresholds:
         """Exact integer thresholds; where there are none, halves that went to even go up, or (if asked) the nearest."""
         try:
-            return search_thresholds(theta, delta, low, high, reach, half_even=rounding.half_even)
+            return search_thresholds(theta, delta, low, high, reach, half_even=rounding.half_even, zero=rounding.zero)
         except RangeError as error:
             refusal = error
         if rounding.half_even:  # no evenly spaced thresholds round halves to even, as behind an average
             try:
                 found = search_thresholds(theta - TIE * delta, delta, low, high, reach)
-                self._inexact[len(self.layers)] = "halves that go up instead of to the even neighbour"
+                self._inexact[len(self.layers)] = HALVES
                 return found
             except RangeError:
                 pass

@@ -23,7 +23,9 @@ class Thresholds(NamedTuple):
     shift: int
 
 
-def staircase(z: Any, theta: Any, delta: Any, count_max: int, half_even: bool = False) -> NDArray[np.int64]:
+def staircase(
+    z: Any, theta: Any, delta: Any, count_max: int, half_even: bool = False, zero: int = 0
+) -> NDArray[np.int64]:
     """The quantised activation of a channel as a function of the synaptic sum.
 
     Equation: `N = clip(floor((z - theta) / delta), 0, count_max)`, evaluated in float64. With half_even a sum that
@@ -34,13 +36,14 @@ def staircase(z: Any, theta: Any, delta: Any, count_max: int, half_even: bool = 
         theta: lower thresholds in units of `z`; +-inf for a channel that is never (always) active.
         delta: step widths in units of `z`, > 0.
         count_max: the largest count.
-        half_even: whether a half goes to the even count instead of up.
+        half_even: whether a half goes to the even value instead of up.
+        zero: the count that stands for the value 0; an even value is an odd count where it is odd.
 
     Returns:
         int64 counts.
     """
     level = (np.asarray(z, np.float64) - theta) / delta
-    whole = np.rint(level - 0.5) if half_even else np.floor(level)
+    whole = np.rint(level - 0.5 - zero % 2) + zero % 2 if half_even else np.floor(level)
     return np.clip(whole, 0, count_max).astype(np.int64)
 
 
@@ -51,6 +54,7 @@ def breakpoints(
     z_max: NDArray[np.int64],
     count_max: int,
     half_even: bool = False,
+    zero: int = 0,
 ) -> NDArray[np.int64]:
     """Smallest integer z in [z_min, z_max] whose staircase reaches n, for n = 1..count_max.
 
@@ -64,6 +68,7 @@ def breakpoints(
         z_max: int64 (channels,), the largest.
         count_max: the largest count.
         half_even: how a half is rounded.
+        zero: the count that stands for the value 0, which decides what is even.
 
     Returns:
         int64 (channels, count_max); z_max + 1 where the count is out of reach, z_min where it always holds.
@@ -73,7 +78,7 @@ def breakpoints(
     high = np.repeat(z_max[:, None] + 1, count_max, axis=1)  # the answer lies in [low, high]
     while (low < high).any():
         middle = (low + high) // 2
-        reached = staircase(middle, theta[:, None], delta[:, None], count_max, half_even) >= levels
+        reached = staircase(middle, theta[:, None], delta[:, None], count_max, half_even, zero) >= levels
         low, high = np.where(reached | (low >= high), low, middle + 1), np.where(reached & (low < high), middle, high)
     return low
 
@@ -86,6 +91,7 @@ def search_thresholds(
     count_max: int,
     max_shift: int = MAX_SHIFT,
     half_even: bool = False,
+    zero: int = 0,
 ) -> Thresholds:
     """Find the smallest shift and the integer thresholds whose staircase equals the float one at every integer z.
 
@@ -102,6 +108,7 @@ def search_thresholds(
         count_max: the largest count that can be told apart (an upper clip, or the number of steps).
         max_shift: largest shift to try.
         half_even: how the float staircase rounds (see `staircase`).
+        zero: the count that stands for the value 0 (see `staircase`).
 
     Returns:
         Thresholds with int64 (channels,) theta and delta inside 24 bits.
@@ -112,7 +119,7 @@ def search_thresholds(
     theta, delta = np.asarray(theta, np.float64), np.asarray(delta, np.float64)
     if not (delta > 0).all():
         raise ValueError("search_thresholds: every delta must be > 0; flip the channel's weights first")
-    b = breakpoints(theta, delta, z_min, z_max, count_max, half_even)
+    b = breakpoints(theta, delta, z_min, z_max, count_max, half_even, zero)
     largest = int(max(z_max.max(), -z_min.min(), 1))
     failed: tuple[int, NDArray[np.bool_]] | None = None
     for shift in range(max_shift + 1):

@@ -7,6 +7,7 @@ from torch import nn
 
 import lava_conv as lc
 from lava_conv import qat
+from lava_conv.frontends.exported import FixedStep, export
 from lava_conv.training.models import build
 
 
@@ -176,3 +177,26 @@ def test_input_codes_are_named(gao_digits):
     data, model = gao_digits
     with pytest.raises(lc.ConversionError, match="input_code is 'rate', allowed are flash and constant"):
         lc.convert(model, data.x_train[:8], input_code="rate")
+
+
+def half_even(n_max, zero):
+    """One neuron that takes pixel / 2 - 100 and rounds halves to the even neighbour."""
+    layer = export(nn.Conv2d(1, 1, 1), torch.ones(1, 1, 1, 1), torch.tensor(0.5), torch.tensor([-100.0]))
+    quantiser = FixedStep(1.0, n_max, zero)
+    return nn.Sequential(qat.Pixels(), layer, quantiser, nn.Flatten(), qat.Readout(1, 2, quantiser))
+
+
+@pytest.mark.parametrize("zero", [0, 1])
+def test_even_is_counted_from_the_zero_point(zero):
+    """With one threshold within reach a tie can be met exactly: value 0 is even, whatever count stands for it."""
+    model = half_even(1, zero)
+    pixels = np.arange(256, dtype=np.uint8).reshape(-1, 1, 1, 1)
+    graph = lc.convert(model, pixels[:1], 4)
+    values = model[:3](torch.from_numpy(pixels).double()).numpy()
+    assert np.array_equal(graph.reference(pixels).counts[1], np.rint(values).astype(int) + zero)
+
+
+def test_halves_that_go_up_are_reported_without_an_example(caplog):
+    pixel = np.zeros((1, 1, 1, 1), np.uint8)
+    lc.convert(half_even(3, 0), pixel, 8)
+    assert "halves that go up" in caplog.text and "may change some on others" in caplog.text

@@ -112,3 +112,4 @@ def test_halves_go_up_unless_told_otherwise():
     ends = np.array([0.0]), np.array([2.0]), np.array([0]), np.array([8])
     assert np.array_equal(breakpoints(*ends, 4)[0], [2, 4, 6, 8])
     assert np.array_equal(breakpoints(*ends, 4, half_even=True)[0], [3, 4, 7, 8])
+    assert np.array_equal(staircase(z, 0.0, 2.0, 9, half_even=True, zero=1), [0, 0, 1, 1, 1, 2, 3, 3, 3])
