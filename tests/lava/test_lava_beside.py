@@ -127,9 +127,9 @@ class SetsAGuard(PyAccumulatorFixed):
 class AsksForAPause(PyAccumulatorFixed):
     """A request that no class shows."""
 
-    def _step_compiled(self, function, a_in, fresh):
+    def _step_compiled(self, a_in, fresh):
         self._req_pause = self.time_step == 5
-        return super()._step_compiled(function, a_in, fresh)
+        return super()._step_compiled(a_in, fresh)
 
     def _step(self, a_in, fresh):
         self._req_pause = self.time_step == 5
