@@ -5,8 +5,6 @@ a stand-in for the board, and nothing is claimed beyond that.
 from lava_conv.lava.start import missing  # before Lava
 
 # isort: split
-import os
-import tempfile
 import warnings
 
 import numpy as np
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from lava_conv.errors import BackendError
 from lava_conv.lava.types import LavaObject
-from lava_conv.lowering import lower, write_stock
+from lava_conv.lowering import lower
 from lava_conv.network.graph import Graph
 from lava_conv.progress import Progress
 from lava_conv.record import Record
@@ -24,7 +22,7 @@ try:
     from lava.magma.core.run_configs import Loihi2HwCfg
     from lava.utils import loihi
 
-    from lava_conv.backends.sdnn import channels_first, connect, opened, refuse_spikes
+    from lava_conv.backends.sdnn import refuse_spikes, streaming
 except ImportError as error:
     raise missing("loihi2", "Lava, lava-dl and Intel's extension of Lava for Loihi 2, which are", error) from None
 
@@ -64,18 +62,12 @@ def simulate(
             "on Lava's CPU simulation"
         )
     lowered = lower(graph, images)
-    with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
-        path = os.path.join(folder, "lowered.net")
-        write_stock(lowered, path)
-        with opened(path) as network:
-            source, written = connect(network, lowered, images, INTERVAL, folder, *_adapters())
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Lava's, about optional packages
-                try:
-                    source.run(condition=RunSteps(len(images) * INTERVAL + len(lowered.stages)), run_cfg=Loihi2HwCfg())
-                finally:
-                    source.stop()
-        sent = [channels_first(rows) for rows in written]
+    with streaming(lowered, images, INTERVAL, *_adapters()) as (source, sent), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Lava's, about optional packages
+        try:
+            source.run(condition=RunSteps(len(images) * INTERVAL + len(lowered.stages)), run_cfg=Loihi2HwCfg())
+        finally:
+            source.stop()
     if progress:
         progress(len(images), len(images))
     return lowered.record(sent, "Loihi 2 through Lava (Loihi2HwCfg), lowered to SigmaDelta")

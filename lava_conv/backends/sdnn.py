@@ -79,17 +79,35 @@ def simulate(
     """
     refuse_spikes(record_spikes, "sdnn")
     lowered = lower(graph, images, approximate)
+    with streaming(lowered, images, interval) as (source, sent):
+        config = fast_sim_cfg() if fast else Loihi2SimCfg(select_tag="fixed_pt")
+        with watched(source, config, timeout) as runtime:
+            depth = len(lowered.stages)
+            runtime.run(len(images) * interval + depth, by_sample(progress, len(images), interval, depth))
+    return lowered.record(sent, "stock netx SigmaDelta, Lava CPU simulation (fixed_pt)")
+
+
+@contextlib.contextmanager
+def streaming(
+    lowered: Lowered, images: NDArray[np.uint8], interval: int, into: LavaObject = None, out_of: LavaObject = None
+) -> Iterator[tuple[SampleInput, list[NDArray[np.int64]]]]:
+    """A lowered network in stock netx, ready to run (source, what each stage sends); the list is filled at the end.
+
+    Args:
+        lowered: the network.
+        images: uint8 (N, C, H, W).
+        interval: time steps from one image to the next.
+        into: process class that hands spikes to a chip, None: directly.
+        out_of: process class that brings them back, None: directly.
+    """
+    sent: list[NDArray[np.int64]] = []
     with tempfile.TemporaryDirectory(prefix="lava-conv-") as folder:
         path = os.path.join(folder, "lowered.net")
         write_stock(lowered, path)
         with opened(path) as network:
-            source, written = connect(network, lowered, images, interval, folder)
-            config = fast_sim_cfg() if fast else Loihi2SimCfg(select_tag="fixed_pt")
-            with watched(source, config, timeout) as runtime:
-                depth = len(lowered.stages)
-                runtime.run(len(images) * interval + depth, by_sample(progress, len(images), interval, depth))
-        sent = [channels_first(rows) for rows in written]
-    return lowered.record(sent, "stock netx SigmaDelta, Lava CPU simulation (fixed_pt)")
+            source, written = _connect(network, lowered, images, interval, folder, into, out_of)
+            yield source, sent
+        sent += [_channels_first(rows) for rows in written]
 
 
 def refuse_spikes(record_spikes: bool, backend: str) -> None:
@@ -166,9 +184,9 @@ def _effective(layer: LavaObject) -> tuple[NDArray[np.int64], int]:
     return (weight << exponent, 1) if exponent > 0 else (weight, 1 << -exponent)
 
 
-def connect(
+def _connect(
     network: LavaObject, lowered: Lowered, images: NDArray[np.uint8], interval: int, folder: str,
-    into: LavaObject = None, out_of: LavaObject = None,
+    into: LavaObject, out_of: LavaObject,
 ) -> tuple[SampleInput, list[NDArray[np.generic]]]:  # fmt: skip
     """Put source, resets and probes around the network.
 
@@ -212,6 +230,6 @@ def _join(port: LavaObject, target: LavaObject, adapter: LavaObject) -> None:
     port.connect(target)
 
 
-def channels_first(rows: NDArray[np.generic]) -> NDArray[np.int64]:
+def _channels_first(rows: NDArray[np.generic]) -> NDArray[np.int64]:
     """(N, W, H, C) -> (N, C, H, W)."""
     return np.ascontiguousarray(rows.transpose(0, *range(rows.ndim - 1, 0, -1)), np.int64)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lava_conv.conversion.thresholds import staircase
 from lava_conv.errors import ConversionError
 from lava_conv.network.fixedpoint import WEIGHT_MAX
-from lava_conv.network.synapses import Conv, Dense, Identity, Shape, Synapse
+from lava_conv.network.synapses import Conv, Dense, Identity, Shape, Synapse, Weighted
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -291,7 +291,9 @@ def without(synapse: Synapse, channels: NDArray[np.bool_], flat: bool) -> Synaps
     return synapse.scaled(np.where(channels, 0, 1), flat) if channels.any() else synapse
 
 
-def main_and_skips(feeds: list[tuple[int, Synapse]], last: int, shape: Shape) -> list[tuple[int, Synapse]]:
+def main_and_skips(
+    feeds: list[tuple[int, Synapse]], last: int, shape: Shape
+) -> tuple[tuple[int, Weighted], list[tuple[int, Synapse]]]:
     """The feeds in the order of the file: a layer's own synapse is a convolution or dense, best of layer `last`.
 
     Args:
@@ -300,9 +302,9 @@ def main_and_skips(feeds: list[tuple[int, Synapse]], last: int, shape: Shape) ->
         shape: of the neurons; a shortcut that must come first becomes a layer of its own weights.
 
     Returns:
-        The same sum, the layer's own synapse first: Conv or Dense.
+        The same sum: the layer's own synapse, and the others.
     """
     order = sorted(feeds, key=lambda feed: (feed[1].kernel is None, feed[0] != last))
     source, first = order[0]
     main, rest = first.own(shape)
-    return [(source, main), *([(source, rest)] if rest else []), *order[1:]]
+    return (source, main), [*([(source, rest)] if rest else []), *order[1:]]

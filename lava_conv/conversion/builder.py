@@ -19,7 +19,7 @@ from lava_conv.network.bounds import drive_range
 from lava_conv.network.fixedpoint import INPUT_MAX, TIE
 from lava_conv.network.graph import Layer, Skip
 from lava_conv.network.neurons import NEURONS, READOUT, IntegerStaircase
-from lava_conv.network.synapses import Conv, Dense, Synapse
+from lava_conv.network.synapses import Synapse
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Builder:
         if (
             not isinstance(value, tuple)
             or len(value) != 1
-            or not all(isinstance(t.synapse, Dense) for t in value[0].terms)
+            or not all((kernel := t.synapse.kernel) and kernel.input_rank == 1 for t in value[0].terms)
         ):
             raise ConversionError("output: the model must end in a linear layer, whose output are the logits")
         total = value[0]
@@ -189,12 +189,10 @@ class Builder:
 
     def _add_layer(self, feeds: list[tuple[int, Synapse]], neuron: str, params: object) -> int:
         shape = feeds[0][1].output_shape(self.layers[feeds[0][0]].shape)
-        (source, main), *rest = algebra.main_and_skips(feeds, len(self.layers) - 1, shape)
-        assert isinstance(main, Conv | Dense)
-        kind = "conv" if isinstance(main, Conv) else "dense"
+        (source, main), rest = algebra.main_and_skips(feeds, len(self.layers) - 1, shape)
         skips = tuple(Skip(layer, synapse) for layer, synapse in rest)
         before = None if source == len(self.layers) - 1 else source
-        self.layers.append(Layer(kind, shape, main, neuron, params, skips, source=before))
+        self.layers.append(Layer(main.file_type, shape, main, neuron, params, skips, source=before))
         return len(self.layers) - 1
 
     def _thresholds(

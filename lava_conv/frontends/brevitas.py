@@ -13,14 +13,12 @@ from torch import fx, nn
 
 from lava_conv.errors import ConversionError, Problem, grouped, problem
 from lava_conv.frontends.effective import effective
-from lava_conv.frontends.exported import FixedStep, export, witness
+from lava_conv.frontends.exported import FixedStep, export, frozen, opened
 from lava_conv.frontends.frontend import Opened
-from lava_conv.frontends.module import read
 from lava_conv.frontends.nodes import exchange, insert, module_of, place
 from lava_conv.frontends.program import Shape
 from lava_conv.frontends.tracing import trace
 from lava_conv.network.fixedpoint import INPUT_MAX
-from lava_conv.qat.evaluation import in_float64
 from lava_conv.qat.layers import Pixels
 
 WEIGHTS = (qnn.QuantConv1d, qnn.QuantConv2d, qnn.QuantLinear)
@@ -34,10 +32,8 @@ def accepts(model: nn.Module) -> bool:
 
 def open_model(model: nn.Module, shape: Shape, input_scale: float) -> Opened:
     """A trained model (see `lava_conv.frontends.frontend.FrontEnd`)."""
-    model = witness(model)
-    own_scale = any(isinstance(module, Pixels) for module in model.modules())
-    program = read(in_float64(export_model(model, input_scale)), shape)
-    return Opened(model, program, 1.0 if own_scale else input_scale, exact=False)
+    model = frozen(model)
+    return opened(model, export_model(model, input_scale), shape, input_scale)
 
 
 def export_model(model: nn.Module, input_scale: float) -> fx.GraphModule:

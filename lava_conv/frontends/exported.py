@@ -3,12 +3,17 @@
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from lava_conv.arguments import copied
 from lava_conv.errors import ConversionError
+from lava_conv.frontends.frontend import Opened
+from lava_conv.frontends.module import read
+from lava_conv.frontends.program import Shape
 from lava_conv.network.neurons import ca_lif
+from lava_conv.qat.evaluation import in_float64
 from lava_conv.qat.layers import (
+    Pixels,
     QuantisedConv1d,
     QuantisedConv2d,
     QuantisedLinear,
@@ -20,7 +25,7 @@ from lava_conv.qat.layers import (
 from lava_conv.torch_tools.randomness import OwnRandom
 
 
-def witness(model: nn.Module) -> nn.Module:
+def frozen(model: nn.Module) -> nn.Module:
     """A copy of a toolkit's model in evaluation mode, against which its Program is compared.
 
     Raises:
@@ -29,6 +34,19 @@ def witness(model: nn.Module) -> nn.Module:
     if model._forward_hooks or model._forward_pre_hooks:
         raise ConversionError("the model has forward hooks, which no converted network runs; remove them")
     return copied(model).eval()
+
+
+def opened(model: nn.Module, exported: fx.GraphModule, shape: Shape, input_scale: float) -> Opened:
+    """What a toolkit's front end gives.
+
+    Args:
+        model: from `frozen`.
+        exported: the same network, made of our layers.
+        shape: of one image.
+        input_scale: the model was trained on pixels (0..255) times this; one with `Pixels` in it takes pixels.
+    """
+    takes_pixels = any(isinstance(module, Pixels) for module in model.modules())
+    return Opened(model, read(in_float64(exported), shape), 1.0 if takes_pixels else input_scale, exact=False)
 
 
 class _Exported(QuantisedWeight):

@@ -10,7 +10,7 @@ from lava_conv.frontends.effective import effective
 from lava_conv.frontends.frontend import Opened
 from lava_conv.frontends.nodes import module_of, name_of, place, remedy_of
 from lava_conv.frontends.operations import entry_of, entry_of_call, is_leaf
-from lava_conv.frontends.operations.entry import Arriving, Unsupported
+from lava_conv.frontends.operations.entry import Arriving, Entry, Unsupported
 from lava_conv.frontends.operations.image import Image
 from lava_conv.frontends.operations.refused import GENERAL
 from lava_conv.frontends.program import Operation, Program, Shape, Step
@@ -76,19 +76,28 @@ class Reader:
             traced: the model as it is now, in float64 and evaluation mode.
             node: of its graph, or one of the same name in the graph of another copy.
         """
-        tensors = node.all_input_nodes
         if node.op == "call_module":
-            tensors = tensors[:1]
-        elif (found := entry_of_call(node)) is not None:
-            tensors = found[1]
+            module, tensors = module_of(traced, node), node.all_input_nodes[:1]
+            entry: Entry | None = entry_of(module)
+        else:
+            module, (entry, tensors) = None, entry_of_call(node) or (None, node.all_input_nodes)
         arriving = [self.shapes.get(n.name) for n in tensors] if tensors else [self._image]
-        operation, shape = self._operation(traced, node, arriving)
+        operation, shape = self._operation(node, entry, module, arriving)
         self.shapes[node.name] = shape
         return Step(node.name, operation, tuple(n.name for n in tensors), place(node), node.meta.get("call"))
 
-    def _operation(self, traced: fx.GraphModule, node: fx.Node, arriving: Arriving) -> tuple[Operation, Shape | None]:
+    def _operation(
+        self, node: fx.Node, entry: Entry | None, module: nn.Module | None, arriving: Arriving
+    ) -> tuple[Operation, Shape | None]:
+        """What a node means, and the shape of its result if that is known."""
         try:
-            operation = self._meaning(traced, node, arriving)
+            if entry is not None:
+                operation = entry.read(module, arriving)
+            elif node.op == "placeholder":
+                second = Unsupported("is a second input", "only one image can be fed")
+                operation = second if self.shapes else Image()
+            else:
+                operation = Unsupported(f"calls {name_of(node)}", remedy_of(node, GENERAL))
             known = [shape for shape in arriving if shape is not None]
             if operation.refusal() is not None or len(known) < len(arriving):
                 return operation, None
@@ -96,13 +105,3 @@ class Reader:
         except ConversionError as error:
             _, what, remedy = problem("", str(error))
             return Unsupported(what, remedy), None
-
-    def _meaning(self, traced: fx.GraphModule, node: fx.Node, arriving: Arriving) -> Operation:
-        if node.op == "placeholder":
-            return Unsupported("is a second input", "only one image can be fed") if self.shapes else Image()
-        if node.op == "call_module":
-            module = module_of(traced, node)
-            return entry_of(module).read(module, arriving)
-        if (found := entry_of_call(node)) is not None:
-            return found[0].read(None, arriving)
-        return Unsupported(f"calls {name_of(node)}", remedy_of(node, GENERAL))

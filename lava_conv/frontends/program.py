@@ -49,6 +49,14 @@ class Operation(ABC):
         return None
 
 
+class SameShape(Operation):
+    """An operation whose result has the shape of its only input."""
+
+    def output_shape(self, *shapes: Shape) -> Shape:
+        """The shape of its input."""
+        return shapes[0]
+
+
 @dataclass(frozen=True)
 class Step:
     """One operation of a Program.

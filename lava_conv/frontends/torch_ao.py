@@ -25,14 +25,12 @@ from lava_conv.arguments import model_of
 from lava_conv.errors import ConversionError, Problem, grouped, problem
 from lava_conv.frontends import gate
 from lava_conv.frontends.effective import effective
-from lava_conv.frontends.exported import FixedStep, export, witness
+from lava_conv.frontends.exported import FixedStep, export, frozen, opened
 from lava_conv.frontends.frontend import Opened
-from lava_conv.frontends.module import read
 from lava_conv.frontends.nodes import exchange, insert, module_of, place, unused
 from lava_conv.frontends.program import Shape
 from lava_conv.frontends.tracing import trace
 from lava_conv.network.fixedpoint import INPUT_MAX, WEIGHT_MAX, WEIGHT_MIN
-from lava_conv.qat.evaluation import in_float64
 from lava_conv.qat.layers import Pixels, column, half_up, straight_through
 
 TIE_FLOAT32 = 2.0**-16  # halves that float32 missed by its last bits go up too
@@ -190,13 +188,11 @@ def accepts(model: nn.Module) -> bool:
 
 def open_model(model: nn.Module, shape: Shape, input_scale: float) -> Opened:
     """A model from `prepare_qat_fx`, trained, before convert_fx (see `lava_conv.frontends.frontend.FrontEnd`)."""
-    model = witness(model)
+    model = frozen(model)
     for module in model.modules():
         if isinstance(module, FakeQuantizeBase):
             module.disable_observer()  # observers watch in evaluation mode, too
-    own_scale = any(isinstance(module, Pixels) for module in model.modules())
-    program = read(in_float64(export_model(model, input_scale)), shape)
-    return Opened(model, program, 1.0 if own_scale else input_scale, exact=False)
+    return opened(model, export_model(model, input_scale), shape, input_scale)
 
 
 def export_model(model: nn.Module, input_scale: float) -> fx.GraphModule:

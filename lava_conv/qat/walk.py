@@ -102,8 +102,8 @@ class Walk:
         what = unsupported(module)
         self.problem(node, f"{what.what}; {what.remedy}")
 
-    def is_entrance(self, node: fx.Node) -> None:
-        """The node gives the pixels."""
+    def enter(self, node: fx.Node) -> None:
+        """Note that the node gives the pixels."""
         self.flows[node] = Flow("pixels", 0, (node,))
 
     def spikes(self, node: fx.Node, before: fx.Node, flat_pool: bool = False) -> Flow | None:
@@ -177,7 +177,7 @@ class Walk:
             return False
         if users[0].op == "output":
             return True
-        follows = users[0].op == "call_module" and isinstance(self.traced.get_submodule(str(users[0].target)), NOTHING)
+        follows = users[0].op == "call_module" and isinstance(self.module(users[0]), NOTHING)
         return follows and self.is_last(users[0])
 
     def exchange(self, node: fx.Node, module: nn.Module) -> None:
@@ -206,8 +206,8 @@ class Walk:
             if node.users:
                 self._problems.append(Problem(node.name, "is a second input", "only one image can be fed"))
             return
-        self.is_entrance(node)
-        self.is_entrance(insert(self.traced, node, own.Pixels(self.options.input_scale), "pixels"))
+        self.enter(node)
+        self.enter(insert(self.traced, node, own.Pixels(self.options.input_scale), "pixels"))
 
     def _output(self, node: fx.Node) -> None:
         last = node.args[0]
@@ -222,14 +222,10 @@ class Walk:
 
     def _link(self) -> None:
         """Grids and readouts learn the units of their inputs, now that shared quantisers are settled."""
-
-        def source(node: fx.Node) -> Any:
-            return self.traced.get_submodule(str(node.target))
-
         owner: dict[int, Grid] = {}
         for lazy, node in self._grids:
-            quantiser = source(node)
-            summands = _without_copies(Summand(s.layer, s.norms, source(s.source)) for s in lazy)
+            quantiser = self.module(node)
+            summands = _without_copies(Summand(s.layer, s.norms, self.module(s.source)) for s in lazy)
             layers = [s.layer for s in summands if s.layer is not None]
             shortcuts = [s.source for s in summands if s.layer is None and not s.norms]
             learned = isinstance(quantiser, own.LearnedStep)
@@ -250,9 +246,9 @@ class Walk:
             if isinstance(module, own.LearnedStep):  # one step is one unit
                 module.anchor = anchors.get(id(module.step), ())
         for readout, flow in self.readouts:
-            readout.source = (source(flow.sources[0]),)
+            readout.source = (self.module(flow.sources[0]),)
             if flow.pool is not None:
-                average = own.Average(source(flow.pool), source(flow.sources[0]))
+                average = own.Average(self.module(flow.pool), self.module(flow.sources[0]))
                 self.exchange(flow.pool, average)
                 readout.source = (average,)
 

@@ -77,9 +77,8 @@ class Int8:
         self.scales = torch.ones(len(self.weight))
         self.zeros = torch.zeros(len(self.weight), dtype=torch.int64)
         self.synapse = synapse
-        self.packed: dict[
-            tuple[int, ...], Tensor
-        ] = {}  # the packing may depend on the shape of the input; last used, last in line
+        # by the shape of the input, on which the packing may depend; the last used is the last in line
+        self.packed: dict[tuple[int, ...], Tensor] = {}
 
     def ready(self, x: Tensor) -> Callable[[], Tensor]:
         """The product with int8 x (B, C, H, W), channels last in memory; called, it gives float32 (B, O, H', W')."""

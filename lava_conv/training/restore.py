@@ -42,8 +42,7 @@ def restore(model: fx.GraphModule, graph: Graph, images: NDArray[np.uint8], labe
 
     Args:
         model: fresh from `lava_conv.qat.prepare`, method "dynamic_threshold", with the options of the model that was
-            converted; a
-            chain of layers.
+            converted; a chain of layers.
         graph: the network.
         images: (N, C, H, W), some hundred, to measure the statistics of normalisation on.
         labels: (N,) of these images; 1 in the logits is worth what fits them best.

@@ -18,7 +18,7 @@ from lava_conv.frontends.nodes import argument
 from lava_conv.frontends.operations.entry import Arriving, AsModule, Entry
 from lava_conv.frontends.operations.identity import Nothing
 from lava_conv.frontends.operations.refused import NO_NEGATIVE_COUNT, unsupported
-from lava_conv.frontends.program import Operation, Shape
+from lava_conv.frontends.program import Operation, SameShape
 from lava_conv.qat.layers import LearnedStep, Quantiser, Stream, column, half_up
 from lava_conv.qat.options import CA_LIF
 
@@ -32,7 +32,7 @@ UNQUANTISED = "its output is not quantised; pass the model through lava_conv.qat
 
 
 @dataclass(frozen=True)
-class Quantise(Operation):
+class Quantise(SameShape):
     """y -> (N - zero) * unit, N = clip(round(y / unit) + zero, 0, n_max): what a neuron counts, in the model's units.
 
     Fields:
@@ -63,9 +63,6 @@ class Quantise(Operation):
         smooth = y / self.unit
         count = (torch.round(smooth) if self.tie is None else half_up(smooth, self.tie)) + self.zero
         return (count.clamp(0, self.n_max or None) - self.zero) * self.unit
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return shapes[0]
 
     def build(self, builder: Builder, *values: Value) -> Value:
         half = 0.5 + (self.tie or 0.0)

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from lava_conv.frontends.nodes import argument
 from lava_conv.frontends.operations.entry import Arriving, AsModule, Entry
-from lava_conv.frontends.program import Operation, Shape
+from lava_conv.frontends.program import Operation, SameShape
 
 if TYPE_CHECKING:
     from lava_conv.conversion.algebra import Value
@@ -21,14 +21,11 @@ NOTHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
 
 
 @dataclass(frozen=True)
-class Nothing(Operation):
+class Nothing(SameShape):
     """What comes, as it comes."""
 
     def evaluate(self, *values: Tensor) -> Tensor:
         return values[0]
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return shapes[0]
 
     def build(self, builder: Builder, *values: Value) -> Value:
         return values[0]

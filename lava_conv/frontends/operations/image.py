@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from lava_conv.conversion.algebra import Spikes
 from lava_conv.frontends.operations.entry import Arriving, Entry
-from lava_conv.frontends.program import Operation, Shape
+from lava_conv.frontends.program import Operation, SameShape
 from lava_conv.qat.layers import Pixels
 
 if TYPE_CHECKING:
@@ -19,30 +19,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Image(Operation):
+class Image(SameShape):
     """The image itself, whole numbers 0..255."""
 
     def evaluate(self, *values: Tensor) -> Tensor:
         return values[0]
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return shapes[0]
 
     def build(self, builder: Builder, *values: Value) -> Value:
         return builder.image()
 
 
 @dataclass(frozen=True)
-class Scale(Operation):
+class Scale(SameShape):
     """The image times what one grey level is worth."""
 
     factor: float
 
     def evaluate(self, *values: Tensor) -> Tensor:
         return values[0] * self.factor
-
-    def output_shape(self, *shapes: Shape) -> Shape:
-        return shapes[0]
 
     def build(self, builder: Builder, *values: Value) -> Value:
         (image,) = values
@@ -56,7 +50,7 @@ def _read(module: Pixels, arriving: Arriving) -> Operation:
 
 def _prepare(walk: Walk, node: fx.Node, module: Pixels) -> None:
     if walk.flow_before(node).kind == "pixels":
-        walk.is_entrance(node)
+        walk.enter(node)
     else:
         walk.refuse(node, module)
 
